@@ -1,0 +1,91 @@
+//! Durations as people write them: `10s`, `5m`, `1h30m`, `7d`.
+
+use std::time::Duration;
+
+const UNITS: [(char, u64); 4] = [('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1)];
+
+/// The longest duration understood, a year: enough for any setting, and far from every overflow.
+pub const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+
+/// Reads whole numbers with units `d`, `h`, `m`, `s`, each at most once and from large to small; not zero, at most [`LONGEST`].
+#[must_use]
+pub fn parse(text: &str) -> Option<Duration> {
+    let mut seconds: u64 = 0;
+    let mut units = UNITS.iter();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, tail) = rest.split_at(digits);
+        let unit = tail.chars().next()?;
+        let (_, size) = units.find(|(name, _)| *name == unit)?;
+        seconds = seconds.checked_add(number.parse::<u64>().ok()?.checked_mul(*size)?)?;
+        rest = &tail[unit.len_utf8()..];
+    }
+    let duration = Duration::from_secs(seconds);
+    (!duration.is_zero() && duration <= LONGEST).then_some(duration)
+}
+
+/// Prints a duration in the form that [`parse`] reads, without its fraction of a second.
+#[must_use]
+pub fn print(duration: Duration) -> String {
+    let mut rest = duration.as_secs();
+    let mut text = String::new();
+    for (unit, size) in UNITS {
+        if rest >= size {
+            text.push_str(&format!("{}{unit}", rest / size));
+            rest %= size;
+        }
+    }
+    if text.is_empty() { "0s".to_owned() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn forms() {
+        for (text, seconds) in [
+            ("10s", 10),
+            ("5m", 300),
+            ("1h30m", 5_400),
+            ("7d", 604_800),
+            ("90m", 5_400),
+        ] {
+            assert_eq!(parse(text), Some(Duration::from_secs(seconds)), "{text}");
+        }
+        for wrong in [
+            "",
+            "0s",
+            "10",
+            "s",
+            "5 m",
+            "1m1h",
+            "1m1m",
+            "-1s",
+            "+1s",
+            "1.5h",
+            "10ms",
+            "1H",
+            "999999999999d",
+            "400d",
+            "١s",
+        ] {
+            assert_eq!(parse(wrong), None, "{wrong:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_printed_parses_to_the_same(seconds in 1..=LONGEST.as_secs()) {
+            let duration = Duration::from_secs(seconds);
+            prop_assert_eq!(parse(&print(duration)), Some(duration));
+        }
+
+        #[test]
+        fn nothing_panics(text in "\\PC*") {
+            let _: Option<Duration> = parse(&text);
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Which namespaces are eligible, and why others are not.
+
+use std::collections::BTreeMap;
+
+use crate::consent::Consent;
+use crate::keys::{CHAOS, SYSTEM_NAMESPACE};
+use crate::platform::PlatformPolicy;
+use crate::settings::{Problem, Settings};
+
+/// What the rules need of a Namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NamespaceView {
+    /// Its name.
+    pub name: String,
+    /// Its UID; tells it from an earlier namespace of the same name.
+    pub uid: String,
+    /// All its annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// Whether it is being deleted.
+    pub terminating: bool,
+}
+
+/// Namespaces that can never opt in: `kube-*`, Pure Chaos's own, `default` unless the platform allows it, and the platform's globs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Protected {
+    globs: Vec<String>,
+    allow_default: bool,
+}
+
+impl Protected {
+    /// Reads the policy file's list; `!default` is the only exception there is.
+    ///
+    /// # Errors
+    /// The first entry that isn't a glob of letters, digits, `-` and `*`, in a sentence.
+    pub fn parse(entries: &[String]) -> Result<Self, String> {
+        let mut protected = Self::default();
+        for entry in entries {
+            if entry == "!default" {
+                protected.allow_default = true;
+            } else if !entry.is_empty()
+                && entry
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-*".contains(&b))
+            {
+                protected.globs.push(entry.clone());
+            } else {
+                return Err(format!(
+                    "protected: {entry:?}: expected a namespace's name, in which `*` stands for anything, or `!default`"
+                ));
+            }
+        }
+        Ok(protected)
+    }
+
+    /// Whether a namespace of this name can never opt in.
+    #[must_use]
+    pub fn covers(&self, name: &str) -> bool {
+        name.starts_with("kube-")
+            || name == SYSTEM_NAMESPACE
+            || (name == "default" && !self.allow_default)
+            || self.globs.iter().any(|glob| matches(glob, name))
+    }
+}
+
+/// What a namespace's annotations amount to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Eligibility {
+    /// It didn't opt in.
+    OptedOut,
+    /// It can't: protected.
+    Protected,
+    /// It can't: it is being deleted.
+    Terminating,
+    /// It says something that isn't understood or not allowed.
+    NotUnderstood(Vec<Problem>),
+    /// It opted in, with these settings.
+    Eligible(Settings),
+}
+
+impl Eligibility {
+    /// Judges a namespace; nothing here says whether its opt-in was admitted.
+    #[must_use]
+    pub fn of(namespace: &NamespaceView, policy: &PlatformPolicy) -> Self {
+        let consent = Consent::parse(&namespace.annotations);
+        if consent == Consent::Absent {
+            return Self::OptedOut;
+        }
+        if policy.protected.covers(&namespace.name) {
+            return Self::Protected;
+        }
+        if namespace.terminating {
+            return Self::Terminating;
+        }
+        if let Consent::Invalid(value) = consent {
+            let problem = Problem::invalid(
+                format!("metadata.annotations[{CHAOS}]"),
+                &value,
+                "write `yes` to opt in, or remove the annotation to opt out".to_owned(),
+            );
+            return Self::NotUnderstood(vec![problem]);
+        }
+        match policy.settings(&namespace.annotations) {
+            Ok(settings) => Self::Eligible(settings),
+            Err(problems) => Self::NotUnderstood(problems),
+        }
+    }
+}
+
+fn matches(glob: &str, name: &str) -> bool {
+    match glob.split_once('*') {
+        None => glob == name,
+        Some((start, rest)) => name.strip_prefix(start).is_some_and(|tail| {
+            (0..=tail.len())
+                .filter(|cut| tail.is_char_boundary(*cut))
+                .any(|cut| matches(rest, &tail[cut..]))
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn namespace(name: &str, pairs: &[(&str, &str)]) -> NamespaceView {
+        NamespaceView {
+            name: name.to_owned(),
+            uid: "1".to_owned(),
+            annotations: pairs
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect(),
+            terminating: false,
+        }
+    }
+
+    fn of(namespace: &NamespaceView) -> Eligibility {
+        Eligibility::of(namespace, &PlatformPolicy::built_in())
+    }
+
+    #[test]
+    fn consent_makes_a_namespace_eligible() {
+        assert_eq!(of(&namespace("a", &[])), Eligibility::OptedOut);
+        assert_eq!(
+            of(&namespace("a", &[("purechaos.dev/limit", "9")])),
+            Eligibility::OptedOut
+        );
+        assert_eq!(
+            of(&namespace("a", &[("chaos", "yes")])),
+            Eligibility::Eligible(Settings::BUILT_IN)
+        );
+    }
+
+    #[test]
+    fn protected_and_terminating_namespaces_are_never_eligible() {
+        for name in ["kube-system", "kube-anything", "pure-chaos", "default"] {
+            assert_eq!(
+                of(&namespace(name, &[("chaos", "yes")])),
+                Eligibility::Protected,
+                "{name}"
+            );
+        }
+        let terminating = NamespaceView {
+            terminating: true,
+            ..namespace("a", &[("chaos", "yes")])
+        };
+        assert_eq!(of(&terminating), Eligibility::Terminating);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_said() {
+        let Eligibility::NotUnderstood(problems) = of(&namespace("a", &[("chaos", "Yes")])) else {
+            panic!()
+        };
+        assert_eq!(
+            problems[0].to_string(),
+            "metadata.annotations[chaos]: Invalid value: \"Yes\": write `yes` to opt in, or remove the annotation to opt out"
+        );
+        assert!(matches!(
+            of(&namespace("a", &[("chaos", "yes"), ("purechaos.dev/limit", "9")])),
+            Eligibility::NotUnderstood(_)
+        ));
+    }
+
+    #[test]
+    fn globs() {
+        let cases = [
+            ("prod-*", "prod-eu", true),
+            ("prod-*", "prod-", true),
+            ("prod-*", "preprod-eu", false),
+            ("*-prod", "eu-prod", true),
+            ("a*b*c", "axxbyyc", true),
+            ("a*b*c", "axxcyyb", false),
+            ("*", "anything", true),
+            ("exact", "exact", true),
+            ("exact", "exactly", false),
+        ];
+        for (glob, name, expected) in cases {
+            let protected = Protected::parse(&[glob.to_owned()]).unwrap();
+            assert_eq!(protected.covers(name), expected, "{glob} {name}");
+        }
+        assert!(Protected::parse(&["Prod".to_owned()]).is_err());
+        assert!(Protected::parse(&[String::new()]).is_err());
+        assert!(
+            !Protected::parse(&["!default".to_owned()])
+                .unwrap()
+                .covers("default")
+        );
+    }
+}

@@ -1,0 +1,25 @@
+//! Every annotation, label and object name that this project writes or reads, in one place.
+
+/// The opt-in annotation of a namespace.
+pub const CHAOS: &str = "chaos";
+/// The one value of [`CHAOS`] that opts in.
+pub const YES: &str = "yes";
+/// Prefix of all other annotations of this project.
+pub const PREFIX: &str = "purechaos.dev/";
+/// On a namespace: no kill there; on [`SYSTEM_NAMESPACE`]: no kill anywhere. Its presence counts, whatever the value.
+pub const HALT: &str = "purechaos.dev/halt";
+
+/// The namespace that Pure Chaos itself runs in.
+pub const SYSTEM_NAMESPACE: &str = "pure-chaos";
+/// Name of the record in each namespace that has one.
+pub const RECORD: &str = "chaos";
+/// Name of the RoleBinding that gives the agent its rights in an eligible namespace, and of the ClusterRole it binds.
+pub const AGENT_BINDING: &str = "pure-chaos-agent";
+/// The agent's ServiceAccount in [`SYSTEM_NAMESPACE`].
+pub const AGENT_ACCOUNT: &str = "agent";
+
+/// Whether a key is one that consent is made of: all of ours, but for [`HALT`], which only ever narrows it.
+#[must_use]
+pub fn is_chaos_key(key: &str) -> bool {
+    key == CHAOS || (key.starts_with(PREFIX) && key != HALT)
+}

@@ -1,0 +1,236 @@
+//! The record, `OptIn`: how the webhook tells the agent which namespaces are eligible, and the agent tells people what happens there.
+//!
+//! Instants are text in RFC 3339: a printer column of type `date` shows `<invalid>` for future ones.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::settings::{Key, Settings};
+
+/// What the webhook understood of a namespace's opt-in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, CustomResource)]
+#[kube(
+    group = "purechaos.dev",
+    version = "v1alpha1",
+    kind = "OptIn",
+    plural = "optins",
+    singular = "optin",
+    shortname = "chaos",
+    namespaced,
+    status = "OptInStatus",
+    derive = "PartialEq",
+    doc = "The record of a namespace that opted in to chaos. Derived from the Namespace's annotations: change those, not this.",
+    printcolumn = r#"{"name":"Opted in by","type":"string","jsonPath":".spec.admission.user"}"#,
+    printcolumn = r#"{"name":"Schedule","type":"string","jsonPath":".spec.settings.schedule"}"#,
+    printcolumn = r#"{"name":"Next","type":"string","jsonPath":".status.nextSlot"}"#,
+    printcolumn = r#"{"name":"Kills","type":"integer","jsonPath":".status.kills"}"#,
+    printcolumn = r#"{"name":"State","type":"string","jsonPath":".status.state"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name":"Mode","type":"string","priority":1,"jsonPath":".spec.settings.mode"}"#,
+    printcolumn = r#"{"name":"Limit","type":"integer","priority":1,"jsonPath":".spec.settings.limit"}"#,
+    printcolumn = r#"{"name":"Dry run","type":"boolean","priority":1,"jsonPath":".spec.settings.dryRun"}"#,
+    printcolumn = r#"{"name":"Last","type":"string","priority":1,"jsonPath":".status.lastSlot"}"#,
+    printcolumn = r#"{"name":"Pending","type":"integer","priority":1,"jsonPath":".status.pendingCount"}"#,
+    printcolumn = r#"{"name":"Recovered","type":"integer","priority":1,"jsonPath":".status.outcomes.recovered"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct OptInSpec {
+    /// UID of the Namespace that this record is about.
+    pub namespace_uid: String,
+    /// Whether the agent may act on this record, and if not why.
+    pub verdict: Verdict,
+    /// In words, what is wrong and what to do, unless the verdict is `Admitted`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The admission of exactly these annotations, where a webhook replica saw it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admission: Option<Admission>,
+    /// The settings as understood, defaults included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<RecordedSettings>,
+}
+
+/// Whether the agent may act on a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Verdict {
+    /// The webhook saw and admitted exactly the stored annotations.
+    Admitted,
+    /// The annotations are valid, but were set while the webhook did not see it.
+    NotAdmitted,
+    /// The annotations are not understood or past a ceiling.
+    NotUnderstood,
+}
+
+/// Who opted in, and when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Admission {
+    /// The user who made the request.
+    pub user: String,
+    /// When it was admitted, RFC 3339.
+    pub time: String,
+    /// [`crate::digest::digest`] of the annotations that were admitted.
+    pub digest: String,
+}
+
+/// The settings in their own forms.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RecordedSettings {
+    /// Such as `every 10m`.
+    pub schedule: String,
+    /// `evict`, `delete` or `force`.
+    pub mode: String,
+    /// Pods per round.
+    pub limit: u32,
+    /// Such as `1m`.
+    pub min_age: String,
+    /// Everything but the effect.
+    pub dry_run: bool,
+    /// Such as `Mon-Fri 09:00-17:00 Europe/Berlin`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_hours: Option<String>,
+    /// Days without chaos.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub except: Option<String>,
+    /// Kinds of workloads, joined with commas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kinds: Option<String>,
+    /// A label selector for Pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub targets: Option<String>,
+    /// `refuse` or `allow`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub single_replica: Option<String>,
+    /// Such as `10s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_period: Option<String>,
+    /// Such as `5m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery_deadline: Option<String>,
+    /// When the opt-in ends by itself, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<String>,
+}
+
+impl From<&Settings> for RecordedSettings {
+    fn from(settings: &Settings) -> Self {
+        Self {
+            schedule: settings.print(Key::Schedule),
+            mode: settings.print(Key::Mode),
+            limit: settings.limit,
+            min_age: settings.print(Key::MinAge),
+            dry_run: settings.dry_run,
+            active_hours: None,
+            except: None,
+            kinds: None,
+            targets: None,
+            single_replica: None,
+            grace_period: None,
+            recovery_deadline: None,
+            expires: None,
+        }
+    }
+}
+
+/// What the agent did and will do; written by the agent only.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OptInStatus {
+    /// In one string: `active`, or why nothing is being killed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// When the next round is due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_slot: Option<String>,
+    /// The last slot that was served; none at or before it ever is again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_slot: Option<String>,
+    /// Kills since the record was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kills: Option<i64>,
+    /// Ended recoveries since the record was made, by outcome.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub outcomes: BTreeMap<String, i64>,
+    /// A kill that was decided and whose result is not known yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intent: Option<Intent>,
+    /// Kills whose recovery has not ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pending: Vec<Pending>,
+    /// How many those are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending_count: Option<i64>,
+    /// What else to know, in Kubernetes' form.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+/// A kill that was decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Intent {
+    /// The slot it was decided in.
+    pub slot: String,
+    /// The victim's name.
+    pub pod: String,
+    /// The victim's UID.
+    pub uid: String,
+    /// The victim's workload.
+    pub workload: WorkloadReference,
+}
+
+/// A kill whose recovery has not ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Pending {
+    /// The victim's name.
+    pub pod: String,
+    /// The victim's UID.
+    pub uid: String,
+    /// The victim's workload.
+    pub workload: WorkloadReference,
+    /// When it was killed.
+    pub time: String,
+    /// Ready Pods, at most the desired ones, just before the kill.
+    pub steady_state: u32,
+}
+
+/// A workload.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadReference {
+    /// Such as `Deployment`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::CustomResourceExt;
+
+    #[test]
+    fn names() {
+        let crd = OptIn::crd();
+        assert_eq!(crd.metadata.name.as_deref(), Some("optins.purechaos.dev"));
+        assert_eq!(crd.spec.names.short_names, Some(vec!["chaos".to_owned()]));
+    }
+
+    #[test]
+    fn settings_survive_the_record() {
+        let recorded = RecordedSettings::from(&Settings::BUILT_IN);
+        let json = serde_json::to_value(&recorded).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!({"schedule": "every 10m", "mode": "evict", "limit": 1, "minAge": "1m", "dryRun": false})
+        );
+    }
+}

@@ -1,0 +1,73 @@
+//! The Kubernetes client, and the time limit that every call but a watch has.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+
+/// How long one call may take. An eviction may legitimately take 10 s: the API server retries conflicts inside it.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A call that got no usable answer.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// The API server refused or failed.
+    #[error(transparent)]
+    Kube(#[from] kube::Error),
+    /// No answer in time: what it did is unknown.
+    #[error("no answer within {} s", .0.as_secs())]
+    TimedOut(Duration),
+}
+
+impl CallError {
+    /// The HTTP status code, where the API server answered.
+    #[must_use]
+    pub fn code(&self) -> Option<u16> {
+        match self {
+            Self::Kube(kube::Error::Api(status)) => Some(status.code),
+            _ => None,
+        }
+    }
+
+    /// The API server's own words for the refusal, where it answered.
+    #[must_use]
+    pub fn status(&self) -> Option<&kube::core::Status> {
+        match self {
+            Self::Kube(kube::Error::Api(status)) => Some(status),
+            _ => None,
+        }
+    }
+}
+
+/// Awaits one call to the API server, for at most [`CALL_TIMEOUT`].
+///
+/// # Errors
+/// The client's error, or [`CallError::TimedOut`].
+pub async fn call<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, CallError> {
+    match tokio::time::timeout(CALL_TIMEOUT, request).await {
+        Ok(answer) => answer.map_err(CallError::Kube),
+        Err(_) => Err(CallError::TimedOut(CALL_TIMEOUT)),
+    }
+}
+
+/// A client of the kubeconfig's cluster, or of the cluster that this Pod runs in. It never retries by itself: a kill or a
+/// lease must be sent once, and what to do after a failure is the caller's decision.
+///
+/// # Errors
+/// When the configuration can't be read or the client not be made.
+pub async fn connect(kubeconfig: Option<&Path>) -> anyhow::Result<kube::Client> {
+    let mut config = match kubeconfig {
+        Some(file) => {
+            let kubeconfig = Kubeconfig::read_from(file)
+                .with_context(|| format!("failed to read kubeconfig {}", file.display()))?;
+            kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+                .await
+                .with_context(|| format!("failed to use kubeconfig {}", file.display()))?
+        }
+        None => kube::Config::incluster()
+            .context("failed to find the cluster: not in a Pod with a ServiceAccount; give --kubeconfig")?,
+    };
+    config.default_retry = false;
+    kube::Client::try_from(config).context("failed to make the Kubernetes client")
+}

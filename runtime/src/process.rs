@@ -1,0 +1,101 @@
+//! The life of a process: TLS provider, tasks that end together, the signals that end them, and the exit code.
+
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Exit code of a failure at run time; wrong usage is clap's 2, an end by signal 0.
+const FAILED: u8 = 1;
+
+/// Installs the TLS provider that the Kubernetes client and the webhook use.
+///
+/// # Errors
+/// When another one was installed before.
+pub fn install_tls_provider() -> anyhow::Result<()> {
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_| anyhow::anyhow!("failed to install the TLS provider: there is one already"))
+}
+
+/// A token that is cancelled by SIGTERM or SIGINT. A second signal ends the process at once.
+///
+/// # Errors
+/// When the signals can't be waited for.
+pub fn ended_by_signal() -> anyhow::Result<CancellationToken> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let end = CancellationToken::new();
+    let token = end.clone();
+    tokio::spawn(async move {
+        for first in [true, false] {
+            let name = tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            };
+            if first {
+                tracing::info!(signal = name, "ending");
+                token.cancel();
+            } else {
+                tracing::warn!(signal = name, "ending at once");
+                std::process::exit(i32::from(FAILED));
+            }
+        }
+    });
+    Ok(end)
+}
+
+/// Runs one task and ends everything else with it, so that no process lives on with a part of it dead.
+///
+/// # Errors
+/// The task's own.
+pub async fn essential(
+    name: &'static str,
+    end: CancellationToken,
+    task: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let outcome = task.await;
+    if let Err(error) = &outcome {
+        tracing::error!(task = name, error = format!("{error:#}"), "a task failed, ending");
+    } else if !end.is_cancelled() {
+        tracing::error!(task = name, "a task ended early, ending");
+    }
+    end.cancel();
+    outcome
+}
+
+/// The exit code for how the process ended, with the error printed for a person.
+#[must_use]
+pub fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_tasks_failure_ends_the_others() {
+        let end = CancellationToken::new();
+        let waiting = {
+            let end = end.clone();
+            async move {
+                end.cancelled().await;
+                Ok(())
+            }
+        };
+        let failing = async { Err(anyhow::anyhow!("broken")) };
+        let (first, second) = tokio::join!(
+            essential("waiting", end.clone(), waiting),
+            essential("failing", end.clone(), failing)
+        );
+        assert!(first.is_ok());
+        assert_eq!(second.unwrap_err().to_string(), "broken");
+    }
+}
