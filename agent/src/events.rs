@@ -1,0 +1,127 @@
+//! Events for people: `kubectl events` shows each kill, refusal and recovery. An Event that can't be written never delays a kill.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use policy::keys::SYSTEM_NAMESPACE;
+use policy::record::WorkloadReference;
+use policy::settings::Mode;
+use runtime::client::call;
+
+use crate::guards::Refusal;
+
+/// Writes Events in the background.
+#[derive(Clone)]
+pub struct Events {
+    recorder: Recorder,
+}
+
+impl Events {
+    /// Writes with this client; `instance` tells this process from others.
+    #[must_use]
+    pub fn new(client: Client, instance: Option<String>) -> Self {
+        let reporter = Reporter { controller: "purechaos.dev/agent".to_owned(), instance };
+        Self { recorder: Recorder::new(client, reporter) }
+    }
+
+    /// `ChaosKilled`, on the Pod and on its workload.
+    pub fn killed(&self, namespace: &str, workload: &WorkloadReference, pod: &str, uid: &str, mode: Mode) {
+        let pod_reference = pod_reference(namespace, pod, uid);
+        let workload_reference = workload_reference(namespace, workload);
+        let note = format!("Killed Pod {pod} ({mode}) of {} {}", workload.kind, workload.name);
+        self.publish(EventType::Normal, "ChaosKilled", "Kill", note.clone(), pod_reference.clone(), Some(workload_reference.clone()));
+        self.publish(EventType::Normal, "ChaosKilled", "Kill", note, workload_reference, Some(pod_reference));
+    }
+
+    /// `ChaosRefused`, on the workload.
+    pub fn refused(&self, namespace: &str, workload: &WorkloadReference, refusal: Refusal) {
+        let note = format!("No Pod of {} {} was killed: {}", workload.kind, workload.name, refusal.label());
+        let regarding = workload_reference(namespace, workload);
+        self.publish(EventType::Normal, "ChaosRefused", "Refuse", note, regarding, None);
+    }
+
+    /// `ChaosRecovered`, on the workload.
+    pub fn recovered(&self, namespace: &str, workload: &WorkloadReference, victim: &str, duration: Option<Duration>) {
+        let note = match duration {
+            Some(duration) => format!(
+                "{} {} recovered {:.1} s after Pod {victim} was killed",
+                workload.kind,
+                workload.name,
+                duration.as_secs_f64()
+            ),
+            None => format!("{} {} recovered after Pod {victim} was killed", workload.kind, workload.name),
+        };
+        let regarding = workload_reference(namespace, workload);
+        self.publish(EventType::Normal, "ChaosRecovered", "Recover", note, regarding, None);
+    }
+
+    /// `ChaosRecoveryTimedOut`, on the workload.
+    pub fn timed_out(&self, namespace: &str, workload: &WorkloadReference, victim: &str, deadline: Duration) {
+        let note = format!(
+            "{} {} did not recover within {} s after Pod {victim} was killed",
+            workload.kind,
+            workload.name,
+            deadline.as_secs()
+        );
+        let regarding = workload_reference(namespace, workload);
+        self.publish(EventType::Warning, "ChaosRecoveryTimedOut", "Recover", note, regarding, None);
+    }
+
+    /// `ChaosHalted`, on the namespace `pure-chaos`.
+    pub fn halted(&self, uid: &str, text: &str) {
+        let regarding = ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Namespace".to_owned()),
+            name: Some(SYSTEM_NAMESPACE.to_owned()),
+            // Set to itself, or the Event would have to live in `default`.
+            namespace: Some(SYSTEM_NAMESPACE.to_owned()),
+            uid: Some(uid.to_owned()),
+            ..ObjectReference::default()
+        };
+        self.publish(EventType::Warning, "ChaosHalted", "Halt", format!("Every kill is halted: {text}"), regarding, None);
+    }
+
+    fn publish(
+        &self,
+        type_: EventType,
+        reason: &'static str,
+        action: &str,
+        note: String,
+        regarding: ObjectReference,
+        secondary: Option<ObjectReference>,
+    ) {
+        let event =
+            Event { type_, reason: reason.to_owned(), note: Some(note), action: action.to_owned(), secondary };
+        let recorder = self.recorder.clone();
+        tokio::spawn(async move {
+            if let Err(error) = call(recorder.publish(&event, &regarding)).await {
+                let namespace = regarding.namespace.as_deref().unwrap_or_default();
+                tracing::warn!(namespace, reason, error = %error, "failed to write an Event");
+            }
+        });
+    }
+}
+
+fn pod_reference(namespace: &str, name: &str, uid: &str) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Pod".to_owned()),
+        name: Some(name.to_owned()),
+        namespace: Some(namespace.to_owned()),
+        uid: Some(uid.to_owned()),
+        ..ObjectReference::default()
+    }
+}
+
+fn workload_reference(namespace: &str, workload: &WorkloadReference) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("apps/v1".to_owned()),
+        kind: Some(workload.kind.clone()),
+        name: Some(workload.name.clone()),
+        namespace: Some(namespace.to_owned()),
+        uid: Some(workload.uid.clone()),
+        ..ObjectReference::default()
+    }
+}

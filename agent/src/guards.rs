@@ -1,0 +1,334 @@
+//! The guards: checks that can refuse a round or a kill, in one order, each with one label.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use policy::record::WorkloadReference;
+use policy::settings::{Mode, Settings};
+
+use crate::views::{Observation, PodView, WorkloadView};
+
+/// Kinds of workloads whose Pods may die; the default of the `kinds` setting.
+const KINDS: [&str; 3] = ["Deployment", "StatefulSet", "ReplicaSet"];
+
+/// A guard's answer. The order is that of the checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Refusal {
+    /// A halt, here or everywhere; also when it can't be read.
+    Halted,
+    /// The webhook did not admit the namespace's annotations as they are now.
+    NotAdmitted,
+    /// The namespace is being deleted.
+    NamespaceTerminating,
+    /// The agent lacks a right in the namespace.
+    NoRights,
+    /// A setting isn't understood, or past a ceiling.
+    UnknownSetting,
+    /// Nothing would bring the Pod back.
+    NoController,
+    /// A static Pod: the API can't kill it.
+    MirrorPod,
+    /// A Job's Pod is work, not a service.
+    Job,
+    /// The workload is of a kind that isn't selected, or that the mode may not touch.
+    KindNotSelected,
+    /// The Pod is younger than `min-age`.
+    TooYoung,
+    /// The Pod is being deleted already.
+    Terminating,
+    /// The Pod isn't Ready.
+    NotReady,
+    /// The workload has one Pod, and would be gone without it.
+    SingleReplica,
+    /// The workload has fewer Ready Pods than it wants, or it can't be told how many it wants.
+    BelowDesired,
+    /// The last kill in the workload has not ended in an outcome.
+    RecoveryPending,
+    /// A PodDisruptionBudget allows no eviction.
+    BlockedByPdb,
+    /// The Pod changed while it was being killed, or did so less than two minutes ago.
+    Changed,
+}
+
+impl Refusal {
+    /// All of them, in the guards' order.
+    pub const ALL: [Self; 17] = [
+        Self::Halted,
+        Self::NotAdmitted,
+        Self::NamespaceTerminating,
+        Self::NoRights,
+        Self::UnknownSetting,
+        Self::NoController,
+        Self::MirrorPod,
+        Self::Job,
+        Self::KindNotSelected,
+        Self::TooYoung,
+        Self::Terminating,
+        Self::NotReady,
+        Self::SingleReplica,
+        Self::BelowDesired,
+        Self::RecoveryPending,
+        Self::BlockedByPdb,
+        Self::Changed,
+    ];
+
+    /// The word in metrics, logs, Events and the record.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Halted => "halted",
+            Self::NotAdmitted => "not_admitted",
+            Self::NamespaceTerminating => "namespace_terminating",
+            Self::NoRights => "no_rights",
+            Self::UnknownSetting => "unknown_setting",
+            Self::NoController => "no_controller",
+            Self::MirrorPod => "mirror_pod",
+            Self::Job => "job",
+            Self::KindNotSelected => "kind_not_selected",
+            Self::TooYoung => "too_young",
+            Self::Terminating => "terminating",
+            Self::NotReady => "not_ready",
+            Self::SingleReplica => "single_replica",
+            Self::BelowDesired => "below_desired",
+            Self::RecoveryPending => "recovery_pending",
+            Self::BlockedByPdb => "blocked_by_pdb",
+            Self::Changed => "changed",
+        }
+    }
+}
+
+/// A Pod that no guard refused, with its workload as it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// The Pod.
+    pub pod: PodView,
+    /// Its workload.
+    pub workload: WorkloadView,
+    /// The lesser of the workload's Ready and desired Pods.
+    pub steady_state: u32,
+    /// UIDs of the workload's other Pods that aren't lost.
+    pub others: BTreeSet<String>,
+}
+
+/// A Pod that a guard refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The Pod's name.
+    pub pod: String,
+    /// The Pod's UID.
+    pub uid: String,
+    /// Its workload, if it has one.
+    pub workload: Option<WorkloadReference>,
+    /// Why.
+    pub refusal: Refusal,
+}
+
+/// What the guards need to know beside the observation.
+#[derive(Debug)]
+pub struct Circumstances<'a> {
+    /// The wall clock.
+    pub now: Timestamp,
+    /// The namespace's settings.
+    pub settings: &'a Settings,
+    /// UIDs of workloads with a pending recovery.
+    pub pending: &'a BTreeSet<String>,
+    /// UIDs of workloads that rest because a kill met a change.
+    pub resting: &'a BTreeSet<String>,
+}
+
+/// What the guards said of each Pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Screening {
+    /// Pods that no guard refused.
+    pub candidates: Vec<Candidate>,
+    /// The others.
+    pub refused: Vec<Refused>,
+}
+
+/// Asks every guard about every Pod.
+#[must_use]
+pub fn screen(observation: &Observation, circumstances: &Circumstances) -> Screening {
+    let mut siblings: BTreeMap<String, Vec<&PodView>> = BTreeMap::new();
+    let mut workloads = Vec::with_capacity(observation.pods.len());
+    for pod in &observation.pods {
+        let workload = observation.workload_of(pod);
+        if let Some(workload) = &workload {
+            siblings.entry(workload.reference.uid.clone()).or_default().push(pod);
+        }
+        workloads.push((pod, workload));
+    }
+
+    let mut screening = Screening::default();
+    for (pod, workload) in workloads {
+        let all = workload.as_ref().and_then(|workload| siblings.get(&workload.reference.uid));
+        let ready = all.map_or(0, |pods| pods.iter().filter(|pod| pod.counts_as_ready()).count());
+        let ready = u32::try_from(ready).unwrap_or(u32::MAX);
+        match (check(pod, workload.as_ref(), ready, observation, circumstances), workload) {
+            (None, Some(workload)) => screening.candidates.push(Candidate {
+                pod: pod.clone(),
+                steady_state: workload.desired.map_or(ready, |desired| desired.min(ready)),
+                others: all
+                    .into_iter()
+                    .flatten()
+                    .filter(|other| other.uid != pod.uid && !other.is_lost())
+                    .map(|other| other.uid.clone())
+                    .collect(),
+                workload,
+            }),
+            (refusal, workload) => screening.refused.push(Refused {
+                pod: pod.name.clone(),
+                uid: pod.uid.clone(),
+                workload: workload.map(|workload| workload.reference),
+                refusal: refusal.unwrap_or(Refusal::NoController),
+            }),
+        }
+    }
+    screening
+}
+
+/// The first guard that refuses this Pod.
+fn check(
+    pod: &PodView,
+    workload: Option<&WorkloadView>,
+    ready: u32,
+    observation: &Observation,
+    circumstances: &Circumstances,
+) -> Option<Refusal> {
+    let Circumstances { now, settings, pending, resting } = circumstances;
+    let Some(workload) = workload else { return Some(Refusal::NoController) };
+    let uid = &workload.reference.uid;
+    let kind = workload.reference.kind.as_str();
+    let age = now.duration_since(pod.created);
+    // A Pod made in the future means that a clock is wrong: it counts as young.
+    let is_young = std::time::Duration::try_from(age).map_or(true, |age| age < settings.min_age);
+    // Two members with one identity could run at once where a StatefulSet's Pod is forced.
+    let is_forced_member = settings.mode == Mode::Force && kind == "StatefulSet";
+    let blocked = || settings.mode == Mode::Evict && observation.budgets.iter().any(|budget| budget.blocks(pod));
+
+    let guards: [(Refusal, &dyn Fn() -> bool); 11] = [
+        (Refusal::MirrorPod, &|| kind == "Node"),
+        (Refusal::Job, &|| kind == "Job"),
+        (Refusal::KindNotSelected, &|| !KINDS.contains(&kind) || is_forced_member),
+        (Refusal::TooYoung, &|| is_young),
+        (Refusal::Terminating, &|| pod.terminating),
+        (Refusal::NotReady, &|| !pod.ready || pod.finished),
+        (Refusal::SingleReplica, &|| workload.desired.is_some_and(|desired| desired <= 1)),
+        (Refusal::BelowDesired, &|| workload.desired.is_none_or(|desired| ready < desired)),
+        (Refusal::RecoveryPending, &|| pending.contains(uid)),
+        (Refusal::BlockedByPdb, &blocked),
+        (Refusal::Changed, &|| resting.contains(uid)),
+    ];
+    guards.into_iter().find(|(_, refuses)| refuses()).map(|(refusal, _)| refusal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::views::examples::{controller, deployment, noon, pod};
+    use crate::views::BudgetView;
+    use std::time::Duration;
+
+    fn screen_with(observation: &Observation, settings: &Settings) -> Screening {
+        let none = BTreeSet::new();
+        screen(observation, &Circumstances { now: noon(), settings, pending: &none, resting: &none })
+    }
+
+    fn refusal_of(observation: &Observation, settings: &Settings, name: &str) -> Option<Refusal> {
+        let screening = screen_with(observation, settings);
+        assert_eq!(screening.candidates.len() + screening.refused.len(), observation.pods.len());
+        screening.refused.iter().find(|refused| refused.pod == name).map(|refused| refused.refusal)
+    }
+
+    #[test]
+    fn labels_are_distinct_and_in_order() {
+        let labels: BTreeSet<_> = Refusal::ALL.iter().map(|refusal| refusal.label()).collect();
+        assert_eq!(labels.len(), Refusal::ALL.len());
+        assert!(Refusal::ALL.is_sorted());
+    }
+
+    #[test]
+    fn a_healthy_deployments_pods_are_candidates_with_its_steady_state() {
+        let observation = deployment(vec![pod("a"), pod("b"), pod("c")], 3);
+        let screening = screen_with(&observation, &Settings::BUILT_IN);
+        assert_eq!(screening.refused, []);
+        assert_eq!(screening.candidates[0].steady_state, 3);
+        assert_eq!(screening.candidates[0].others, BTreeSet::from(["b-uid".to_owned(), "c-uid".to_owned()]));
+        let surge = deployment(vec![pod("a"), pod("b"), pod("c")], 2);
+        assert_eq!(screen_with(&surge, &Settings::BUILT_IN).candidates[0].steady_state, 2);
+    }
+
+    #[test]
+    fn each_pod_guard_refuses() {
+        let young = noon().checked_sub(Duration::from_secs(59)).unwrap();
+        let old_enough = noon().checked_sub(Duration::from_secs(60)).unwrap();
+        let future = noon().checked_add(Duration::from_secs(3600)).unwrap();
+        let cases = [
+            (PodView { controller: None, ..pod("x") }, Some(Refusal::NoController)),
+            (PodView { controller: Some(controller("Node", "n")), ..pod("x") }, Some(Refusal::MirrorPod)),
+            (PodView { controller: Some(controller("Job", "j")), ..pod("x") }, Some(Refusal::Job)),
+            (PodView { controller: Some(controller("DaemonSet", "d")), ..pod("x") }, Some(Refusal::KindNotSelected)),
+            (PodView { controller: Some(controller("Rollout", "r")), ..pod("x") }, Some(Refusal::KindNotSelected)),
+            (PodView { created: young, ..pod("x") }, Some(Refusal::TooYoung)),
+            (PodView { created: future, ..pod("x") }, Some(Refusal::TooYoung)),
+            (PodView { created: old_enough, ..pod("x") }, None),
+            (PodView { terminating: true, ..pod("x") }, Some(Refusal::Terminating)),
+            (PodView { ready: false, ..pod("x") }, Some(Refusal::NotReady)),
+            (PodView { finished: true, ..pod("x") }, Some(Refusal::NotReady)),
+        ];
+        for (subject, expected) in cases {
+            let observation = deployment(vec![subject.clone(), pod("a"), pod("b")], 2);
+            assert_eq!(refusal_of(&observation, &Settings::BUILT_IN, "x"), expected, "{subject:?}");
+        }
+    }
+
+    #[test]
+    fn each_workload_guard_refuses() {
+        let settings = Settings::BUILT_IN;
+        assert_eq!(refusal_of(&deployment(vec![pod("a")], 1), &settings, "a"), Some(Refusal::SingleReplica));
+        let below = deployment(vec![pod("a"), PodView { ready: false, ..pod("b") }], 2);
+        assert_eq!(refusal_of(&below, &settings, "a"), Some(Refusal::BelowDesired));
+        let leaving = deployment(vec![pod("a"), pod("c"), PodView { terminating: true, ..pod("b") }], 3);
+        assert_eq!(refusal_of(&leaving, &settings, "a"), Some(Refusal::BelowDesired));
+        let mut unknown = deployment(vec![pod("a"), pod("b")], 2);
+        unknown.workloads.get_mut("web-uid").unwrap().desired = None;
+        assert_eq!(refusal_of(&unknown, &settings, "a"), Some(Refusal::BelowDesired));
+
+        let observation = deployment(vec![pod("a"), pod("b")], 2);
+        let (none, web) = (BTreeSet::new(), BTreeSet::from(["web-uid".to_owned()]));
+        for (pending, resting, expected) in
+            [(&web, &none, Refusal::RecoveryPending), (&none, &web, Refusal::Changed), (&web, &web, Refusal::RecoveryPending)]
+        {
+            let circumstances = Circumstances { now: noon(), settings: &settings, pending, resting };
+            assert_eq!(screen(&observation, &circumstances).refused[0].refusal, expected);
+        }
+    }
+
+    #[test]
+    fn a_budget_stops_evictions_of_its_pods_only() {
+        let selector = |label: &str| Some(kube::core::Expression::Equal("app".to_owned(), label.to_owned()).into());
+        let mut observation = deployment(vec![pod("a"), pod("b")], 2);
+        for (budget, mode, expected) in [
+            (BudgetView { selector: selector("web"), exhausted: true }, Mode::Evict, Some(Refusal::BlockedByPdb)),
+            (BudgetView { selector: None, exhausted: true }, Mode::Evict, Some(Refusal::BlockedByPdb)),
+            (BudgetView { selector: selector("db"), exhausted: true }, Mode::Evict, None),
+            (BudgetView { selector: selector("web"), exhausted: false }, Mode::Evict, None),
+            (BudgetView { selector: selector("web"), exhausted: true }, Mode::Delete, None),
+        ] {
+            observation.budgets = vec![budget];
+            assert_eq!(refusal_of(&observation, &Settings { mode, ..Settings::BUILT_IN }, "a"), expected);
+        }
+    }
+
+    #[test]
+    fn force_never_touches_a_stateful_set() {
+        let mut observation = deployment(vec![pod("a"), pod("b")], 2);
+        for member in &mut observation.pods {
+            member.controller = Some(controller("StatefulSet", "db"));
+        }
+        let db = crate::views::examples::workload("StatefulSet", "db", 2);
+        observation.workloads.insert("db-uid".to_owned(), db);
+        let with = |mode| refusal_of(&observation, &Settings { mode, ..Settings::BUILT_IN }, "a");
+        assert_eq!(with(Mode::Delete), None);
+        assert_eq!(with(Mode::Force), Some(Refusal::KindNotSelected));
+    }
+}

@@ -1,0 +1,202 @@
+//! One kill: a last look at what consents and at the Pod, then an eviction or a DELETE that can hit that very Pod only.
+
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::policy::v1::Eviction;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, ObjectMeta, Preconditions};
+use kube::api::{DeleteParams, PostParams};
+use kube::{Api, Client, Resource};
+use policy::platform::PlatformPolicy;
+use policy::record::OptInSpec;
+use policy::settings::{Mode, Settings};
+use runtime::client::{CallError, call};
+
+use crate::guards::{Candidate, Refusal};
+use crate::observe::{self, NotPermitted};
+use crate::permission::Forbidden;
+use crate::pods::SlimPod;
+use crate::views::PodView;
+
+/// Why the API server did not carry out a kill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// A lock or RBAC refused it: our own checks disagree with theirs.
+    Forbidden,
+    /// The Pod was gone.
+    NotFound,
+    /// More than one PodDisruptionBudget covers the Pod.
+    PdbMisconfigured,
+    /// The API server failed, and the Pod lives.
+    ServerError,
+    /// The API server gave no answer, and what became of the Pod couldn't be found out.
+    UnknownOutcome,
+}
+
+impl Failure {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Forbidden, Self::NotFound, Self::PdbMisconfigured, Self::ServerError, Self::UnknownOutcome];
+
+    /// The word in metrics and logs.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not_found",
+            Self::PdbMisconfigured => "pdb_misconfigured",
+            Self::ServerError => "server_error",
+            Self::UnknownOutcome => "unknown_outcome",
+        }
+    }
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attempt {
+    /// The API server accepted it.
+    Killed,
+    /// The API server would have accepted it.
+    DryRun,
+    /// A guard refused at the last moment.
+    Refused(Refusal, String),
+    /// It was tried, and failed.
+    Failed(Failure, String),
+}
+
+/// What each kill of a round has in common.
+#[derive(Debug, Clone, Copy)]
+pub struct Warrant<'a> {
+    /// The namespace.
+    pub namespace: &'a str,
+    /// The record as read live at the beginning of the round.
+    pub record: &'a OptInSpec,
+    /// The platform's policy.
+    pub policy: &'a PlatformPolicy,
+}
+
+/// Tries to kill one candidate. There is no second try: see `changed` in the specification.
+pub async fn kill(client: &Client, warrant: Warrant<'_>, candidate: &Candidate) -> Attempt {
+    let authority = observe::authority(client, warrant.namespace).await;
+    let settings = match authority.permits(warrant.record, warrant.policy) {
+        Ok(settings) => settings,
+        Err(NotPermitted::Refused(Forbidden { refusal, sentence })) => return Attempt::Refused(refusal, sentence),
+        Err(NotPermitted::Unreadable(sentence)) => return Attempt::Failed(Failure::ServerError, sentence),
+    };
+    let pods: Api<SlimPod> = Api::namespaced(client.clone(), warrant.namespace);
+    let name = &candidate.pod.name;
+    let resource_version = match call(pods.get(name)).await {
+        Ok(pod) => {
+            let live = PodView::from(&pod);
+            if live.uid != candidate.pod.uid || live.is_lost() || !live.ready {
+                return Attempt::Refused(Refusal::Changed, format!("Pod {name} is no longer the one that was chosen"));
+            }
+            pod.meta().resource_version.clone()
+        }
+        Err(error) if error.code() == Some(404) => {
+            return Attempt::Refused(Refusal::Changed, format!("Pod {name} is gone"));
+        }
+        Err(error) if error.code() == Some(403) => {
+            return Attempt::Refused(Refusal::NoRights, error.to_string());
+        }
+        Err(error) => return Attempt::Failed(Failure::ServerError, format!("failed to read Pod {name}: {error}")),
+    };
+    let sent = match settings.mode {
+        Mode::Evict => evict(client, warrant.namespace, candidate, resource_version, settings.dry_run).await,
+        Mode::Delete | Mode::Force => delete(client, warrant.namespace, candidate, &settings).await,
+    };
+    match sent {
+        Ok(()) if settings.dry_run => Attempt::DryRun,
+        Ok(()) => Attempt::Killed,
+        Err(error) => match judge(&error) {
+            Some(attempt) => attempt,
+            None if settings.dry_run => Attempt::Failed(Failure::ServerError, error.to_string()),
+            None => look_up(&pods, candidate, &error).await,
+        },
+    }
+}
+
+async fn evict(
+    client: &Client,
+    namespace: &str,
+    candidate: &Candidate,
+    resource_version: Option<String>,
+    dry_run: bool,
+) -> Result<(), CallError> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let name = &candidate.pod.name;
+    let dry = dry_run.then(|| vec!["All".to_owned()]);
+    // Not `Api::evict`: it writes `delete_options`, which the API server ignores, preconditions and all.
+    let eviction = Eviction {
+        metadata: ObjectMeta {
+            name: Some(name.clone()),
+            namespace: Some(namespace.to_owned()),
+            ..ObjectMeta::default()
+        },
+        delete_options: Some(DeleteOptions {
+            preconditions: Some(Preconditions { uid: Some(candidate.pod.uid.clone()), resource_version }),
+            dry_run: dry,
+            ..DeleteOptions::default()
+        }),
+    };
+    let parameters = PostParams { dry_run, ..PostParams::default() };
+    let answer = pods.create_subresource::<Eviction, serde_json::Value>("eviction", name, &parameters, &eviction);
+    call(answer).await.map(|_| ())
+}
+
+async fn delete(
+    client: &Client,
+    namespace: &str,
+    candidate: &Candidate,
+    settings: &Settings,
+) -> Result<(), CallError> {
+    let pods: Api<SlimPod> = Api::namespaced(client.clone(), namespace);
+    let parameters = DeleteParams {
+        dry_run: settings.dry_run,
+        grace_period_seconds: (settings.mode == Mode::Force).then_some(0),
+        preconditions: Some(kube::api::Preconditions {
+            uid: Some(candidate.pod.uid.clone()),
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    };
+    call(pods.delete(&candidate.pod.name, &parameters)).await.map(|_| ())
+}
+
+/// What an error means where the API server said it; `None` where it did not, or failed midway.
+fn judge(error: &CallError) -> Option<Attempt> {
+    let status = error.status()?;
+    let words = status.message.clone();
+    match status.code {
+        403 => Some(Attempt::Failed(Failure::Forbidden, words)),
+        404 => Some(Attempt::Failed(Failure::NotFound, words)),
+        409 => Some(Attempt::Refused(Refusal::Changed, words)),
+        429 if is_disruption_budget(status) => Some(Attempt::Refused(Refusal::BlockedByPdb, words)),
+        // Turned away by the API server's own fairness, before anything was done.
+        429 => Some(Attempt::Failed(Failure::ServerError, words)),
+        500 if words.contains("more than one PodDisruptionBudget") => {
+            Some(Attempt::Failed(Failure::PdbMisconfigured, words))
+        }
+        400..500 => Some(Attempt::Failed(Failure::ServerError, words)),
+        _ => None,
+    }
+}
+
+fn is_disruption_budget(status: &kube::core::Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.into_iter().any(|cause| cause.reason == "DisruptionBudget")
+}
+
+/// After no answer, or half of one: whether the Pod of that UID still lives.
+async fn look_up(pods: &Api<SlimPod>, candidate: &Candidate, error: &CallError) -> Attempt {
+    match call(pods.get_opt(&candidate.pod.name)).await {
+        Ok(None) => Attempt::Killed,
+        Ok(Some(pod)) => {
+            let live = PodView::from(&pod);
+            if live.uid != candidate.pod.uid || live.terminating {
+                Attempt::Killed
+            } else {
+                Attempt::Failed(Failure::ServerError, error.to_string())
+            }
+        }
+        Err(second) => Attempt::Failed(Failure::UnknownOutcome, format!("{error}; then failed to look the Pod up: {second}")),
+    }
+}

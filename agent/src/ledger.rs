@@ -1,0 +1,159 @@
+//! The status of a namespace's record: what outlives this process, and what `kubectl get chaos` shows.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client, ResourceExt};
+use policy::keys::RECORD;
+use policy::record::{OptIn, OptInStatus, Pending};
+use runtime::client::{CallError, call};
+use serde_json::{Value, json};
+
+/// The one condition: whether rounds kill.
+const ACTIVE: &str = "Active";
+
+/// A namespace's status as this process knows it; the agent is its only writer.
+#[derive(Debug)]
+pub struct Ledger {
+    records: Api<OptIn>,
+    status: OptInStatus,
+    saved: OptInStatus,
+}
+
+impl Ledger {
+    /// Begins with what the record says.
+    #[must_use]
+    pub fn new(client: &Client, namespace: &str, record: &OptIn) -> Self {
+        let status = record.status.clone().unwrap_or_default();
+        Self { records: Api::namespaced(client.clone(), namespace), saved: status.clone(), status }
+    }
+
+    /// What an earlier process left pending.
+    #[must_use]
+    pub fn pending(&self) -> &[Pending] {
+        &self.status.pending
+    }
+
+    /// The last slot that was served.
+    #[must_use]
+    pub fn last_slot(&self) -> Option<Timestamp> {
+        instant(self.status.last_slot.as_deref())
+    }
+
+    /// Reads the record live.
+    ///
+    /// # Errors
+    /// When the API server gives no usable answer.
+    pub async fn read(&self) -> Result<OptIn, CallError> {
+        call(self.records.get(RECORD)).await
+    }
+
+    /// Spends a slot before anything is killed in it: writes `lastSlot` on top of exactly that record. False if it was spent
+    /// before.
+    ///
+    /// # Errors
+    /// When it couldn't be written, also because the record has changed since it was read: then nothing may be killed.
+    pub async fn spend(&mut self, slot: Timestamp, record: &OptIn) -> Result<bool, CallError> {
+        let stored = record.status.as_ref().and_then(|status| instant(status.last_slot.as_deref()));
+        if stored.is_some_and(|last| slot <= last) {
+            return Ok(false);
+        }
+        let last_slot = slot.to_string();
+        let patch = json!({
+            "metadata": {"resourceVersion": record.resource_version()},
+            "status": {"lastSlot": last_slot},
+        });
+        self.patch(&patch).await?;
+        self.status.last_slot = Some(last_slot.clone());
+        self.saved.last_slot = Some(last_slot);
+        Ok(true)
+    }
+
+    /// Notes a slot that was served without a kill.
+    pub fn served(&mut self, slot: Timestamp) {
+        self.status.last_slot = Some(slot.to_string());
+    }
+
+    /// Notes when the next round is due.
+    pub fn set_next_slot(&mut self, slot: Option<Timestamp>) {
+        self.status.next_slot = slot.map(|slot| slot.round(jiff::Unit::Second).unwrap_or(slot).to_string());
+    }
+
+    /// Notes a kill.
+    pub fn killed(&mut self) {
+        self.status.kills = Some(self.status.kills.unwrap_or(0).saturating_add(1));
+    }
+
+    /// Notes the end of a recovery.
+    pub fn ended(&mut self, outcome: &str) {
+        let count = self.status.outcomes.entry(outcome.to_owned()).or_default();
+        *count = count.saturating_add(1);
+    }
+
+    /// Notes the recoveries that are pending.
+    pub fn set_pending(&mut self, pending: Vec<Pending>) {
+        self.status.pending_count = i64::try_from(pending.len()).ok();
+        self.status.pending = pending;
+    }
+
+    /// Notes whether rounds kill, and if not why: `state` in few words, `sentence` in full.
+    pub fn set_state(&mut self, state: String, is_active: bool, sentence: String, now: Timestamp) {
+        let status = if is_active { "True" } else { "False" };
+        let before = self.status.conditions.iter().find(|condition| condition.type_ == ACTIVE);
+        let since = before.filter(|condition| condition.status == status).map(|condition| condition.last_transition_time.clone());
+        self.status.conditions = vec![Condition {
+            type_: ACTIVE.to_owned(),
+            status: status.to_owned(),
+            reason: if is_active { "RoundsKill" } else { "NothingKilled" }.to_owned(),
+            message: sentence,
+            last_transition_time: since.unwrap_or(Time(now)),
+            observed_generation: None,
+        }];
+        self.status.state = Some(state);
+    }
+
+    /// Writes what changed since it was last written. A failure is logged and made good by the next call.
+    pub async fn save(&mut self, namespace: &str) {
+        if self.status == self.saved {
+            return;
+        }
+        let Ok(status) = serde_json::to_value(&self.status) else { return };
+        match self.patch(&json!({"status": replaced(status, &self.saved)})).await {
+            Ok(()) => self.saved = self.status.clone(),
+            // The namespace opted out meanwhile.
+            Err(error) if error.code() == Some(404) => {}
+            Err(error) => tracing::warn!(namespace, error = %error, "failed to write the record's status"),
+        }
+    }
+
+    async fn patch(&self, patch: &Value) -> Result<(), CallError> {
+        let parameters = PatchParams { field_manager: Some("agent".to_owned()), ..PatchParams::default() };
+        call(self.records.patch_status(RECORD, &parameters, &Patch::Merge(patch))).await.map(|_| ())
+    }
+}
+
+/// A merge patch leaves out what isn't named, so fields that are gone are named with null.
+fn replaced(mut status: Value, saved: &OptInStatus) -> Value {
+    if let (Value::Object(status), Ok(Value::Object(saved))) = (&mut status, serde_json::to_value(saved)) {
+        for key in saved.keys() {
+            status.entry(key.clone()).or_insert(Value::Null);
+        }
+    }
+    status
+}
+
+fn instant(text: Option<&str>) -> Option<Timestamp> {
+    text?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_gone_is_removed_by_the_patch() {
+        let saved = OptInStatus { next_slot: Some("soon".to_owned()), kills: Some(1), ..OptInStatus::default() };
+        let status = serde_json::to_value(OptInStatus { kills: Some(2), ..OptInStatus::default() }).unwrap();
+        assert_eq!(replaced(status, &saved), json!({"kills": 2, "nextSlot": null}));
+    }
+}

@@ -1,0 +1,29 @@
+//! The agent: decides which Pods of eligible namespaces die and when, kills them, and measures how long their workloads take to
+//! recover.
+//!
+//! The rules are pure: [`permission`], [`guards`], [`select`] and [`recovery`] take plain [`views`] and say what follows. The rest
+//! fetches ([`observe`], [`pods`], [`workloads`]), acts ([`kill`]) and tells ([`metrics`], [`events`], [`ledger`]); [`round`] and
+//! [`namespace`] are the drivers that read as a list of those steps.
+
+pub mod args;
+pub mod events;
+pub mod guards;
+pub mod halt;
+pub mod kill;
+pub mod lineage;
+pub mod ledger;
+pub mod metrics;
+pub mod namespace;
+pub mod observe;
+pub mod permission;
+pub mod pod_book;
+pub mod pods;
+pub mod recovery;
+pub mod round;
+pub mod run;
+pub mod select;
+pub mod supervise;
+pub mod views;
+pub mod workloads;
+
+pub use args::Args;

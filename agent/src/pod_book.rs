@@ -1,0 +1,134 @@
+//! What the watch has shown of a namespace's Pods: when each was first seen, how it looks now, and how often its containers restarted.
+
+use std::collections::BTreeMap;
+
+use tokio::time::Instant;
+
+use crate::pods::PodChange;
+use crate::recovery::Sighting;
+use crate::views::PodView;
+
+/// The Pods of one namespace by UID.
+#[derive(Debug, Default)]
+pub struct PodBook {
+    pods: BTreeMap<String, Sighting>,
+    listed: bool,
+}
+
+/// What one change meant.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Noticed {
+    /// Pods that are new, changed or gone.
+    pub touched: Vec<PodView>,
+    /// UIDs of Pods that are being deleted or gone.
+    pub dying: Vec<String>,
+    /// Pods whose containers restarted, and how often since they were last seen. The first sight of a Pod is its baseline.
+    pub restarted: Vec<(PodView, u64)>,
+}
+
+impl PodBook {
+    /// Whether all Pods have been seen at least once.
+    #[must_use]
+    pub fn is_listed(&self) -> bool {
+        self.listed
+    }
+
+    /// The Pods, in the order of their UIDs.
+    pub fn sightings(&self) -> impl Iterator<Item = &Sighting> {
+        self.pods.values()
+    }
+
+    /// Enters a change that was received at `at`.
+    pub fn enter(&mut self, at: Instant, change: PodChange) -> Noticed {
+        let mut noticed = Noticed::default();
+        match change {
+            PodChange::Applied(pod) => self.apply(at, pod, &mut noticed),
+            PodChange::Gone(pod) => self.remove(&pod.uid, &mut noticed),
+            PodChange::Listed(pods) => {
+                self.listed = true;
+                let vanished: Vec<String> =
+                    self.pods.keys().filter(|uid| !pods.iter().any(|pod| pod.uid == **uid)).cloned().collect();
+                for uid in vanished {
+                    self.remove(&uid, &mut noticed);
+                }
+                for pod in pods {
+                    self.apply(at, pod, &mut noticed);
+                }
+            }
+        }
+        noticed
+    }
+
+    fn apply(&mut self, at: Instant, pod: PodView, noticed: &mut Noticed) {
+        if pod.terminating {
+            noticed.dying.push(pod.uid.clone());
+        }
+        noticed.touched.push(pod.clone());
+        match self.pods.get_mut(&pod.uid) {
+            Some(known) => {
+                // A count that falls means that the kubelet lost its history; nothing restarted.
+                if let Some(restarts @ 1..) = pod.restarts.checked_sub(known.pod.restarts) {
+                    noticed.restarted.push((pod.clone(), restarts));
+                }
+                known.pod = pod;
+            }
+            None => {
+                self.pods.insert(pod.uid.clone(), Sighting { pod, first_seen: at });
+            }
+        }
+    }
+
+    fn remove(&mut self, uid: &str, noticed: &mut Noticed) {
+        noticed.dying.push(uid.to_owned());
+        if let Some(gone) = self.pods.remove(uid) {
+            noticed.touched.push(gone.pod);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::views::examples::pod;
+    use runtime::clock::{Clock, SystemClock};
+
+    fn restarted(name: &str, restarts: u64) -> PodView {
+        PodView { restarts, ..pod(name) }
+    }
+
+    #[test]
+    fn the_first_sight_of_a_pod_is_its_baseline() {
+        let now = SystemClock.monotonic();
+        let mut book = PodBook::default();
+        assert!(book.enter(now, PodChange::Listed(vec![restarted("a", 5)])).restarted.is_empty());
+        let noticed = book.enter(now, PodChange::Applied(restarted("a", 7)));
+        assert_eq!(noticed.restarted, [(restarted("a", 7), 2)]);
+        assert!(book.enter(now, PodChange::Applied(restarted("a", 7))).restarted.is_empty());
+        assert!(book.enter(now, PodChange::Applied(restarted("a", 0))).restarted.is_empty());
+        let relisted = book.enter(now, PodChange::Listed(vec![restarted("a", 1), restarted("b", 3)]));
+        assert_eq!(relisted.restarted, [(restarted("a", 1), 1)]);
+    }
+
+    #[test]
+    fn a_pod_that_vanished_between_two_lists_is_gone() {
+        let now = SystemClock.monotonic();
+        let mut book = PodBook::default();
+        assert!(!book.is_listed());
+        book.enter(now, PodChange::Listed(vec![pod("a"), pod("b")]));
+        assert!(book.is_listed());
+        let noticed = book.enter(now, PodChange::Listed(vec![pod("b")]));
+        assert_eq!(noticed.dying, ["a-uid"]);
+        assert_eq!(book.sightings().count(), 1);
+    }
+
+    #[test]
+    fn first_seen_stays() {
+        let start = SystemClock.monotonic();
+        let later = start + std::time::Duration::from_secs(5);
+        let mut book = PodBook::default();
+        book.enter(start, PodChange::Applied(pod("a")));
+        book.enter(later, PodChange::Applied(PodView { terminating: true, ..pod("a") }));
+        let seen = book.sightings().next().unwrap();
+        assert_eq!((seen.first_seen, seen.pod.terminating), (start, true));
+    }
+}

@@ -1,0 +1,254 @@
+//! One round: observe, check, select, kill. What recovers afterwards is the caller's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kube::Client;
+use policy::platform::PlatformPolicy;
+use policy::record::{OptIn, WorkloadReference};
+use policy::settings::Settings;
+use rand::Rng;
+use runtime::clock::Clock;
+use tokio::time::Instant;
+
+use crate::events::Events;
+use crate::guards::{Candidate, Circumstances, Refusal, Refused, screen};
+use crate::kill::{Attempt, Warrant, kill};
+use crate::ledger::Ledger;
+use crate::metrics::{Metrics, RoundOutcome};
+use crate::observe::{NotPermitted, ObserveError, authority, observe};
+use crate::permission::Forbidden;
+use crate::select::select_victims;
+use crate::views::Observation;
+
+/// What every round needs: the world, and ways to tell it.
+#[derive(Clone)]
+pub struct Deps {
+    /// The Kubernetes client.
+    pub client: Client,
+    /// The clocks.
+    pub clock: Arc<dyn Clock>,
+    /// The platform's policy.
+    pub policy: Arc<PlatformPolicy>,
+    /// The metric families.
+    pub metrics: Metrics,
+    /// The Events.
+    pub events: Events,
+}
+
+/// A kill that the API server accepted, and the moment of its answer.
+#[derive(Debug)]
+pub struct Kill {
+    /// What was killed.
+    pub candidate: Candidate,
+    /// When the API server answered.
+    pub answered: Instant,
+    /// The same, by the wall clock.
+    pub at: Timestamp,
+}
+
+/// What a round did.
+#[derive(Debug)]
+#[must_use]
+pub struct RoundReport {
+    /// In one word.
+    pub outcome: RoundOutcome,
+    /// The accepted kills.
+    pub kills: Vec<Kill>,
+    /// Each reason of a refusal, in the guards' order.
+    pub reasons: BTreeSet<Refusal>,
+    /// Workloads of which nothing could be killed, with the first guard's reason.
+    pub refused: BTreeMap<WorkloadReference, Refusal>,
+    /// Workloads that changed while one of their Pods was being killed.
+    pub changed: Vec<String>,
+    /// For the record: why nothing was killed, in a sentence.
+    pub sentence: String,
+    /// What was seen, where it was seen.
+    pub observation: Option<Observation>,
+}
+
+impl RoundReport {
+    fn new(outcome: RoundOutcome, sentence: String) -> Self {
+        Self {
+            outcome,
+            kills: Vec::new(),
+            reasons: BTreeSet::new(),
+            refused: BTreeMap::new(),
+            changed: Vec::new(),
+            sentence,
+            observation: None,
+        }
+    }
+
+    fn refused(Forbidden { refusal, sentence }: Forbidden) -> Self {
+        Self { reasons: BTreeSet::from([refusal]), ..Self::new(RoundOutcome::Refused, sentence) }
+    }
+
+    /// For the record's column: `active`, or why nothing is being killed, in few words.
+    #[must_use]
+    pub fn state(&self) -> String {
+        match self.outcome {
+            RoundOutcome::Killed => "active".to_owned(),
+            RoundOutcome::DryRun => "dry run".to_owned(),
+            RoundOutcome::Failed => "failed".to_owned(),
+            RoundOutcome::NoCandidate if self.reasons.is_empty() => "no Pods".to_owned(),
+            RoundOutcome::NoCandidate | RoundOutcome::Refused => {
+                self.reasons.iter().map(|reason| reason.label()).collect::<Vec<_>>().join(", ")
+            }
+        }
+    }
+}
+
+/// What the caller remembers from round to round.
+#[derive(Debug)]
+pub struct Memory<'a> {
+    /// UIDs of workloads with a pending recovery.
+    pub pending: &'a BTreeSet<String>,
+    /// UIDs of workloads that rest because a kill met a change.
+    pub resting: &'a BTreeSet<String>,
+}
+
+/// Serves one slot.
+pub async fn round(
+    deps: &Deps,
+    namespace: &str,
+    slot: Timestamp,
+    memory: &Memory<'_>,
+    ledger: &mut Ledger,
+    rng: &mut impl Rng,
+) -> RoundReport {
+    // Live, not from the watch: the record and the Namespaces (client required).
+    let record = match ledger.read().await {
+        Ok(record) => record,
+        Err(error) => return failed(format!("failed to read the record of namespace {namespace}: {error}")),
+    };
+    let settings = match authority(&deps.client, namespace).await.permits(&record.spec, &deps.policy) {
+        Ok(settings) => settings,
+        Err(NotPermitted::Refused(forbidden)) => return RoundReport::refused(forbidden),
+        Err(NotPermitted::Unreadable(sentence)) => return failed(sentence),
+    };
+    // The Pods, what they belong to, and their budgets (client required).
+    let observation = match observe(&deps.client, namespace).await {
+        Ok(observation) => observation,
+        Err(error) if error.is_forbidden() => return RoundReport::refused(no_rights(namespace, &error)),
+        Err(error) => return failed(error.to_string()),
+    };
+    // Guards and choice (no client required).
+    let circumstances = Circumstances {
+        now: deps.clock.wall(),
+        settings: &settings,
+        pending: memory.pending,
+        resting: memory.resting,
+    };
+    let screening = screen(&observation, &circumstances);
+    let victims = select_victims(&screening.candidates, settings.limit, rng);
+    // Spend the slot, then kill (client required).
+    let mut report = RoundReport::new(RoundOutcome::NoCandidate, String::new());
+    if !victims.is_empty() {
+        match ledger.spend(slot, &record).await {
+            Ok(true) => kill_each(deps, namespace, &settings, &record, &victims, &mut report).await,
+            Ok(false) => return failed(format!("slot {slot} was served before")),
+            Err(error) => return failed(format!("failed to spend slot {slot}: {error}")),
+        }
+    }
+    explain(&mut report, &screening.refused, &screening.candidates);
+    report.observation = Some(observation);
+    report
+}
+
+async fn kill_each(
+    deps: &Deps,
+    namespace: &str,
+    settings: &Settings,
+    record: &OptIn,
+    victims: &[&Candidate],
+    report: &mut RoundReport,
+) {
+    let warrant = Warrant { namespace, record: &record.spec, policy: &deps.policy };
+    let mut dry_runs = 0;
+    let mut refusals = 0;
+    for victim in victims {
+        let WorkloadReference { kind, name, uid: workload_uid } = &victim.workload.reference;
+        let (pod, uid) = (victim.pod.name.as_str(), victim.pod.uid.as_str());
+        let mode = settings.mode;
+        match kill(&deps.client, warrant, victim).await {
+            Attempt::Killed => {
+                report.kills.push(Kill {
+                    candidate: (*victim).clone(),
+                    answered: deps.clock.monotonic(),
+                    at: deps.clock.wall(),
+                });
+                deps.metrics.kill(namespace, &victim.workload.reference, mode);
+                deps.events.killed(namespace, &victim.workload.reference, pod, uid, mode);
+                tracing::info!(namespace, workload_kind = kind, workload = name, pod, uid, %mode, "killed");
+            }
+            Attempt::DryRun => {
+                dry_runs += 1;
+                tracing::info!(namespace, workload_kind = kind, workload = name, pod, uid, %mode, "dry_run: would have killed");
+            }
+            Attempt::Refused(refusal, sentence) => {
+                refusals += 1;
+                report.reasons.insert(refusal);
+                report.refused.insert(victim.workload.reference.clone(), refusal);
+                if refusal == Refusal::Changed {
+                    report.changed.push(workload_uid.clone());
+                }
+                let reason = refusal.label();
+                tracing::info!(namespace, workload_kind = kind, workload = name, pod, uid, reason, sentence, "refused");
+                report.sentence = sentence;
+            }
+            Attempt::Failed(failure, sentence) => {
+                deps.metrics.kill_failure(namespace, failure);
+                let reason = failure.label();
+                tracing::warn!(namespace, workload_kind = kind, workload = name, pod, uid, reason, sentence, "failed to kill");
+                report.sentence = sentence;
+            }
+        }
+    }
+    report.outcome = if !report.kills.is_empty() {
+        RoundOutcome::Killed
+    } else if dry_runs > 0 {
+        RoundOutcome::DryRun
+    } else if refusals > 0 {
+        RoundOutcome::Refused
+    } else {
+        RoundOutcome::Failed
+    };
+}
+
+/// Adds what the guards said, workload by workload, and finds the words for it.
+fn explain(report: &mut RoundReport, refused: &[Refused], candidates: &[Candidate]) {
+    report.reasons.extend(refused.iter().map(|refused| refused.refusal));
+    for Refused { workload, refusal, .. } in refused {
+        let Some(workload) = workload else { continue };
+        if candidates.iter().all(|candidate| candidate.workload.reference != *workload) {
+            let first = report.refused.entry(workload.clone()).or_insert(*refusal);
+            *first = (*first).min(*refusal);
+        }
+    }
+    if report.outcome == RoundOutcome::NoCandidate {
+        let mut counts: BTreeMap<Refusal, usize> = BTreeMap::new();
+        for refused in refused {
+            *counts.entry(refused.refusal).or_default() += 1;
+        }
+        let counted: Vec<String> =
+            counts.iter().map(|(refusal, pods)| format!("{pods} {}", refusal.label())).collect();
+        report.sentence = if counted.is_empty() {
+            "there are no Pods".to_owned()
+        } else {
+            format!("no Pod could be killed: {}", counted.join(", "))
+        };
+    }
+}
+
+fn failed(sentence: String) -> RoundReport {
+    RoundReport::new(RoundOutcome::Failed, sentence)
+}
+
+fn no_rights(namespace: &str, error: &ObserveError) -> Forbidden {
+    Forbidden {
+        refusal: Refusal::NoRights,
+        sentence: format!("the agent lacks a right in namespace {namespace}: {error}"),
+    }
+}

@@ -1,0 +1,158 @@
+//! Follows the records: one task for each namespace that has one, and an end to the series of those that had.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::StreamExt;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, ResourceExt};
+use policy::keys::RECORD;
+use policy::record::OptIn;
+use rand::rngs::ChaCha8Rng;
+use rand::{Rng, SeedableRng};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::namespace::NamespaceTask;
+use crate::round::Deps;
+
+/// A namespace's series end this long after it lost its record, so that the last scrape gets them.
+const SERIES_LINGER: Duration = Duration::from_secs(600);
+
+/// How often series that have lingered enough are looked for.
+const SWEEP: Duration = Duration::from_secs(30);
+
+/// After this many seconds the API server ends a watch, so that a silently dead connection is noticed soon after.
+const WATCH_SECONDS: u32 = 60;
+
+struct Followed {
+    record_uid: String,
+    records: watch::Sender<Arc<OptIn>>,
+    gone: CancellationToken,
+}
+
+/// The namespaces with a record.
+struct Supervisor {
+    deps: Deps,
+    rng: ChaCha8Rng,
+    end: CancellationToken,
+    tasks: JoinSet<()>,
+    followed: BTreeMap<String, Followed>,
+    ended: BTreeMap<String, Instant>,
+}
+
+/// Watches the records until `end`, then waits for the namespaces' tasks. `synced` becomes true with the first whole list.
+///
+/// # Errors
+/// When a namespace's task panicked.
+pub async fn supervise(deps: Deps, rng: ChaCha8Rng, synced: Arc<AtomicBool>, end: CancellationToken) -> anyhow::Result<()> {
+    let records: Api<OptIn> = Api::all(deps.client.clone());
+    let mut events = watcher(records, watcher::Config::default().timeout(WATCH_SECONDS)).default_backoff().boxed();
+    let mut sweep = tokio::time::interval(SWEEP);
+    let mut supervisor = Supervisor {
+        deps,
+        rng,
+        end: end.clone(),
+        tasks: JoinSet::new(),
+        followed: BTreeMap::new(),
+        ended: BTreeMap::new(),
+    };
+    let mut listed: Vec<OptIn> = Vec::new();
+    loop {
+        let event = tokio::select! {
+            () = end.cancelled() => break,
+            _ = sweep.tick() => {
+                supervisor.sweep();
+                continue;
+            }
+            Some(task) = supervisor.tasks.join_next() => {
+                task?;
+                continue;
+            }
+            event = events.next() => event,
+        };
+        match event {
+            None => anyhow::bail!("the watch of records ended"),
+            Some(Err(error)) => tracing::warn!(error = %error, "the watch of records failed, it will be tried again"),
+            Some(Ok(watcher::Event::Init)) => listed.clear(),
+            Some(Ok(watcher::Event::InitApply(record))) => listed.push(record),
+            Some(Ok(watcher::Event::InitDone)) => {
+                supervisor.list(std::mem::take(&mut listed));
+                synced.store(true, Ordering::Relaxed);
+            }
+            Some(Ok(watcher::Event::Apply(record))) => supervisor.apply(record),
+            Some(Ok(watcher::Event::Delete(record))) => supervisor.lose(&record.namespace().unwrap_or_default()),
+        }
+    }
+    while let Some(task) = supervisor.tasks.join_next().await {
+        task?;
+    }
+    Ok(())
+}
+
+impl Supervisor {
+    /// All records there are: the ones that vanished while the watch was down are lost.
+    fn list(&mut self, records: Vec<OptIn>) {
+        let lost: Vec<String> = self
+            .followed
+            .keys()
+            .filter(|followed| !records.iter().any(|record| record.namespace().as_ref() == Some(followed)))
+            .cloned()
+            .collect();
+        for namespace in lost {
+            self.lose(&namespace);
+        }
+        for record in records {
+            self.apply(record);
+        }
+    }
+
+    fn apply(&mut self, record: OptIn) {
+        let (Some(namespace), Some(uid)) = (record.namespace(), record.uid()) else { return };
+        if record.name_any() != RECORD {
+            tracing::warn!(namespace, record = record.name_any(), "ignored a record that isn't named `{RECORD}`");
+            return;
+        }
+        let record = Arc::new(record);
+        if let Some(followed) = self.followed.get(&namespace) {
+            if followed.record_uid == uid {
+                followed.records.send_replace(record);
+                return;
+            }
+            self.lose(&namespace);
+        }
+        tracing::info!(namespace, verdict = ?record.spec.verdict, "following a namespace");
+        let (sender, receiver) = watch::channel(record.clone());
+        let gone = CancellationToken::new();
+        let rng = ChaCha8Rng::seed_from_u64(self.rng.next_u64());
+        let task = NamespaceTask::new(self.deps.clone(), namespace.clone(), record, rng);
+        self.tasks.spawn(task.run(receiver, gone.clone(), self.end.clone()));
+        self.ended.remove(&namespace);
+        self.followed.insert(namespace, Followed { record_uid: uid, records: sender, gone });
+        self.deps.metrics.set_opt_ins(self.followed.len());
+    }
+
+    fn lose(&mut self, namespace: &str) {
+        if let Some(followed) = self.followed.remove(namespace) {
+            tracing::info!(namespace, "a namespace has no record any more");
+            followed.gone.cancel();
+            self.ended.insert(namespace.to_owned(), self.deps.clock.monotonic() + SERIES_LINGER);
+            self.deps.metrics.set_opt_ins(self.followed.len());
+        }
+    }
+
+    fn sweep(&mut self) {
+        let now = self.deps.clock.monotonic();
+        self.ended.retain(|namespace, until| {
+            let lingers = *until > now;
+            if !lingers {
+                self.deps.metrics.forget(namespace);
+            }
+            lingers
+        });
+    }
+}
