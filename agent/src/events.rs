@@ -11,6 +11,7 @@ use policy::settings::Mode;
 use runtime::client::call;
 
 use crate::guards::Refusal;
+use crate::recovery::{DEADLINE, Recovery};
 
 /// Writes Events in the background.
 #[derive(Clone)]
@@ -22,8 +23,13 @@ impl Events {
     /// Writes with this client; `instance` tells this process from others.
     #[must_use]
     pub fn new(client: Client, instance: Option<String>) -> Self {
-        let reporter = Reporter { controller: "purechaos.dev/agent".to_owned(), instance };
-        Self { recorder: Recorder::new(client, reporter) }
+        let reporter = Reporter {
+            controller: "purechaos.dev/agent".to_owned(),
+            instance,
+        };
+        Self {
+            recorder: Recorder::new(client, reporter),
+        }
     }
 
     /// `ChaosKilled`, on the Pod and on its workload.
@@ -31,19 +37,52 @@ impl Events {
         let pod_reference = pod_reference(namespace, pod, uid);
         let workload_reference = workload_reference(namespace, workload);
         let note = format!("Killed Pod {pod} ({mode}) of {} {}", workload.kind, workload.name);
-        self.publish(EventType::Normal, "ChaosKilled", "Kill", note.clone(), pod_reference.clone(), Some(workload_reference.clone()));
-        self.publish(EventType::Normal, "ChaosKilled", "Kill", note, workload_reference, Some(pod_reference));
+        self.publish(
+            EventType::Normal,
+            "ChaosKilled",
+            "Kill",
+            note.clone(),
+            pod_reference.clone(),
+            Some(workload_reference.clone()),
+        );
+        self.publish(
+            EventType::Normal,
+            "ChaosKilled",
+            "Kill",
+            note,
+            workload_reference,
+            Some(pod_reference),
+        );
     }
 
     /// `ChaosRefused`, on the workload.
     pub fn refused(&self, namespace: &str, workload: &WorkloadReference, refusal: Refusal) {
-        let note = format!("No Pod of {} {} was killed: {}", workload.kind, workload.name, refusal.label());
+        let note = format!(
+            "No Pod of {} {} was killed: {}",
+            workload.kind,
+            workload.name,
+            refusal.label()
+        );
         let regarding = workload_reference(namespace, workload);
-        self.publish(EventType::Normal, "ChaosRefused", "Refuse", note, regarding, None);
+        // Events that differ only in their note are counted as one, with the first one's note: the action tells them apart.
+        self.publish(
+            EventType::Normal,
+            "ChaosRefused",
+            &pascal(refusal.label()),
+            note,
+            regarding,
+            None,
+        );
     }
 
     /// `ChaosRecovered`, on the workload.
-    pub fn recovered(&self, namespace: &str, workload: &WorkloadReference, victim: &str, duration: Option<Duration>) {
+    pub fn recovered(&self, namespace: &str, recovery: &Recovery, duration: Option<Duration>) {
+        let Recovery {
+            workload,
+            victim,
+            victim_uid,
+            ..
+        } = recovery;
         let note = match duration {
             Some(duration) => format!(
                 "{} {} recovered {:.1} s after Pod {victim} was killed",
@@ -51,22 +90,47 @@ impl Events {
                 workload.name,
                 duration.as_secs_f64()
             ),
-            None => format!("{} {} recovered after Pod {victim} was killed", workload.kind, workload.name),
+            None => format!(
+                "{} {} recovered after Pod {victim} was killed",
+                workload.kind, workload.name
+            ),
         };
         let regarding = workload_reference(namespace, workload);
-        self.publish(EventType::Normal, "ChaosRecovered", "Recover", note, regarding, None);
+        let related = Some(pod_reference(namespace, victim, victim_uid));
+        self.publish(
+            EventType::Normal,
+            "ChaosRecovered",
+            "Recover",
+            note,
+            regarding,
+            related,
+        );
     }
 
     /// `ChaosRecoveryTimedOut`, on the workload.
-    pub fn timed_out(&self, namespace: &str, workload: &WorkloadReference, victim: &str, deadline: Duration) {
+    pub fn timed_out(&self, namespace: &str, recovery: &Recovery) {
+        let Recovery {
+            workload,
+            victim,
+            victim_uid,
+            ..
+        } = recovery;
         let note = format!(
             "{} {} did not recover within {} s after Pod {victim} was killed",
             workload.kind,
             workload.name,
-            deadline.as_secs()
+            DEADLINE.as_secs()
         );
         let regarding = workload_reference(namespace, workload);
-        self.publish(EventType::Warning, "ChaosRecoveryTimedOut", "Recover", note, regarding, None);
+        let related = Some(pod_reference(namespace, victim, victim_uid));
+        self.publish(
+            EventType::Warning,
+            "ChaosRecoveryTimedOut",
+            "Recover",
+            note,
+            regarding,
+            related,
+        );
     }
 
     /// `ChaosHalted`, on the namespace `pure-chaos`.
@@ -80,7 +144,14 @@ impl Events {
             uid: Some(uid.to_owned()),
             ..ObjectReference::default()
         };
-        self.publish(EventType::Warning, "ChaosHalted", "Halt", format!("Every kill is halted: {text}"), regarding, None);
+        self.publish(
+            EventType::Warning,
+            "ChaosHalted",
+            "Halt",
+            format!("Every kill is halted: {text}"),
+            regarding,
+            None,
+        );
     }
 
     fn publish(
@@ -92,8 +163,13 @@ impl Events {
         regarding: ObjectReference,
         secondary: Option<ObjectReference>,
     ) {
-        let event =
-            Event { type_, reason: reason.to_owned(), note: Some(note), action: action.to_owned(), secondary };
+        let event = Event {
+            type_,
+            reason: reason.to_owned(),
+            note: Some(note),
+            action: action.to_owned(),
+            secondary,
+        };
         let recorder = self.recorder.clone();
         tokio::spawn(async move {
             if let Err(error) = call(recorder.publish(&event, &regarding)).await {
@@ -102,6 +178,15 @@ impl Events {
             }
         });
     }
+}
+
+/// `too_young` as `TooYoung`, the form of an Event's action.
+fn pascal(label: &str) -> String {
+    let capitalised = label.split('_').map(|word| {
+        let (first, rest) = word.split_at(1);
+        first.to_uppercase() + rest
+    });
+    capitalised.collect()
 }
 
 fn pod_reference(namespace: &str, name: &str, uid: &str) -> ObjectReference {

@@ -33,8 +33,13 @@ pub enum Failure {
 
 impl Failure {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Forbidden, Self::NotFound, Self::PdbMisconfigured, Self::ServerError, Self::UnknownOutcome];
+    pub const ALL: [Self; 5] = [
+        Self::Forbidden,
+        Self::NotFound,
+        Self::PdbMisconfigured,
+        Self::ServerError,
+        Self::UnknownOutcome,
+    ];
 
     /// The word in metrics and logs.
     #[must_use]
@@ -78,7 +83,9 @@ pub async fn kill(client: &Client, warrant: Warrant<'_>, candidate: &Candidate) 
     let authority = observe::authority(client, warrant.namespace).await;
     let settings = match authority.permits(warrant.record, warrant.policy) {
         Ok(settings) => settings,
-        Err(NotPermitted::Refused(Forbidden { refusal, sentence })) => return Attempt::Refused(refusal, sentence),
+        Err(NotPermitted::Refused(Forbidden { refusal, sentence })) => {
+            return Attempt::Refused(refusal, sentence);
+        }
         Err(NotPermitted::Unreadable(sentence)) => return Attempt::Failed(Failure::ServerError, sentence),
     };
     let pods: Api<SlimPod> = Api::namespaced(client.clone(), warrant.namespace);
@@ -87,7 +94,10 @@ pub async fn kill(client: &Client, warrant: Warrant<'_>, candidate: &Candidate) 
         Ok(pod) => {
             let live = PodView::from(&pod);
             if live.uid != candidate.pod.uid || live.is_lost() || !live.ready {
-                return Attempt::Refused(Refusal::Changed, format!("Pod {name} is no longer the one that was chosen"));
+                return Attempt::Refused(
+                    Refusal::Changed,
+                    format!("Pod {name} is no longer the one that was chosen"),
+                );
             }
             pod.meta().resource_version.clone()
         }
@@ -97,10 +107,24 @@ pub async fn kill(client: &Client, warrant: Warrant<'_>, candidate: &Candidate) 
         Err(error) if error.code() == Some(403) => {
             return Attempt::Refused(Refusal::NoRights, error.to_string());
         }
-        Err(error) => return Attempt::Failed(Failure::ServerError, format!("failed to read Pod {name}: {error}")),
+        Err(error) => {
+            return Attempt::Failed(
+                Failure::ServerError,
+                format!("failed to read Pod {name}: {error}"),
+            );
+        }
     };
     let sent = match settings.mode {
-        Mode::Evict => evict(client, warrant.namespace, candidate, resource_version, settings.dry_run).await,
+        Mode::Evict => {
+            evict(
+                client,
+                warrant.namespace,
+                candidate,
+                resource_version,
+                settings.dry_run,
+            )
+            .await
+        }
         Mode::Delete | Mode::Force => delete(client, warrant.namespace, candidate, &settings).await,
     };
     match sent {
@@ -132,13 +156,20 @@ async fn evict(
             ..ObjectMeta::default()
         },
         delete_options: Some(DeleteOptions {
-            preconditions: Some(Preconditions { uid: Some(candidate.pod.uid.clone()), resource_version }),
+            preconditions: Some(Preconditions {
+                uid: Some(candidate.pod.uid.clone()),
+                resource_version,
+            }),
             dry_run: dry,
             ..DeleteOptions::default()
         }),
     };
-    let parameters = PostParams { dry_run, ..PostParams::default() };
-    let answer = pods.create_subresource::<Eviction, serde_json::Value>("eviction", name, &parameters, &eviction);
+    let parameters = PostParams {
+        dry_run,
+        ..PostParams::default()
+    };
+    let answer =
+        pods.create_subresource::<Eviction, serde_json::Value>("eviction", name, &parameters, &eviction);
     call(answer).await.map(|_| ())
 }
 
@@ -158,7 +189,9 @@ async fn delete(
         }),
         ..DeleteParams::default()
     };
-    call(pods.delete(&candidate.pod.name, &parameters)).await.map(|_| ())
+    call(pods.delete(&candidate.pod.name, &parameters))
+        .await
+        .map(|_| ())
 }
 
 /// What an error means where the API server said it; `None` where it did not, or failed midway.
@@ -197,6 +230,9 @@ async fn look_up(pods: &Api<SlimPod>, candidate: &Candidate, error: &CallError) 
                 Attempt::Failed(Failure::ServerError, error.to_string())
             }
         }
-        Err(second) => Attempt::Failed(Failure::UnknownOutcome, format!("{error}; then failed to look the Pod up: {second}")),
+        Err(second) => Attempt::Failed(
+            Failure::UnknownOutcome,
+            format!("{error}; then failed to look the Pod up: {second}"),
+        ),
     }
 }

@@ -26,7 +26,7 @@ use crate::observe::read_namespace;
 use crate::permission::not_admitted;
 use crate::pod_book::PodBook;
 use crate::pods::{self, PodEvent};
-use crate::recovery::{DEADLINE, Outcome, Recovery, Sighting, Surroundings};
+use crate::recovery::{Outcome, Recovery, Sighting, Surroundings};
 use crate::round::{Deps, Memory, RoundReport, round};
 use crate::views::WorkloadView;
 use crate::workloads;
@@ -97,7 +97,12 @@ impl NamespaceTask {
 
     /// Runs until the record is gone (`gone`), which ends every pending recovery, or the process ends (`end`), which leaves them
     /// pending in the record.
-    pub async fn run(mut self, mut records: watch::Receiver<Arc<OptIn>>, gone: CancellationToken, end: CancellationToken) {
+    pub async fn run(
+        mut self,
+        mut records: watch::Receiver<Arc<OptIn>>,
+        gone: CancellationToken,
+        end: CancellationToken,
+    ) {
         self.deps.metrics.begin(&self.name);
         self.follow(self.record.clone());
         self.plan_next();
@@ -143,7 +148,10 @@ impl NamespaceTask {
                 let (changes, events) = mpsc::channel(QUEUE);
                 let pods = Api::namespaced(self.deps.client.clone(), &self.name);
                 let task = tokio::spawn(pods::watch(pods, self.deps.clock.clone(), changes));
-                self.watch = Some(PodWatch { events, _task: AbortOnDropHandle::new(task) });
+                self.watch = Some(PodWatch {
+                    events,
+                    _task: AbortOnDropHandle::new(task),
+                });
             }
             (false, Some(_)) => {
                 self.watch = None;
@@ -152,18 +160,35 @@ impl NamespaceTask {
             _ => {}
         }
         if !is_admitted {
-            let sentence = record.spec.reason.clone().unwrap_or_else(|| not_admitted(&self.name).sentence);
-            let state = if record.spec.verdict == Verdict::NotUnderstood { Refusal::UnknownSetting } else { Refusal::NotAdmitted };
-            self.ledger.set_state(state.label().to_owned(), false, sentence, self.deps.clock.wall());
+            let sentence = record
+                .spec
+                .reason
+                .clone()
+                .unwrap_or_else(|| not_admitted(&self.name).sentence);
+            let state = if record.spec.verdict == Verdict::NotUnderstood {
+                Refusal::UnknownSetting
+            } else {
+                Refusal::NotAdmitted
+            };
+            self.ledger
+                .set_state(state.label().to_owned(), false, sentence, self.deps.clock.wall());
         } else if self.record.spec.verdict != Verdict::Admitted || self.record.status.is_none() {
-            self.ledger.set_state("active".to_owned(), true, "waiting for the next slot".to_owned(), self.deps.clock.wall());
+            self.ledger.set_state(
+                "active".to_owned(),
+                true,
+                "waiting for the next slot".to_owned(),
+                self.deps.clock.wall(),
+            );
         }
         self.record = record;
     }
 
     fn next_slot(&self) -> Option<Timestamp> {
         let schedule = self.schedule?;
-        schedule.next_after(&self.record.spec.namespace_uid, self.floor.max(self.deps.clock.wall()))
+        schedule.next_after(
+            &self.record.spec.namespace_uid,
+            self.floor.max(self.deps.clock.wall()),
+        )
     }
 
     fn plan_next(&mut self) {
@@ -182,7 +207,9 @@ impl NamespaceTask {
     async fn serve_due_slot(&mut self) {
         let Some(schedule) = self.schedule else { return };
         let now = self.deps.clock.wall();
-        let Some(slot) = schedule.newest_in(&self.record.spec.namespace_uid, self.floor, now) else { return };
+        let Some(slot) = schedule.newest_in(&self.record.spec.namespace_uid, self.floor, now) else {
+            return;
+        };
         self.floor = slot;
         let is_late = Duration::try_from(now.duration_since(slot)).is_ok_and(|late| late > LATEST);
         if is_late {
@@ -202,16 +229,40 @@ impl NamespaceTask {
         self.resting.retain(|_, until| *until > monotonic);
         let resting: BTreeSet<String> = self.resting.keys().cloned().collect();
         let pending: BTreeSet<String> = self.pending.keys().cloned().collect();
-        let memory = Memory { pending: &pending, resting: &resting };
-        let report = round(&self.deps, &self.name, slot, &memory, &mut self.ledger, &mut self.rng).await;
+        let memory = Memory {
+            pending: &pending,
+            resting: &resting,
+        };
+        let report = round(
+            &self.deps,
+            &self.name,
+            slot,
+            &memory,
+            &mut self.ledger,
+            &mut self.rng,
+        )
+        .await;
         self.record_round(slot, report);
     }
 
     /// Counts, tells and remembers what a round did.
     fn record_round(&mut self, slot: Timestamp, report: RoundReport) {
-        let Deps { metrics, events, clock, .. } = &self.deps;
+        let Deps {
+            metrics,
+            events,
+            clock,
+            ..
+        } = &self.deps;
         let state = report.state();
-        let RoundReport { outcome, kills, reasons, refused, changed, sentence, observation } = report;
+        let RoundReport {
+            outcome,
+            kills,
+            reasons,
+            refused,
+            changed,
+            sentence,
+            observation,
+        } = report;
         metrics.round(&self.name, outcome);
         for reason in &reasons {
             metrics.refusal(&self.name, *reason);
@@ -268,7 +319,9 @@ impl NamespaceTask {
         }
         for (pod, restarts) in &noticed.restarted {
             if let Some(workload) = self.lineage.known(pod) {
-                self.deps.metrics.container_restarts(&self.name, &workload, *restarts);
+                self.deps
+                    .metrics
+                    .container_restarts(&self.name, &workload, *restarts);
             }
         }
         if self.pending.keys().any(|uid| concerned.contains(uid)) {
@@ -288,10 +341,21 @@ impl NamespaceTask {
         for pending in self.ledger.pending() {
             match Recovery::resume(pending, &pods, now, monotonic) {
                 Some(recovery) => {
-                    tracing::info!(namespace = self.name, workload = pending.workload.name, pod = pending.pod, uid = pending.uid, "carrying on a pending recovery");
+                    tracing::info!(
+                        namespace = self.name,
+                        workload = pending.workload.name,
+                        pod = pending.pod,
+                        uid = pending.uid,
+                        "carrying on a pending recovery"
+                    );
                     self.pending.insert(recovery.workload.uid.clone(), recovery);
                 }
-                None => tracing::warn!(namespace = self.name, uid = pending.uid, time = pending.time, "a pending recovery in the record can't be read"),
+                None => tracing::warn!(
+                    namespace = self.name,
+                    uid = pending.uid,
+                    time = pending.time,
+                    "a pending recovery in the record can't be read"
+                ),
             }
         }
         self.note_pending();
@@ -306,7 +370,9 @@ impl NamespaceTask {
             .cloned()
             .collect();
         for uid in subjects {
-            let Some(recovery) = self.pending.get_mut(&uid) else { continue };
+            let Some(recovery) = self.pending.get_mut(&uid) else {
+                continue;
+            };
             let (namespace, workload) = tokio::join!(
                 read_namespace(&self.deps.client, &self.name),
                 workloads::read(&self.deps.client, &self.name, &recovery.workload),
@@ -314,7 +380,11 @@ impl NamespaceTask {
             let pods: Vec<&Sighting> = self
                 .book
                 .sightings()
-                .filter(|seen| self.lineage.known(&seen.pod).is_some_and(|workload| workload.uid == uid))
+                .filter(|seen| {
+                    self.lineage
+                        .known(&seen.pod)
+                        .is_some_and(|workload| workload.uid == uid)
+                })
                 .collect();
             if let Some(outcome) = recovery.judge(&pods, &surroundings(namespace, workload), at) {
                 self.conclude(&uid, outcome, at);
@@ -323,16 +393,25 @@ impl NamespaceTask {
     }
 
     fn conclude(&mut self, workload_uid: &str, outcome: Outcome, at: Instant) {
-        let Some(recovery) = self.pending.remove(workload_uid) else { return };
+        let Some(recovery) = self.pending.remove(workload_uid) else {
+            return;
+        };
         let duration = recovery.duration_until(at);
-        let Recovery { workload, victim, victim_uid, .. } = &recovery;
-        self.deps.metrics.recovery(&self.name, workload, outcome, duration);
+        let Recovery {
+            workload,
+            victim,
+            victim_uid,
+            ..
+        } = &recovery;
+        self.deps
+            .metrics
+            .recovery(&self.name, workload, outcome, duration);
         self.ledger.ended(outcome.label());
         match outcome {
             Outcome::Recovered | Outcome::RecoveredAfterRestart => {
-                self.deps.events.recovered(&self.name, workload, victim, duration);
+                self.deps.events.recovered(&self.name, &recovery, duration);
             }
-            Outcome::TimedOut => self.deps.events.timed_out(&self.name, workload, victim, DEADLINE),
+            Outcome::TimedOut => self.deps.events.timed_out(&self.name, &recovery),
             _ => {}
         }
         tracing::info!(
@@ -350,8 +429,11 @@ impl NamespaceTask {
 
     fn note_pending(&mut self) {
         let oldest = self.pending.values().map(|recovery| recovery.killed).min();
-        self.deps.metrics.set_pending(&self.name, self.pending.len(), oldest);
-        self.ledger.set_pending(self.pending.values().map(Recovery::pending).collect());
+        self.deps
+            .metrics
+            .set_pending(&self.name, self.pending.len(), oldest);
+        self.ledger
+            .set_pending(self.pending.values().map(Recovery::pending).collect());
     }
 
     /// The record is gone: its pending recoveries end with the namespace or with the opt-out.
@@ -391,7 +473,9 @@ fn surroundings(
     match (namespace, workload) {
         (Ok(namespace), _) if namespace.terminating => Surroundings::NamespaceDeleted,
         (Err(error), _) if error.code() == Some(404) => Surroundings::NamespaceDeleted,
-        (Ok(namespace), _) if Consent::parse(&namespace.annotations) != Consent::Yes => Surroundings::OptedOut,
+        (Ok(namespace), _) if Consent::parse(&namespace.annotations) != Consent::Yes => {
+            Surroundings::OptedOut
+        }
         (Ok(_), Ok(None)) => Surroundings::WorkloadDeleted,
         (Ok(_), Ok(Some(workload))) => Surroundings::Present(workload),
         _ => Surroundings::Unknown,

@@ -70,7 +70,11 @@ impl Authority {
     /// # Errors
     /// [`NotPermitted`].
     pub fn permits(self, record: &OptInSpec, policy: &PlatformPolicy) -> Result<Settings, NotPermitted> {
-        let Self { name, namespace, system } = self;
+        let Self {
+            name,
+            namespace,
+            system,
+        } = self;
         let refused = |refusal, error: &CallError| {
             let sentence = format!("failed to read namespace {name}: {error}");
             NotPermitted::Refused(Forbidden { refusal, sentence })
@@ -86,8 +90,15 @@ impl Authority {
 
 /// Reads both Namespaces live.
 pub async fn authority(client: &Client, namespace: &str) -> Authority {
-    let (live, system) = tokio::join!(read_namespace(client, namespace), read_namespace(client, SYSTEM_NAMESPACE));
-    Authority { name: namespace.to_owned(), namespace: live, system: system.ok() }
+    let (live, system) = tokio::join!(
+        read_namespace(client, namespace),
+        read_namespace(client, SYSTEM_NAMESPACE)
+    );
+    Authority {
+        name: namespace.to_owned(),
+        namespace: live,
+        system: system.ok(),
+    }
 }
 
 /// Reads one Namespace live.
@@ -125,7 +136,9 @@ pub async fn observe(client: &Client, namespace: &str) -> Result<Observation, Ob
         .chain(daemon_sets.iter().map(Workload::view));
     Ok(Observation {
         pods: pods.iter().map(PodView::from).collect(),
-        workloads: workloads.map(|workload| (workload.reference.uid.clone(), workload)).collect(),
+        workloads: workloads
+            .map(|workload| (workload.reference.uid.clone(), workload))
+            .collect(),
         replica_sets: replica_sets
             .iter()
             .map(replica_set)
@@ -156,7 +169,9 @@ where
     let mut parameters = ListParams::default().limit(PAGE);
     let mut all = Vec::new();
     for _ in 0..MOST_PAGES {
-        let page = call(api.list(&parameters)).await.map_err(|cause| ObserveError::Call { what: what(), cause })?;
+        let page = call(api.list(&parameters))
+            .await
+            .map_err(|cause| ObserveError::Call { what: what(), cause })?;
         all.extend(page.items);
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => parameters = parameters.continue_token(&token),

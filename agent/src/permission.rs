@@ -39,7 +39,10 @@ pub fn permitted(
     })?;
     let admitted = record.verdict == Verdict::Admitted
         && record.namespace_uid == namespace.uid
-        && record.admission.as_ref().is_some_and(|admission| admission.digest == digest(&namespace.annotations));
+        && record
+            .admission
+            .as_ref()
+            .is_some_and(|admission| admission.digest == digest(&namespace.annotations));
     if admitted {
         Ok(settings)
     } else {
@@ -67,7 +70,10 @@ mod tests {
         NamespaceView {
             name: name.to_owned(),
             uid: "n-1".to_owned(),
-            annotations: pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            annotations: pairs
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect(),
             terminating: false,
         }
     }
@@ -86,7 +92,11 @@ mod tests {
         }
     }
 
-    fn ask(record: &OptInSpec, target: &NamespaceView, system: Option<&NamespaceView>) -> Result<Settings, Refusal> {
+    fn ask(
+        record: &OptInSpec,
+        target: &NamespaceView,
+        system: Option<&NamespaceView>,
+    ) -> Result<Settings, Refusal> {
         permitted(record, target, system, &PlatformPolicy::built_in()).map_err(|forbidden| forbidden.refusal)
     }
 
@@ -99,12 +109,24 @@ mod tests {
 
         let changed = namespace("a", &[("chaos", "yes"), ("purechaos.dev/limit", "2")]);
         assert_eq!(ask(&record, &changed, Some(&system)), Err(Refusal::NotAdmitted));
-        let again = NamespaceView { uid: "n-2".to_owned(), ..target.clone() };
+        let again = NamespaceView {
+            uid: "n-2".to_owned(),
+            ..target.clone()
+        };
         assert_eq!(ask(&record, &again, Some(&system)), Err(Refusal::NotAdmitted));
-        let by_hand = OptInSpec { admission: None, ..record.clone() };
+        let by_hand = OptInSpec {
+            admission: None,
+            ..record.clone()
+        };
         assert_eq!(ask(&by_hand, &target, Some(&system)), Err(Refusal::NotAdmitted));
-        let not_admitted = OptInSpec { verdict: Verdict::NotAdmitted, ..record.clone() };
-        assert_eq!(ask(&not_admitted, &target, Some(&system)), Err(Refusal::NotAdmitted));
+        let not_admitted = OptInSpec {
+            verdict: Verdict::NotAdmitted,
+            ..record.clone()
+        };
+        assert_eq!(
+            ask(&not_admitted, &target, Some(&system)),
+            Err(Refusal::NotAdmitted)
+        );
     }
 
     #[test]
@@ -112,11 +134,20 @@ mod tests {
         let system = namespace("pure-chaos", &[]);
         let target = namespace("a", &[("chaos", "yes")]);
         let record = record_of(&target);
-        assert_eq!(ask(&record, &namespace("a", &[]), Some(&system)), Err(Refusal::NotAdmitted));
+        assert_eq!(
+            ask(&record, &namespace("a", &[]), Some(&system)),
+            Err(Refusal::NotAdmitted)
+        );
         assert_eq!(ask(&record, &target, None), Err(Refusal::Halted));
         let halted = namespace("a", &[("chaos", "yes"), ("purechaos.dev/halt", "")]);
         assert_eq!(ask(&record, &halted, Some(&system)), Err(Refusal::Halted));
-        let terminating = NamespaceView { terminating: true, ..target };
-        assert_eq!(ask(&record, &terminating, Some(&system)), Err(Refusal::NamespaceTerminating));
+        let terminating = NamespaceView {
+            terminating: true,
+            ..target
+        };
+        assert_eq!(
+            ask(&record, &terminating, Some(&system)),
+            Err(Refusal::NamespaceTerminating)
+        );
     }
 }

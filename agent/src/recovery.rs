@@ -141,7 +141,7 @@ impl Recovery {
         }
     }
 
-    /// Carries on what an earlier process left pending; `None` if the record's instant can't be read. `others` are found
+    /// Carries on what an earlier process left pending; `None` if the record can't be read. `others` are found
     /// by their age: whatever was made before the kill.
     #[must_use]
     pub fn resume(pending: &Pending, pods: &[PodView], now: Timestamp, monotonic: Instant) -> Option<Self> {
@@ -152,7 +152,7 @@ impl Recovery {
             victim: pending.pod.clone(),
             victim_uid: pending.uid.clone(),
             workload: pending.workload.clone(),
-            steady_state: pending.steady_state,
+            steady_state: u32::try_from(pending.steady_state).ok()?,
             killed,
             node: victim.and_then(|pod| pod.node.clone()),
             template: None,
@@ -177,7 +177,7 @@ impl Recovery {
             uid: self.victim_uid.clone(),
             workload: self.workload.clone(),
             time: self.killed.to_string(),
-            steady_state: self.steady_state,
+            steady_state: i64::from(self.steady_state),
         }
     }
 
@@ -201,14 +201,19 @@ impl Recovery {
         if self.template.is_some() && workload.template != self.template {
             return Some(Outcome::RolledOut);
         }
-        let Some(desired) = workload.desired else { return timed_out };
+        let Some(desired) = workload.desired else {
+            return timed_out;
+        };
         if desired < self.steady_state {
             return Some(Outcome::Rescaled);
         }
         if self.replacement.is_none() {
             self.replacement = self.find_replacement(pods);
         }
-        let alive = |uid: &String| pods.iter().any(|seen| seen.pod.uid == *uid && !seen.pod.is_lost());
+        let alive = |uid: &String| {
+            pods.iter()
+                .any(|seen| seen.pod.uid == *uid && !seen.pod.is_lost())
+        };
         if !self.others.iter().chain(&self.replacement).all(alive) {
             return Some(Outcome::Disturbed);
         }
@@ -217,7 +222,10 @@ impl Recovery {
             .filter(|seen| seen.pod.uid != self.victim_uid && seen.pod.counts_as_ready())
             .map(|seen| seen.pod.uid.as_str())
             .collect();
-        let is_replaced = self.replacement.as_deref().is_some_and(|uid| ready.contains(&uid));
+        let is_replaced = self
+            .replacement
+            .as_deref()
+            .is_some_and(|uid| ready.contains(&uid));
         if is_replaced && ready.len() >= self.steady_state.min(desired) as usize {
             return Some(match self.start {
                 Start::Seen(_) => Outcome::Recovered,

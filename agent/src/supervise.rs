@@ -49,9 +49,16 @@ struct Supervisor {
 ///
 /// # Errors
 /// When a namespace's task panicked.
-pub async fn supervise(deps: Deps, rng: ChaCha8Rng, synced: Arc<AtomicBool>, end: CancellationToken) -> anyhow::Result<()> {
+pub async fn supervise(
+    deps: Deps,
+    rng: ChaCha8Rng,
+    synced: Arc<AtomicBool>,
+    end: CancellationToken,
+) -> anyhow::Result<()> {
     let records: Api<OptIn> = Api::all(deps.client.clone());
-    let mut events = watcher(records, watcher::Config::default().timeout(WATCH_SECONDS)).default_backoff().boxed();
+    let mut events = watcher(records, watcher::Config::default().timeout(WATCH_SECONDS))
+        .default_backoff()
+        .boxed();
     let mut sweep = tokio::time::interval(SWEEP);
     let mut supervisor = Supervisor {
         deps,
@@ -77,7 +84,9 @@ pub async fn supervise(deps: Deps, rng: ChaCha8Rng, synced: Arc<AtomicBool>, end
         };
         match event {
             None => anyhow::bail!("the watch of records ended"),
-            Some(Err(error)) => tracing::warn!(error = %error, "the watch of records failed, it will be tried again"),
+            Some(Err(error)) => {
+                tracing::warn!(error = %error, "the watch of records failed, it will be tried again")
+            }
             Some(Ok(watcher::Event::Init)) => listed.clear(),
             Some(Ok(watcher::Event::InitApply(record))) => listed.push(record),
             Some(Ok(watcher::Event::InitDone)) => {
@@ -85,7 +94,9 @@ pub async fn supervise(deps: Deps, rng: ChaCha8Rng, synced: Arc<AtomicBool>, end
                 synced.store(true, Ordering::Relaxed);
             }
             Some(Ok(watcher::Event::Apply(record))) => supervisor.apply(record),
-            Some(Ok(watcher::Event::Delete(record))) => supervisor.lose(&record.namespace().unwrap_or_default()),
+            Some(Ok(watcher::Event::Delete(record))) => {
+                supervisor.lose(&record.namespace().unwrap_or_default())
+            }
         }
     }
     while let Some(task) = supervisor.tasks.join_next().await {
@@ -100,7 +111,11 @@ impl Supervisor {
         let lost: Vec<String> = self
             .followed
             .keys()
-            .filter(|followed| !records.iter().any(|record| record.namespace().as_ref() == Some(followed)))
+            .filter(|followed| {
+                !records
+                    .iter()
+                    .any(|record| record.namespace().as_ref() == Some(followed))
+            })
             .cloned()
             .collect();
         for namespace in lost {
@@ -112,9 +127,15 @@ impl Supervisor {
     }
 
     fn apply(&mut self, record: OptIn) {
-        let (Some(namespace), Some(uid)) = (record.namespace(), record.uid()) else { return };
+        let (Some(namespace), Some(uid)) = (record.namespace(), record.uid()) else {
+            return;
+        };
         if record.name_any() != RECORD {
-            tracing::warn!(namespace, record = record.name_any(), "ignored a record that isn't named `{RECORD}`");
+            tracing::warn!(
+                namespace,
+                record = record.name_any(),
+                "ignored a record that isn't named `{RECORD}`"
+            );
             return;
         }
         let record = Arc::new(record);
@@ -130,9 +151,17 @@ impl Supervisor {
         let gone = CancellationToken::new();
         let rng = ChaCha8Rng::seed_from_u64(self.rng.next_u64());
         let task = NamespaceTask::new(self.deps.clone(), namespace.clone(), record, rng);
-        self.tasks.spawn(task.run(receiver, gone.clone(), self.end.clone()));
+        self.tasks
+            .spawn(task.run(receiver, gone.clone(), self.end.clone()));
         self.ended.remove(&namespace);
-        self.followed.insert(namespace, Followed { record_uid: uid, records: sender, gone });
+        self.followed.insert(
+            namespace,
+            Followed {
+                record_uid: uid,
+                records: sender,
+                gone,
+            },
+        );
         self.deps.metrics.set_opt_ins(self.followed.len());
     }
 
@@ -140,7 +169,8 @@ impl Supervisor {
         if let Some(followed) = self.followed.remove(namespace) {
             tracing::info!(namespace, "a namespace has no record any more");
             followed.gone.cancel();
-            self.ended.insert(namespace.to_owned(), self.deps.clock.monotonic() + SERIES_LINGER);
+            self.ended
+                .insert(namespace.to_owned(), self.deps.clock.monotonic() + SERIES_LINGER);
             self.deps.metrics.set_opt_ins(self.followed.len());
         }
     }

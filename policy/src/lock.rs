@@ -69,6 +69,13 @@ pub fn may_kill(
     if let Some(text) = halt(namespace) {
         return Err(Locked::Halted(text));
     }
+    // Before consent, as the admission policy asks: the owner of a protected namespace must not be told to opt in.
+    if policy.protected.covers(&namespace.name) {
+        return Err(Locked::Protected);
+    }
+    if namespace.terminating {
+        return Err(Locked::Terminating);
+    }
     match Eligibility::of(namespace, policy) {
         Eligibility::Eligible(settings) => Ok(settings),
         Eligibility::OptedOut => Err(Locked::NotOptedIn),
@@ -96,7 +103,6 @@ pub fn halt(namespace: &NamespaceView) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
 
     fn namespace(name: &str, pairs: &[(&str, &str)]) -> NamespaceView {
         NamespaceView {

@@ -86,7 +86,7 @@ pub struct RecordedSettings {
     /// `evict`, `delete` or `force`.
     pub mode: String,
     /// Pods per round.
-    pub limit: u32,
+    pub limit: i64,
     /// Such as `1m`.
     pub min_age: String,
     /// Everything but the effect.
@@ -122,7 +122,7 @@ impl From<&Settings> for RecordedSettings {
         Self {
             schedule: settings.print(Key::Schedule),
             mode: settings.print(Key::Mode),
-            limit: settings.limit,
+            limit: i64::from(settings.limit),
             min_age: settings.print(Key::MinAge),
             dry_run: settings.dry_run,
             active_hours: None,
@@ -197,7 +197,7 @@ pub struct Pending {
     /// When it was killed.
     pub time: String,
     /// Ready Pods, at most the desired ones, just before the kill.
-    pub steady_state: u32,
+    pub steady_state: i64,
 }
 
 /// A workload.

@@ -1,0 +1,73 @@
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help fmt check build test crd images cluster-up cluster-down cluster-status deploy undeploy demo clean
+
+# Which local cluster; each has its own folder .cluster/$(NAME).
+NAME ?= demo
+# A cluster of yours, by its context's name in your kubeconfig; then REGISTRY is needed as well.
+CONTEXT ?=
+# Where images go and nodes pull from; the local cluster's own without CONTEXT.
+REGISTRY ?=
+# Which of manifests/overlays to deploy; empty for the base.
+OVERLAY ?=
+
+TARGET := x86_64-unknown-linux-gnu
+export NAME CONTEXT REGISTRY OVERLAY
+export PURE_CHAOS_REVISION := $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
+
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  NAME=demo picks the local cluster; CONTEXT=... REGISTRY=... use one of yours instead (deploy, undeploy, demo)."
+
+fmt: ## Format the code
+	cargo fmt --all
+
+check: ## Formatting, lints, documentation, scripts, manifests
+	@tests/cluster/toolchains.sh
+	@tests/cluster/packages.sh shellcheck
+	@echo "check: formatting"
+	cargo fmt --all --check
+	@echo "check: lints"
+	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
+	@echo "check: documentation"
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+	@echo "check: scripts"
+	shellcheck $$(git ls-files '*.sh' .ci/run)
+
+build: ## Build the static binaries of the images
+	@tests/cluster/toolchains.sh
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist --target $(TARGET) --bins --package agent --package webhook --package certs
+
+test: ## Run all tests, those on a real cluster included
+	@tests/run.sh
+
+crd: ## Write the record's CustomResourceDefinition into the manifests
+	cargo run --quiet --locked --package tests --bin crd > manifests/base/crd.yaml.new
+	mv manifests/base/crd.yaml.new manifests/base/crd.yaml
+
+images: build ## Build the images and push them to REGISTRY
+	@REGISTRY="$$(manifests/registry.sh)" BIN_DIR=target/$(TARGET)/dist tests/images.sh
+
+cluster-up: ## Boot a local Kubernetes cluster: NAME=demo
+	@tests/cluster/up.sh
+
+cluster-down: ## Remove it, with everything it made
+	@tests/cluster/down.sh
+
+cluster-status: ## Say whether it runs, and how to reach it
+	@tests/cluster/status.sh
+
+deploy: images ## Install Pure Chaos: OVERLAY=demo for slots of seconds
+	@manifests/deploy.sh
+
+undeploy: ## Remove Pure Chaos, its records and its rights
+	@manifests/undeploy.sh
+
+demo: ## See Pods die on schedule, and recover, in a real cluster
+	@tests/demo.sh
+
+clean: ## Remove what was built, and every local cluster
+	@for folder in .cluster/*/number; do [ ! -e "$$folder" ] || NAME="$$(basename "$$(dirname "$$folder")")" tests/cluster/down.sh; done
+	rm -rf target .cluster

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Installs Pure Chaos with the images of REGISTRY, and returns when it works: all of it is rolled out, and the webhook answers.
+set -euo pipefail
+# shellcheck source=manifests/cluster.sh
+. "$(dirname "$0")/cluster.sh"
+
+from="../../../manifests${OVERLAY:+/overlays/$OVERLAY}"
+[[ -f $ROOT/manifests${OVERLAY:+/overlays/$OVERLAY}/kustomization.yaml ]] || {
+    echo "OVERLAY=$OVERLAY: there is no manifests/overlays/$OVERLAY" >&2
+    exit 2
+}
+if [[ ! -f $ROOT/target/images-tag ]]; then
+    echo "There are no images yet: make images builds and pushes them." >&2
+    exit 2
+fi
+tag="$(<"$ROOT/target/images-tag")"
+folder="$ROOT/target/deploy/$(tr -c '[:alnum:]\n' - <<<"${CONTEXT:-$NAME}")"
+mkdir -p "$folder"
+cat >"$folder/kustomization.yaml" <<END
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+resources: [$from]
+images:
+  - {name: chaos, newName: $REGISTRY/chaos, newTag: $tag}
+  - {name: chaos-webhook, newName: $REGISTRY/chaos-webhook, newTag: $tag}
+  - {name: chaos-certs, newName: $REGISTRY/chaos-certs, newTag: $tag}
+END
+
+kubectl apply -k "$folder"
+kubectl wait --for=condition=Established --timeout=30s crd/optins.purechaos.dev >/dev/null
+for part in certs webhook agent; do
+    kubectl -n pure-chaos rollout status --timeout=120s "deployment/$part"
+done
+
+# Ready Pods are not yet a webhook that the API server reaches: its certificate's issuer has to be in the configuration.
+for _ in {1..60}; do
+    answer="$(kubectl annotate namespace pure-chaos chaos=yes --dry-run=server 2>&1 || true)"
+    if [[ $answer == *'admission webhook "opt-in.purechaos.dev" denied the request'* ]]; then
+        echo "Pure Chaos is installed, and its webhook answers."
+        exit
+    fi
+    sleep 0.5
+done
+echo "The webhook does not answer: $answer" >&2
+echo "See: $spoken -n pure-chaos get pods; $spoken -n pure-chaos logs deployment/webhook" >&2
+exit 1

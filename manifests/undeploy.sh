@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Removes Pure Chaos: the agent first, so that it never runs with a lock missing, then the records, which take the agent's rights with
+# them, then the rest.
+set -euo pipefail
+# shellcheck source=manifests/cluster.sh
+. "$(dirname "$0")/cluster.sh"
+
+gone() {
+    kubectl delete --ignore-not-found --timeout=120s "$@"
+}
+gone deployment/agent -n pure-chaos --cascade=foreground
+gone validatingwebhookconfiguration/pure-chaos
+# In the foreground: a webhook that still drains would make the records again.
+gone deployment/webhook deployment/certs -n pure-chaos --cascade=foreground
+
+if [[ -n "$(kubectl get crd optins.purechaos.dev --ignore-not-found -o name)" ]]; then
+    # Records before their definition, so that the garbage collector still knows the kind of the RoleBindings' owners.
+    gone optins.purechaos.dev --all --all-namespaces
+    owned='{{range .items}}{{$binding := .}}{{range .metadata.ownerReferences}}{{if eq .kind "OptIn"}}{{$binding.metadata.namespace}} {{end}}{{end}}{{end}}'
+    for _ in {1..120}; do
+        left="$(kubectl get rolebindings -A -o go-template="$owned")"
+        [[ -n $left ]] || break
+        sleep 0.5
+    done
+    if [[ -n $left ]]; then
+        echo "RoleBindings of the agent are left in: $left" >&2
+        exit 1
+    fi
+fi
+gone -k "$ROOT/manifests"
+echo "Pure Chaos is gone. Annotations that namespaces carry are left as they are."

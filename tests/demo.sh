@@ -1,0 +1,117 @@
+#!/usr/bin/env bash
+# The walk-through: a namespace opts in, its Pods die on schedule and recover, it opts out, and nothing dies after that. Each command
+# is printed before its output. It succeeds if at least three kills recovered and the Deployment is whole at the end.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+namespace=learning-place
+wanted=3
+
+if [[ -z ${CONTEXT:-} ]]; then
+    tests/cluster/up.sh
+fi
+# shellcheck source=manifests/cluster.sh
+. manifests/cluster.sh
+make --no-print-directory deploy OVERLAY="${OVERLAY:-demo}"
+
+heading() {
+    printf '\n=== %s\n' "$1"
+}
+# run COMMAND...: prints a command as a person types it, then does it.
+run() {
+    printf '\n$ %s\n' "${*/#kubectl/$spoken}"
+    "$@"
+}
+# within SECONDS WHAT COMMAND...: waits until a command succeeds.
+within() {
+    local deadline=$((SECONDS + $1)) what="$2"
+    shift 2
+    until "$@"; do
+        if ((SECONDS >= deadline)); then
+            echo "Timed out: $what" >&2
+            exit 1
+        fi
+        sleep 0.5
+    done
+}
+scrape() {
+    kubectl get --raw /api/v1/namespaces/pure-chaos/services/agent:metrics/proxy/metrics
+}
+# total METRIC FILTER: the sum of a metric's series in this namespace whose labels match.
+total() {
+    scrape | awk -v name="$1{" -v namespace="target_namespace=\"$namespace\"" -v filter="${2:-}" \
+        'index($0, name) == 1 && index($0, namespace) && $0 ~ filter { sum += $NF } END { print sum + 0 }'
+}
+ready_is_ten() {
+    [[ "$(kubectl -n "$namespace" get deployment random-logger -o jsonpath='{.status.readyReplicas}')" == 10 ]]
+}
+# Whatever an earlier demonstration left.
+kubectl delete namespace "$namespace" --ignore-not-found --timeout=120s >/dev/null
+
+heading "A namespace with ten Pods that log"
+run kubectl create namespace "$namespace"
+run kubectl -n "$namespace" create deployment random-logger --image=chentex/random-logger
+run kubectl -n "$namespace" scale deployment random-logger --replicas=10
+run kubectl -n "$namespace" rollout status deployment random-logger --timeout=120s
+
+heading "Its owner opts in"
+run kubectl annotate namespace "$namespace" chaos=yes purechaos.dev/schedule='every 10s'
+scheduled() { [[ -n "$(kubectl -n "$namespace" get optin chaos -o jsonpath='{.status.nextSlot}' 2>/dev/null)" ]]; }
+within 10 "no record for $namespace" scheduled
+run kubectl get chaos -A
+
+heading "Pods die on schedule, and recover"
+before="$(total pure_chaos_recoveries_total 'outcome="recovered"')"
+printf '\n$ %s -n %s get events.events.k8s.io --watch-only\n' "$spoken" "$namespace"
+events="$(mktemp)"
+template='{{if eq .regarding.kind "Deployment"}}{{.metadata.creationTimestamp}}  {{.reason}}  {{.note}}{{"\n"}}{{end}}'
+kubectl -n "$namespace" get events.events.k8s.io --watch-only -o go-template="$template" >"$events" 2>/dev/null &
+watching=$!
+tail -f -n +1 "$events" &
+tailing=$!
+trap 'kill $watching $tailing 2>/dev/null || true; rm -f "$events"' EXIT
+enough() { (($(total pure_chaos_recoveries_total 'outcome="recovered"') - before >= wanted)); }
+within 120 "fewer than $wanted kills recovered" enough
+
+heading "What happened"
+kill "$watching" "$tailing" 2>/dev/null || true
+run kubectl get chaos -A
+durations="$(grep -o 'recovered [0-9.]* s after' "$events" | awk '{ print $2 }' | sort -n)"
+printf '\n%-24s %s\n' kills "$(total pure_chaos_kills_total)" \
+    recoveries "$(total pure_chaos_recoveries_total 'outcome="recovered"')" \
+    'median recovery' "$(awk '{ d[NR] = $1 } END { print d[int((NR + 1) / 2)] " s" }' <<<"$durations")" \
+    'longest recovery' "$(tail -n 1 <<<"$durations") s" \
+    'container restarts' "$(total pure_chaos_container_restarts_total)"
+printf 'refusals by reason\n'
+scrape | sed -n "s/^pure_chaos_refusals_total{reason=\"\([a-z_]*\)\",target_namespace=\"$namespace\"} \([1-9][0-9]*\)\$/  \1 \2/p" |
+    awk '{ printf "  %-22s %s\n", $1, $2; some = 1 } END { if (!some) print "  none" }'
+
+heading "Its owner opts out, and nothing dies any more"
+run kubectl annotate namespace "$namespace" chaos- purechaos.dev/schedule-
+names() { kubectl -n "$namespace" get pods -o name | sort; }
+within 60 "the Deployment does not have 10 Ready Pods" ready_is_ten
+settled() { (($(kubectl -n "$namespace" get pods -o name | wc -l) == 10)); }
+within 60 "Pods that were killed do not go" settled
+at_opt_out="$(names)"
+echo
+echo "Watching for 25 s, two and a half times the schedule ..."
+sleep 25
+if [[ "$(names)" != "$at_opt_out" ]]; then
+    echo "A Pod died after the opt-out." >&2
+    exit 1
+fi
+run kubectl -n "$namespace" get deployment random-logger
+ready_is_ten
+
+heading "To look further"
+if [[ -z $CONTEXT ]]; then
+    echo "export KUBECONFIG=$ROOT/.cluster/$NAME/kubeconfig PATH=$ROOT/.cluster/bin:\$PATH"
+fi
+cat <<END
+$spoken get chaos -A -o wide
+$spoken -n $namespace events
+$spoken get --raw /api/v1/namespaces/pure-chaos/services/agent:metrics/proxy/metrics
+To remove Pure Chaos:   make undeploy${CONTEXT:+ CONTEXT=$CONTEXT REGISTRY=$REGISTRY}
+To remove the namespace: $spoken delete namespace $namespace
+END
+[[ -n $CONTEXT ]] || echo "To remove everything:   make cluster-down${NAME:+ NAME=$NAME}"

@@ -1,0 +1,47 @@
+//! `make undeploy` takes all of it away, with opted-in namespaces around; `make deploy` brings it back.
+
+use std::process::Command;
+
+use serde_json::Value;
+use tests::cluster::{Namespace, eventually, kubectl, object, run};
+use tests::repository::root;
+
+fn script(name: &str) -> String {
+    run(Command::new(root().join("manifests").join(name)).env("NAME", "test").env("OVERLAY", "test").env_remove("CONTEXT")).succeeds()
+}
+
+#[test]
+fn undeploy_leaves_nothing_and_deploy_brings_it_back() {
+    let namespace = Namespace::new("deploy");
+    namespace.opt_in(&["purechaos.dev/schedule=every 12h"]);
+
+    script("undeploy.sh");
+    assert!(!namespace.has_binding());
+    assert_eq!(object(&["namespace", "pure-chaos"]), Value::Null);
+    for kind in [
+        "validatingwebhookconfigurations",
+        "validatingadmissionpolicies",
+        "validatingadmissionpolicybindings",
+        "customresourcedefinitions",
+        "clusterroles",
+        "clusterrolebindings",
+    ] {
+        let names = kubectl(&["get", kind, "-o", "name"]).succeeds();
+        assert!(!names.contains("pure-chaos") && !names.contains("purechaos"), "{names}");
+    }
+    kubectl(&["annotate", "namespace", &namespace.name, "chaos-"]).succeeds();
+    // Twice is no error.
+    script("undeploy.sh");
+
+    // Set while nobody looked: known, said, and without rights until it is set again.
+    namespace.annotate(&["chaos=yes"]).succeeds();
+    script("deploy.sh");
+    let reason = eventually("the verdict on an opt-in that nobody admitted", || {
+        let record = namespace.record();
+        (record["spec"]["verdict"] == "NotAdmitted").then(|| record["spec"]["reason"].as_str().unwrap_or_default().to_owned())
+    });
+    assert!(reason.contains("set it again"), "{reason}");
+    assert!(!namespace.has_binding());
+    namespace.annotate(&["chaos-"]).succeeds();
+    namespace.opt_in(&[]);
+}

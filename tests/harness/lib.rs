@@ -1,0 +1,15 @@
+//! What the tests share.
+
+pub mod api;
+pub mod cluster;
+pub mod repository;
+
+use kube::CustomResourceExt;
+use policy::record::OptIn;
+
+/// The CustomResourceDefinition of the record, as it stands in the manifests.
+pub fn crd_yaml() -> String {
+    let json = serde_json::to_value(OptIn::crd()).unwrap();
+    let yaml = serde_saphyr::to_string(&json).unwrap();
+    format!("# The record. Written by `make crd` from the code; a test compares.\n{yaml}")
+}

@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Builds the three images from ready binaries and pushes them to REGISTRY (host:port, with a path where there is one).
+# BIN_DIR is the folder with the static binaries agent, webhook and certs. The tag is made of what is in them, so that a node never
+# runs an older image of the same name; it is noted in target/images-tag. TAG=... sets another.
+set -euo pipefail
+
+cd "$(dirname "$0")/.."
+registry="${REGISTRY:?Set REGISTRY to where the images are to be pushed, for instance registry.example.com/chaos}"
+binaries="${BIN_DIR:-target/x86_64-unknown-linux-gnu/dist}"
+
+for binary in agent webhook certs; do
+    if [[ ! -x $binaries/$binary ]]; then
+        echo "$binaries/$binary is missing: make build makes it." >&2
+        exit 1
+    fi
+done
+
+tag="${TAG:-0.1.0-$(cat "$binaries"/{agent,webhook,certs} Dockerfile | sha256sum | cut -c1-12)}"
+mkdir -p .cluster/images target
+work="$(mktemp -d "$PWD/.cluster/images/XXXXXX")"
+trap 'rm -rf "$work"' EXIT
+log="$work/log"
+
+push_flags=()
+buildah_here() {
+    BUILDAH_ISOLATION=chroot STORAGE_DRIVER=vfs buildah --root "$work/storage" --runroot "$work/run" "$@"
+}
+if [[ $registry =~ ^198\.18\.[0-9]+\.2:31500 ]]; then
+    # The local cluster's registry speaks plain HTTP. A Docker engine would need to be told so in its settings, and buildah is there.
+    tool=buildah_here
+    push_flags=(--tls-verify=false)
+elif docker info >/dev/null 2>&1; then
+    tool=docker
+elif podman info >/dev/null 2>&1; then
+    tool=podman
+elif command -v buildah >/dev/null; then
+    tool=buildah_here
+else
+    echo "Neither docker, podman nor buildah works here. Install one of them, for instance the Debian package buildah." >&2
+    exit 1
+fi
+
+# A push can be refused for a moment after the registry has started.
+push() {
+    local attempt
+    for attempt in 1 2 3 4 5; do
+        ((attempt == 1)) || sleep 2
+        "$tool" push "${push_flags[@]}" "$1" && return
+    done
+    return 1
+}
+
+for target in agent webhook certs; do
+    image="$registry/chaos-$target:$tag"
+    # The agent is the system's main part and bears its name.
+    [[ $target != agent ]] || image="$registry/chaos:$tag"
+    if ! { "$tool" build --build-context "build=$binaries" --target "$target" -t "$image" . && push "$image"; } >"$log" 2>&1; then
+        echo "$image failed; the last lines:" >&2
+        tail -n 20 "$log" >&2
+        exit 1
+    fi
+    echo "$image"
+done
+echo "$tag" >target/images-tag

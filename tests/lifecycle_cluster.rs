@@ -1,0 +1,43 @@
+//! The local cluster itself: boots twice, survives a crash, and leaves nothing behind.
+
+use std::process::Command;
+
+use tests::cluster::{Output, run};
+use tests::repository::root;
+
+fn script(name: &str) -> Output {
+    run(Command::new(root().join("tests/cluster").join(name)).env("NAME", "scratch"))
+}
+
+fn kubectl(arguments: &[&str]) -> Output {
+    let kubeconfig = root().join(".cluster/scratch/kubeconfig");
+    run(Command::new(root().join(".cluster/bin/kubectl")).arg("--kubeconfig").arg(kubeconfig).args(arguments))
+}
+
+#[test]
+fn it_boots_crashes_boots_again_and_leaves_nothing() {
+    script("down.sh").succeeds();
+    assert_eq!(script("leftovers.sh").succeeds(), "", "something was there before");
+    assert!(!script("status.sh").ok, "status says that nothing runs");
+
+    script("up.sh").succeeds();
+    let status = script("status.sh").succeeds();
+    assert!(status.contains("scratch"), "{status}");
+    kubectl(&["create", "namespace", "kept"]).succeeds();
+    let again = script("up.sh").succeeds();
+    assert!(again.contains("running"), "{again}");
+
+    // The crash: its first process dies, and everything with it.
+    let mut crash = Command::new("bash");
+    crash.current_dir(root()).env("NAME", "scratch");
+    crash.args(["-c", ". tests/cluster/env.sh && kill -9 \"$(node_process)\""]);
+    run(&mut crash).succeeds();
+    assert!(!script("status.sh").ok);
+    script("up.sh").succeeds();
+    kubectl(&["get", "namespace", "kept"]).succeeds();
+
+    script("down.sh").succeeds();
+    assert_eq!(script("leftovers.sh").succeeds(), "", "something is left");
+    assert!(!root().join(".cluster/scratch").exists());
+    script("down.sh").succeeds();
+}

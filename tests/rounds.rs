@@ -1,0 +1,586 @@
+//! The agent against an API in this process, with virtual time: exact calls, faults, and what must not be called.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use agent::events::Events;
+use agent::metrics::Metrics;
+use agent::round::Deps;
+use agent::supervise::supervise;
+use jiff::Timestamp;
+use policy::digest::digest;
+use policy::platform::PlatformPolicy;
+use policy::schedule::Schedule;
+use prometheus::Registry;
+use rand::SeedableRng;
+use rand::rngs::ChaCha8Rng;
+use runtime::clock::TokioClock;
+use serde_json::{Value, json};
+use tests::api::{Answer, Api, Call};
+use tokio_util::sync::CancellationToken;
+
+const UID: &str = "2f9c1a52-6a0b-4f7e-9d8e-3c5b7a1e0d4f";
+const NAMESPACE: &str = "/api/v1/namespaces/a";
+const SYSTEM: &str = "/api/v1/namespaces/pure-chaos";
+const RECORD: &str = "/apis/purechaos.dev/v1alpha1/namespaces/a/optins/chaos";
+const WEB: &str = "/apis/apps/v1/namespaces/a/deployments/web";
+
+/// Noon, from which the first slot of `every 10m` in this namespace is 284 s away (a golden value of `policy`).
+fn noon() -> Timestamp {
+    "2026-11-23T12:00:00Z".parse().unwrap()
+}
+
+const FIRST_SLOT: Duration = Duration::from_millis(284_363);
+
+/// The stage: a namespace that opted in, with Deployment `web` of three Ready Pods.
+struct Stage {
+    api: Api,
+    registry: Registry,
+    end: CancellationToken,
+    agent: Option<tokio::task::JoinHandle<anyhow::Result<()>>>,
+    clock: TokioClock,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let stage = Self {
+            api: Api::default(),
+            registry: Registry::new(),
+            end: CancellationToken::new(),
+            agent: None,
+            clock: TokioClock::starting_at(noon()),
+        };
+        stage.api.put(
+            SYSTEM,
+            json!({"metadata": {"name": "pure-chaos", "uid": "system"}}),
+        );
+        stage.opt_in(&[("chaos", "yes")]);
+        stage.api.put(
+            WEB,
+            json!({
+                "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "a", "uid": "web-uid"},
+                "spec": {"replicas": 3, "selector": {}, "template": {}}
+            }),
+        );
+        stage.api.put(
+            "/apis/apps/v1/namespaces/a/replicasets/web-1",
+            json!({
+                "apiVersion": "apps/v1", "kind": "ReplicaSet",
+                "metadata": {"name": "web-1", "namespace": "a", "uid": "web-1-uid", "ownerReferences": [
+                    {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": "web-uid", "controller": true}]},
+                "spec": {"replicas": 3, "selector": {}, "template": {}}
+            }),
+        );
+        for name in ["p1", "p2", "p3"] {
+            stage.add_pod(name, true);
+        }
+        stage
+    }
+
+    /// The Namespace with these annotations, and the record that the webhook would write.
+    fn opt_in(&self, annotations: &[(&str, &str)]) {
+        let annotations = annotations
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        let settings = PlatformPolicy::built_in().settings(&annotations).unwrap();
+        self.api.put(
+            NAMESPACE,
+            json!({"metadata": {"name": "a", "uid": UID, "annotations": annotations}}),
+        );
+        self.api.put(
+            RECORD,
+            json!({
+                "apiVersion": "purechaos.dev/v1alpha1", "kind": "OptIn",
+                "metadata": {"name": "chaos", "namespace": "a", "uid": "record"},
+                "spec": {
+                    "namespaceUid": UID, "verdict": "Admitted",
+                    "admission": {"user": "mara", "time": "2026-11-23T11:00:00Z", "digest": digest(&annotations)},
+                    "settings": serde_json::to_value(policy::record::RecordedSettings::from(&settings)).unwrap(),
+                }
+            }),
+        );
+    }
+
+    fn add_pod(&self, name: &str, ready: bool) {
+        let status = if ready { "True" } else { "False" };
+        self.api.put(
+            &pod(name),
+            json!({
+                "metadata": {"name": name, "namespace": "a", "uid": format!("{name}-uid"),
+                    "creationTimestamp": "2026-11-23T11:00:00Z", "labels": {"app": "web"}, "ownerReferences": [
+                    {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-1", "uid": "web-1-uid", "controller": true}]},
+                "spec": {"nodeName": "node"},
+                "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": status}],
+                    "containerStatuses": [{"name": "c", "restartCount": 0}]}
+            }),
+        );
+    }
+
+    fn start(&mut self) {
+        let client = self.api.client();
+        self.registry = Registry::new();
+        let deps = Deps {
+            events: Events::new(client.clone(), None),
+            client,
+            clock: Arc::new(self.clock.clone()),
+            policy: Arc::new(PlatformPolicy::built_in()),
+            metrics: Metrics::new(&self.registry, "test").unwrap(),
+        };
+        self.end = CancellationToken::new();
+        let agent = supervise(
+            deps,
+            ChaCha8Rng::seed_from_u64(1),
+            Arc::new(AtomicBool::new(false)),
+            self.end.clone(),
+        );
+        self.agent = Some(tokio::spawn(agent));
+    }
+
+    async fn stop(&mut self) {
+        self.end.cancel();
+        self.agent.take().unwrap().await.unwrap().unwrap();
+    }
+
+    fn metric(&self, series: &str) -> Option<f64> {
+        let text = prometheus::TextEncoder::new()
+            .encode_to_string(&self.registry.gather())
+            .unwrap();
+        text.lines()
+            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    fn rounds(&self, outcome: &str) -> f64 {
+        self.metric(&format!(
+            "pure_chaos_rounds_total{{outcome=\"{outcome}\",target_namespace=\"a\"}}"
+        ))
+        .unwrap()
+    }
+
+    fn refusals(&self, reason: &str) -> f64 {
+        self.metric(&format!(
+            "pure_chaos_refusals_total{{reason=\"{reason}\",target_namespace=\"a\"}}"
+        ))
+        .unwrap()
+    }
+
+    fn kills(&self, mode: &str) -> f64 {
+        let labels =
+            format!("mode=\"{mode}\",target_namespace=\"a\",workload=\"web\",workload_kind=\"Deployment\"");
+        self.metric(&format!("pure_chaos_kills_total{{{labels}}}"))
+            .unwrap_or(0.0)
+    }
+
+    fn recoveries(&self, outcome: &str) -> f64 {
+        let labels = format!(
+            "outcome=\"{outcome}\",target_namespace=\"a\",workload=\"web\",workload_kind=\"Deployment\""
+        );
+        self.metric(&format!("pure_chaos_recoveries_total{{{labels}}}"))
+            .unwrap_or(0.0)
+    }
+
+    fn status(&self) -> Value {
+        self.api.get(RECORD).unwrap()["status"].clone()
+    }
+
+    /// The name of the Pod that was evicted or deleted last.
+    fn victim(&self) -> String {
+        let kills = self.api.kills();
+        kills
+            .last()
+            .expect("a kill")
+            .path
+            .trim_end_matches("/eviction")
+            .rsplit('/')
+            .next()
+            .unwrap()
+            .to_owned()
+    }
+}
+
+fn pod(name: &str) -> String {
+    format!("/api/v1/namespaces/a/pods/{name}")
+}
+
+async fn pass(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
+/// Just past the first slot, with time for the round.
+async fn first_round() {
+    pass(FIRST_SLOT + Duration::from_millis(500)).await;
+}
+
+/// Runs a play in virtual time, for at most 20 s of real time: a play that hangs must fail, not hang.
+fn play(play: impl Future<Output = ()> + Send + 'static) {
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(play);
+        done.send(()).unwrap();
+    });
+    ended
+        .recv_timeout(Duration::from_secs(20))
+        .expect("the play failed or hung");
+}
+
+fn summary(calls: &[Call]) -> Vec<String> {
+    calls
+        .iter()
+        .map(|call| format!("{} {}", call.verb, call.path))
+        .collect()
+}
+
+#[test]
+fn a_round_reads_live_spends_the_slot_reads_again_and_evicts() {
+    play(async {
+        let mut stage = Stage::new();
+        stage.start();
+        pass(FIRST_SLOT - Duration::from_millis(100)).await;
+        let before = stage.api.calls().len();
+        assert_eq!(stage.api.kills(), []);
+        pass(Duration::from_millis(600)).await;
+        let calls = stage.api.calls()[before..].to_vec();
+        let eviction = calls
+            .iter()
+            .position(|call| call.path.ends_with("/eviction"))
+            .unwrap();
+        let victim = stage.victim();
+        let calls_before = summary(&calls[..eviction]);
+        assert_eq!(calls_before[0], format!("GET {RECORD}"));
+        let spent = calls_before
+            .iter()
+            .position(|call| *call == format!("PATCH {RECORD}/status"))
+            .unwrap();
+        let lists: Vec<&String> = calls_before[..spent]
+            .iter()
+            .filter(|call| call.starts_with("LIST"))
+            .collect();
+        assert_eq!(lists.len(), 6, "{calls_before:?}");
+        let mut last_look = calls_before[spent + 1..].to_vec();
+        last_look.sort();
+        assert_eq!(
+            last_look,
+            [
+                format!("GET {NAMESPACE}"),
+                format!("GET {}", pod(&victim)),
+                format!("GET {SYSTEM}")
+            ]
+        );
+        assert_eq!(calls_before.last().unwrap(), &format!("GET {}", pod(&victim)));
+
+        let preconditions = &calls[eviction].body["deleteOptions"]["preconditions"];
+        assert_eq!(preconditions["uid"], format!("{victim}-uid"));
+        assert!(preconditions["resourceVersion"].is_string(), "{preconditions}");
+        assert_eq!(calls[eviction].body["kind"], "Eviction");
+        assert_eq!(stage.kills("evict"), 1.0);
+        assert_eq!(stage.rounds("killed"), 1.0);
+        assert_eq!(stage.status()["kills"], 1);
+        assert_eq!(stage.status()["lastSlot"], "2026-11-23T12:04:44.363Z");
+        assert_eq!(stage.status()["pendingCount"], 1);
+    });
+}
+
+#[test]
+fn a_recovery_is_measured_from_kill_to_ready_replacement() {
+    play(async {
+        let mut stage = Stage::new();
+        stage.start();
+        first_round().await;
+        let victim = stage.victim();
+        stage.add_pod("p4", false);
+        pass(Duration::from_secs(2)).await;
+        stage.api.remove(&pod(&victim));
+        assert_eq!(stage.recoveries("recovered"), 0.0);
+        stage.add_pod("p4", true);
+        pass(Duration::from_secs(1)).await;
+        assert_eq!(stage.recoveries("recovered"), 1.0);
+        let sum = stage
+            .metric("pure_chaos_recovery_seconds_sum{target_namespace=\"a\",workload_kind=\"Deployment\"}")
+            .unwrap();
+        assert!((2.0..3.0).contains(&sum), "{sum}");
+        assert_eq!(stage.status()["outcomes"], json!({"recovered": 1}));
+        assert_eq!(stage.status()["pending"], Value::Null);
+        assert_eq!(
+            stage.metric("pure_chaos_recoveries_pending{target_namespace=\"a\"}"),
+            Some(0.0)
+        );
+        let events = stage.api.events();
+        for reason in ["ChaosKilled", "ChaosRecovered"] {
+            assert!(events.contains(&reason.to_owned()), "{events:?}");
+        }
+    });
+}
+
+#[test]
+fn without_a_replacement_it_times_out_and_the_next_round_is_refused() {
+    play(async {
+        let mut stage = Stage::new();
+        stage.start();
+        first_round().await;
+        pass(Duration::from_secs(298)).await;
+        assert_eq!(stage.recoveries("timed_out"), 0.0);
+        pass(Duration::from_secs(8)).await;
+        assert_eq!(stage.recoveries("timed_out"), 1.0);
+        assert!(stage.api.events().contains(&"ChaosRecoveryTimedOut".to_owned()));
+        pass(Duration::from_secs(400)).await;
+        assert_eq!(stage.api.kills().len(), 1);
+        assert_eq!(stage.refusals("below_desired"), 1.0);
+    });
+}
+
+#[test]
+fn nothing_dies_because_a_process_started() {
+    play(async {
+        let mut stage = Stage::new();
+        // A second after a slot, with nothing served yet.
+        pass(FIRST_SLOT + Duration::from_secs(1)).await;
+        for _ in 0..20 {
+            stage.start();
+            pass(Duration::from_secs(20)).await;
+            stage.stop().await;
+        }
+        assert_eq!(stage.api.kills(), []);
+    });
+}
+
+#[test]
+fn a_namespace_that_opts_in_waits_for_its_next_slot() {
+    play(async {
+        let mut stage = Stage::new();
+        stage.api.remove(RECORD);
+        stage.start();
+        first_round().await;
+        stage.opt_in(&[("chaos", "yes")]);
+        pass(Duration::from_secs(500)).await;
+        assert_eq!(stage.api.kills(), []);
+        pass(Duration::from_secs(150)).await;
+        assert_eq!(stage.api.kills().len(), 1);
+    });
+}
+
+#[test]
+fn each_refusal_of_a_namespace_kills_nothing_and_says_why() {
+    type Prepare = fn(&Api);
+    let cases: [(&'static str, Prepare); 6] = [
+        ("halted", |api| {
+            api.change(SYSTEM, |system| {
+                system["metadata"]["annotations"] = json!({"purechaos.dev/halt": ""})
+            })
+        }),
+        ("halted", |api| api.remove(SYSTEM)),
+        ("not_admitted", |api| {
+            api.change(NAMESPACE, |namespace| {
+                namespace["metadata"]["annotations"] = json!({})
+            })
+        }),
+        ("not_admitted", |api| {
+            api.change(NAMESPACE, |namespace| {
+                namespace["metadata"]["annotations"]["purechaos.dev/limit"] = json!("2")
+            });
+        }),
+        ("namespace_terminating", |api| {
+            api.change(NAMESPACE, |namespace| {
+                namespace["metadata"]["deletionTimestamp"] = json!("2026-11-23T12:00:00Z")
+            });
+        }),
+        ("no_rights", |api| {
+            api.fail("LIST", "/pods", 9, Answer::Status(403, Value::Null))
+        }),
+    ];
+    for (reason, prepare) in cases {
+        play(async move {
+            let mut stage = Stage::new();
+            stage.start();
+            pass(Duration::from_secs(200)).await;
+            prepare(&stage.api);
+            pass(Duration::from_secs(100)).await;
+            assert_eq!(stage.api.kills(), [], "{reason}");
+            assert_eq!(stage.refusals(reason), 1.0, "{reason}");
+            assert_eq!(stage.rounds("refused"), 1.0, "{reason}");
+            assert_eq!(stage.status()["state"], reason);
+        });
+    }
+}
+
+#[test]
+fn a_failed_look_is_no_kill() {
+    for (verb, path) in [
+        ("GET", "/namespaces/a"),
+        ("GET", "/optins/chaos"),
+        ("LIST", "/replicasets"),
+        ("PATCH", "/status"),
+    ] {
+        play(async move {
+            let mut stage = Stage::new();
+            stage.start();
+            pass(Duration::from_secs(200)).await;
+            stage.api.fail(verb, path, 1, Answer::Status(500, Value::Null));
+            pass(Duration::from_secs(100)).await;
+            assert_eq!(stage.api.kills(), [], "{verb} {path}");
+            assert_eq!(stage.rounds("failed"), 1.0, "{verb} {path}");
+        });
+    }
+}
+
+#[test]
+fn an_opt_out_during_the_round_stops_the_kill() {
+    play(async {
+        let mut stage = Stage::new();
+        stage.start();
+        pass(Duration::from_secs(200)).await;
+        // The first read of the Namespace in the round still sees the opt-in; the second, just before the kill, must not.
+        stage.api.before("LIST", "/pods", |api| {
+            api.change(NAMESPACE, |namespace| {
+                namespace["metadata"]["annotations"] = json!({})
+            });
+        });
+        pass(Duration::from_secs(100)).await;
+        assert_eq!(stage.api.kills(), []);
+        assert_eq!(stage.refusals("not_admitted"), 1.0);
+    });
+}
+
+#[test]
+fn a_budgets_refusal_is_not_retried_and_a_conflict_rests_the_workload() {
+    let budget = json!({"causes": [{"reason": "DisruptionBudget", "message": "needs 3"}]});
+    for (code, details, reason) in [(429, budget, "blocked_by_pdb"), (409, Value::Null, "changed")] {
+        play(async move {
+            let mut stage = Stage::new();
+            stage.start();
+            stage
+                .api
+                .fail("POST", "/eviction", 1, Answer::Status(code, details));
+            first_round().await;
+            assert_eq!(stage.api.kills().len(), 1);
+            assert_eq!(stage.refusals(reason), 1.0);
+            assert_eq!(stage.rounds("refused"), 1.0);
+            assert_eq!(stage.kills("evict"), 0.0);
+            assert!(stage.api.events().contains(&"ChaosRefused".to_owned()));
+            pass(Duration::from_secs(60)).await;
+            assert_eq!(stage.api.kills().len(), 1, "no second try in the slot");
+        });
+    }
+}
+
+#[test]
+fn a_kill_without_an_answer_is_looked_up_before_it_is_counted() {
+    play(async {
+        let mut stage = Stage::new();
+        stage.start();
+        stage.api.fail("POST", "/eviction", 1, Answer::Done(500));
+        first_round().await;
+        assert_eq!((stage.kills("evict"), stage.rounds("killed")), (1.0, 1.0));
+    });
+    play(async {
+        let mut stage = Stage::new();
+        stage.start();
+        stage
+            .api
+            .fail("POST", "/eviction", 1, Answer::Status(500, Value::Null));
+        first_round().await;
+        assert_eq!((stage.kills("evict"), stage.rounds("failed")), (0.0, 1.0));
+        let failures = "pure_chaos_kill_failures_total{reason=\"server_error\",target_namespace=\"a\"}";
+        assert_eq!(stage.metric(failures), Some(1.0));
+        assert_eq!(stage.status()["pendingCount"], 0);
+    });
+}
+
+#[test]
+fn a_dry_run_asks_the_api_server_and_changes_nothing() {
+    play(async {
+        let mut stage = Stage::new();
+        stage.opt_in(&[("chaos", "yes"), ("purechaos.dev/dry-run", "true")]);
+        stage.start();
+        first_round().await;
+        let kills = stage.api.kills();
+        assert_eq!(kills.len(), 1);
+        assert_eq!(kills[0].query.get("dryRun").map(String::as_str), Some("All"));
+        assert_eq!(kills[0].body["deleteOptions"]["dryRun"], json!(["All"]));
+        assert_eq!((stage.rounds("dry_run"), stage.kills("evict")), (1.0, 0.0));
+        assert_eq!(stage.status()["state"], "dry run");
+    });
+}
+
+#[test]
+fn a_restart_carries_on_the_recovery_and_spends_no_slot_twice() {
+    play(async {
+        let mut stage = Stage::new();
+        stage.start();
+        first_round().await;
+        let victim = stage.victim();
+        stage.stop().await;
+        stage.api.remove(&pod(&victim));
+        stage.start();
+        pass(Duration::from_secs(10)).await;
+        assert_eq!(
+            stage.metric("pure_chaos_recoveries_pending{target_namespace=\"a\"}"),
+            Some(1.0)
+        );
+        stage.add_pod("p4", true);
+        stage.api.change(&pod("p4"), |new| {
+            new["metadata"]["creationTimestamp"] = json!("2026-11-23T12:04:45Z")
+        });
+        pass(Duration::from_secs(6)).await;
+        assert_eq!(stage.recoveries("recovered_after_restart"), 1.0);
+        assert_eq!(stage.status()["outcomes"], json!({"recovered_after_restart": 1}));
+        assert_eq!(stage.api.kills().len(), 1);
+    });
+}
+
+#[test]
+fn the_end_of_the_record_ends_the_recovery() {
+    for (terminating, outcome) in [(false, "opted_out"), (true, "namespace_deleted")] {
+        play(async move {
+            let mut stage = Stage::new();
+            stage.start();
+            first_round().await;
+            if terminating {
+                stage.api.change(NAMESPACE, |namespace| {
+                    namespace["metadata"]["deletionTimestamp"] = json!("2026-11-23T12:00:00Z");
+                });
+            }
+            stage.api.remove(RECORD);
+            pass(Duration::from_secs(1)).await;
+            assert_eq!(stage.recoveries(outcome), 1.0, "{outcome}");
+            let next = "pure_chaos_next_slot_timestamp_seconds{target_namespace=\"a\"}";
+            assert_eq!(stage.metric(next), Some(0.0));
+            pass(Duration::from_secs(700)).await;
+            assert_eq!(stage.metric(next), None, "series end ten minutes later");
+        });
+    }
+}
+
+#[test]
+fn a_restart_of_a_container_is_counted_and_a_replaced_pod_is_none() {
+    play(async {
+        let mut stage = Stage::new();
+        stage.start();
+        pass(Duration::from_secs(5)).await;
+        stage.api.change(&pod("p1"), |pod| {
+            pod["status"]["containerStatuses"][0]["restartCount"] = json!(2)
+        });
+        stage.add_pod("p9", true);
+        pass(Duration::from_secs(5)).await;
+        let labels = "target_namespace=\"a\",workload=\"web\",workload_kind=\"Deployment\"";
+        assert_eq!(
+            stage.metric(&format!("pure_chaos_container_restarts_total{{{labels}}}")),
+            Some(2.0)
+        );
+    });
+}
+
+#[test]
+fn the_first_slot_is_where_policy_says() {
+    let schedule = Schedule::parse("every 10m").unwrap();
+    let next = schedule.next_after(UID, noon()).unwrap();
+    assert_eq!(
+        Duration::try_from(next.duration_since(noon())).unwrap(),
+        FIRST_SLOT
+    );
+}
