@@ -16,6 +16,7 @@ gone deployment/webhook deployment/certs -n pure-chaos --cascade=foreground
 if [[ -n "$(kubectl get crd optins.purechaos.dev --ignore-not-found -o name)" ]]; then
     # Records before their definition, so that the garbage collector still knows the kind of the RoleBindings' owners.
     gone optins.purechaos.dev --all --all-namespaces
+    # shellcheck disable=SC2016
     owned='{{range .items}}{{$binding := .}}{{range .metadata.ownerReferences}}{{if eq .kind "OptIn"}}{{$binding.metadata.namespace}} {{end}}{{end}}{{end}}'
     for _ in {1..120}; do
         left="$(kubectl get rolebindings -A -o go-template="$owned")"

@@ -1,0 +1,275 @@
+//! For tests: an API server of two kinds of objects, in this process. It keeps resourceVersions, so conflicts are real; it can refuse
+//! a call, or carry it out and lose the answer; and somebody else can write in the middle of a call.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Json, Response};
+use k8s_openapi::ByteString;
+use serde_json::{Value, json};
+
+use crate::stored::Data;
+
+const SECRETS: &str = "/api/v1/namespaces/pure-chaos/secrets";
+const CONFIGURATION: &str =
+    "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/pure-chaos";
+
+type Hook = Box<dyn FnOnce(&Fake) + Send>;
+
+#[derive(Clone, Default)]
+pub struct Fake(Arc<Mutex<Objects>>);
+
+#[derive(Default)]
+struct Objects {
+    version: u64,
+    secrets: BTreeMap<String, Value>,
+    configuration: Option<Value>,
+    calls: Vec<String>,
+    failures: Vec<Failing>,
+    hooks: Vec<(String, Hook)>,
+    writes: usize,
+    crash: Option<(usize, Crash)>,
+}
+
+struct Failing {
+    call: String,
+    code: u16,
+    times: usize,
+}
+
+/// How a write ends that the process does not survive.
+#[derive(Debug, Clone, Copy)]
+pub enum Crash {
+    BeforeWrite,
+    AfterWrite,
+}
+
+impl Fake {
+    pub fn client(&self) -> kube::Client {
+        kube::Client::new(
+            Router::new().fallback(answer).with_state(self.clone()),
+            "pure-chaos",
+        )
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut Objects) -> T) -> T {
+        f(&mut self.0.lock().unwrap())
+    }
+
+    pub fn secret(&self, name: &str) -> Option<Value> {
+        self.with(|objects| objects.secrets.get(name).cloned())
+    }
+
+    pub fn data(&self, name: &str) -> Option<Data> {
+        let data: BTreeMap<String, ByteString> =
+            serde_json::from_value(self.secret(name)?["data"].take()).unwrap();
+        Some(data.into_iter().map(|(key, value)| (key, value.0)).collect())
+    }
+
+    pub fn put_secret(&self, name: &str, secret: Value) {
+        self.with(|objects| {
+            let secret = objects.versioned(secret);
+            objects.secrets.insert(name.to_owned(), secret);
+        });
+    }
+
+    pub fn put_data(&self, name: &str, data: &Data) {
+        let data: BTreeMap<_, _> = data
+            .iter()
+            .map(|(key, value)| (key, ByteString(value.clone())))
+            .collect();
+        self.put_secret(
+            name,
+            json!({"metadata": {"name": name}, "type": "Opaque", "data": data}),
+        );
+    }
+
+    pub fn delete_secret(&self, name: &str) {
+        self.with(|objects| objects.secrets.remove(name));
+    }
+
+    pub fn configuration(&self) -> Option<Value> {
+        self.with(|objects| objects.configuration.clone())
+    }
+
+    pub fn put_configuration(&self, webhooks: &[&str]) {
+        let webhooks: Vec<_> = webhooks
+            .iter()
+            .map(|name| {
+                json!({"name": name, "sideEffects": "None", "admissionReviewVersions": ["v1"], "newField": 1,
+                    "clientConfig": {"service": {"name": "webhook", "namespace": "pure-chaos"}}})
+            })
+            .collect();
+        self.with(|objects| {
+            let configuration = json!({"metadata": {"name": "pure-chaos"}, "webhooks": webhooks});
+            objects.configuration = Some(objects.versioned(configuration));
+        });
+    }
+
+    pub fn delete_configuration(&self) {
+        self.with(|objects| objects.configuration = None);
+    }
+
+    /// Each webhook's `caBundle`.
+    pub fn bundles(&self) -> Vec<Vec<u8>> {
+        let configuration = self.configuration().unwrap();
+        let webhooks = configuration["webhooks"].as_array().unwrap();
+        let bundle = |webhook: &Value| webhook["clientConfig"].get("caBundle").cloned();
+        webhooks
+            .iter()
+            .map(|webhook| {
+                bundle(webhook).map_or_else(Vec::new, |text| {
+                    serde_json::from_value::<ByteString>(text).unwrap().0
+                })
+            })
+            .collect()
+    }
+
+    /// Somebody else's `caBundle` in the first webhook.
+    pub fn overwrite_bundle(&self, bundle: &[u8]) {
+        self.with(|objects| {
+            let mut configuration = objects.configuration.take().unwrap();
+            configuration["webhooks"][0]["clientConfig"]["caBundle"] = json!(ByteString(bundle.to_vec()));
+            objects.configuration = Some(objects.versioned(configuration));
+        });
+    }
+
+    /// The calls since the last look, as `METHOD name`.
+    pub fn calls(&self) -> Vec<String> {
+        self.with(|objects| std::mem::take(&mut objects.calls))
+    }
+
+    /// The next `times` calls `METHOD name` are answered with `code`.
+    pub fn fail(&self, method: &str, name: &str, code: u16, times: usize) {
+        let call = format!("{method} {name}");
+        self.with(|objects| objects.failures.push(Failing { call, code, times }));
+    }
+
+    /// Somebody else acts just before the next call `METHOD name` is carried out.
+    pub fn before(&self, call: &str, hook: impl FnOnce(&Self) + Send + 'static) {
+        self.with(|objects| objects.hooks.push((call.to_owned(), Box::new(hook))));
+    }
+
+    /// The `n`th write from now on, counted from 0, ends in a crash.
+    pub fn crash_at(&self, n: usize, crash: Crash) {
+        self.with(|objects| objects.crash = Some((objects.writes + n, crash)));
+    }
+
+    /// Whether the crash asked for has happened.
+    pub fn has_crashed(&self) -> bool {
+        self.with(|objects| objects.crash.is_some_and(|(at, _)| objects.writes > at))
+    }
+
+    /// Takes the call's hook out, so that it runs without the lock.
+    fn hook(&self, call: &str) -> Option<Hook> {
+        self.with(|objects| {
+            let at = objects.hooks.iter().position(|(wanted, _)| wanted == call)?;
+            Some(objects.hooks.remove(at).1)
+        })
+    }
+}
+
+impl Objects {
+    fn versioned(&mut self, mut object: Value) -> Value {
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        object
+    }
+
+    fn failing(&mut self, call: &str) -> Option<u16> {
+        let failing = self
+            .failures
+            .iter_mut()
+            .find(|failing| failing.call == call && failing.times > 0)?;
+        failing.times -= 1;
+        Some(failing.code)
+    }
+
+    fn carry_out(&mut self, method: &Method, path: &str, body: &Value) -> Result<Value, u16> {
+        let name = path.rsplit('/').next().unwrap().to_owned();
+        let current = if path == CONFIGURATION {
+            self.configuration.as_ref()
+        } else {
+            self.secrets.get(&name)
+        };
+        if method == Method::GET {
+            return current.cloned().ok_or(404);
+        }
+        if method == Method::POST && path == SECRETS {
+            let name = body["metadata"]["name"].as_str().unwrap().to_owned();
+            if self.secrets.contains_key(&name) {
+                return Err(409);
+            }
+            let secret = self.versioned(body.clone());
+            self.secrets.insert(name, secret.clone());
+            return Ok(secret);
+        }
+        let mut current = current.cloned().ok_or(404_u16)?;
+        let version = |object: &Value| object["metadata"]["resourceVersion"].as_str().map(str::to_owned);
+        if version(body).unwrap() != version(&current).unwrap() {
+            return Err(409);
+        }
+        if method == Method::PUT {
+            let secret = self.versioned(body.clone());
+            self.secrets.insert(name, secret.clone());
+            return Ok(secret);
+        }
+        assert_eq!(method, Method::PATCH);
+        for patch in body["webhooks"].as_array().unwrap() {
+            let webhooks = current["webhooks"].as_array_mut().unwrap();
+            let webhook = webhooks
+                .iter_mut()
+                .find(|webhook| webhook["name"] == patch["name"])
+                .unwrap();
+            webhook["clientConfig"]["caBundle"] = patch["clientConfig"]["caBundle"].clone();
+        }
+        let configuration = self.versioned(current);
+        self.configuration = Some(configuration.clone());
+        Ok(configuration)
+    }
+}
+
+async fn answer(State(fake): State<Fake>, method: Method, uri: Uri, body: Bytes) -> Response {
+    let path = uri.path();
+    assert!(
+        path.starts_with(SECRETS) || path == CONFIGURATION,
+        "{method} {path} is no call that certs has a right to"
+    );
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let named = match body["metadata"]["name"].as_str() {
+        Some(name) if method == Method::POST => name.to_owned(),
+        _ => path.rsplit('/').next().unwrap().to_owned(),
+    };
+    let call = format!("{method} {named}");
+    if let Some(hook) = fake.hook(&call) {
+        hook(&fake);
+    }
+    let outcome = fake.with(|objects| {
+        objects.calls.push(call.clone());
+        if let Some(code) = objects.failing(&call) {
+            return Err(code);
+        }
+        if method == Method::GET {
+            return objects.carry_out(&method, path, &body);
+        }
+        let crash = objects.crash.filter(|(at, _)| *at == objects.writes);
+        objects.writes += 1;
+        match crash {
+            Some((_, Crash::BeforeWrite)) => Err(500),
+            Some((_, Crash::AfterWrite)) => objects.carry_out(&method, path, &body).and(Err(504)),
+            None => objects.carry_out(&method, path, &body),
+        }
+    });
+    match outcome {
+        Ok(object) => Json(object).into_response(),
+        Err(code) => {
+            let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
+                "message": "as the test wants it", "reason": "Test"});
+            (StatusCode::from_u16(code).unwrap(), Json(status)).into_response()
+        }
+    }
+}

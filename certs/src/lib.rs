@@ -1,0 +1,47 @@
+//! The webhook's CA and serving certificate: issued, stored, made known to the API server, and rotated so that no admission fails.
+//!
+//! Nothing remembers how far a rotation has come; each tick reads what is there and [`plan`] says the one next act, which makes every
+//! act repeatable and a crash between any two harmless. In the order in which [`plan::plan`] looks:
+//!
+//! | state found | act |
+//! | --- | --- |
+//! | no CA, a damaged one, or one that ends within the lookahead | issue a CA; what was trusted until now becomes *previous* |
+//! | the previous CAs are not those still needed (one has expired, one was lost) | store them again |
+//! | `caBundle` of some webhook is not CA + previous CAs | inject the bundle |
+//! | no serving certificate, or one that nobody could accept | issue one at once: there is nothing to protect |
+//! | the serving certificate is the CA's and ends within the lookahead | issue one at once: the CA is trusted already |
+//! | `ca.crt` beside the serving certificate is not the bundle | publish it |
+//! | the serving certificate is a previous CA's | wait until the bundle was seen injected for the settle time, then issue |
+//! | all as it should be | rest |
+//!
+//! A serving certificate never outlives its CA, so a previous CA that has expired can be dropped: nothing it signed is still good.
+//!
+//! The CA lives in Secret `certs-ca`, which only this process reads; the webhook mounts `webhook-tls` and takes a new pair over
+//! without a restart ([`reload`]). If `certs-ca` is lost, its key is lost, and its successor starts a rotation: the lost CA stays in
+//! the bundle until it expires, because replicas still serve under it.
+//!
+//! Pure: [`certificate`], [`issue`] (but for the randomness of keys), [`bundle`], [`stored`], [`plan`], [`settled`]. I/O: [`store`],
+//! [`inject`], [`rotation`], [`reload`], [`mod@run`].
+
+pub mod args;
+pub mod bundle;
+pub mod certificate;
+pub mod health;
+pub mod inject;
+pub mod issue;
+pub mod metrics;
+pub mod plan;
+pub mod reload;
+pub mod rotation;
+pub mod run;
+pub mod settled;
+pub mod store;
+pub mod stored;
+
+pub use args::Args;
+pub use metrics::Metrics;
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod verify;

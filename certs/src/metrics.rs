@@ -1,0 +1,66 @@
+//! The metrics of certificates.
+
+use jiff::Timestamp;
+use prometheus::{IntGaugeVec, Opts, Registry};
+
+/// Name of the gauge of the second after which a certificate is not accepted any more; label `role` is `ca` or `serving`.
+pub const NOT_AFTER: &str = "pure_chaos_certificate_not_after_timestamp_seconds";
+
+/// The gauge [`NOT_AFTER`], not yet registered: `certs` sets role `ca`, the webhook role `serving`.
+///
+/// # Errors
+/// Never with the names used here; the library checks them at run time.
+pub fn not_after() -> prometheus::Result<IntGaugeVec> {
+    let help = "When the certificate in use ends; role is ca (certs) or serving (webhook).";
+    IntGaugeVec::new(Opts::new(NOT_AFTER, help), &["role"])
+}
+
+/// What this process exports beside its build and its resources.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    not_after: IntGaugeVec,
+}
+
+impl Metrics {
+    /// The names of this process's own metrics.
+    pub const NAMES: [&str; 1] = [NOT_AFTER];
+
+    /// Registers the metrics.
+    ///
+    /// # Errors
+    /// When one of that name is registered already.
+    pub fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let not_after = not_after()?;
+        registry.register(Box::new(not_after.clone()))?;
+        Ok(Self { not_after })
+    }
+
+    /// Sets the end of the CA. Before the first call there is no series: a zero would look like a certificate that ended in 1970.
+    pub fn ca_ends(&self, not_after: Timestamp) {
+        self.not_after
+            .with_label_values(&["ca"])
+            .set(not_after.as_second());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::issue::tests::{START, at};
+
+    #[test]
+    fn exported_under_its_name_once_known() {
+        let registry = Registry::new();
+        let metrics = Metrics::register(&registry).unwrap();
+        assert!(registry.gather().is_empty());
+        metrics.ca_ends(at(START));
+        let text = prometheus::TextEncoder::new()
+            .encode_to_string(&registry.gather())
+            .unwrap();
+        assert!(
+            text.contains(&format!("{NOT_AFTER}{{role=\"ca\"}} {START}")),
+            "{text}"
+        );
+        assert_eq!(registry.gather()[0].name(), Metrics::NAMES[0]);
+    }
+}

@@ -1,0 +1,222 @@
+//! One tick: read, plan, issue, store, inject.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use runtime::clock::Clock;
+
+use crate::bundle;
+use crate::certificate::Pair;
+use crate::inject::{Configuration, Injector};
+use crate::issue::{self, IssueError};
+use crate::metrics::Metrics;
+use crate::plan::{self, Act, Plan, Policy};
+use crate::settled::Settled;
+use crate::store::{CA_SECRET, Failure, Found, SERVING_SECRET, Store, Written};
+use crate::stored::{self, Data, Stored};
+
+/// Acts in one tick: a first start or a loss of everything takes five; more means that somebody else keeps changing the same objects.
+const MOST_ACTS: usize = 10;
+
+/// A tick that did not reach its end. What it did is done; the next one goes on from there.
+#[derive(Debug, thiserror::Error)]
+pub enum TickError {
+    /// The API server failed.
+    #[error(transparent)]
+    Api(#[from] Failure),
+    /// A certificate could not be made.
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+    /// Certificates are in order, but there is nowhere to inject the bundle.
+    #[error(
+        "failed to find ValidatingWebhookConfiguration {0} (apply the manifests; until then nothing asks the webhook)"
+    )]
+    NoConfiguration(String),
+    /// Somebody else keeps writing the same objects.
+    #[error(
+        "failed to come to rest in {MOST_ACTS} acts (does something else write Secrets {CA_SECRET} and {SERVING_SECRET}, or caBundle?)"
+    )]
+    Restless,
+}
+
+/// The rotation of one webhook's certificates.
+pub struct Rotation {
+    store: Store,
+    injector: Injector,
+    configuration: String,
+    policy: Policy,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+    settled: Settled,
+}
+
+/// What one pass has read, to be written back under the versions read.
+struct Read {
+    ca: Option<Found>,
+    serving: Option<Found>,
+    configuration: Option<Configuration>,
+    stored: Stored,
+}
+
+impl Rotation {
+    /// A rotation that has seen nothing yet.
+    #[must_use]
+    pub fn new(
+        client: kube::Client,
+        (namespace, configuration): (&str, &str),
+        policy: Policy,
+        clock: Arc<dyn Clock>,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            store: Store::new(client.clone(), namespace),
+            injector: Injector::new(client, configuration),
+            configuration: configuration.to_owned(),
+            policy,
+            clock,
+            metrics,
+            settled: Settled::default(),
+        }
+    }
+
+    /// Does all there is to do now; in how long there will be more, if that is known.
+    ///
+    /// # Errors
+    /// When something could not be done.
+    pub async fn tick(&mut self) -> Result<Option<Duration>, TickError> {
+        for _ in 0..MOST_ACTS {
+            let read = self.read().await?; // (client required)
+            let plan = plan::plan(&read.stored, self.clock.wall(), &self.policy); // (no client required)
+            let configured = read.configuration.is_some();
+            let due = match plan.act {
+                Act::Wait(due) => Some(due),
+                Act::Rest => None,
+                _ => {
+                    self.carry_out(plan, read).await?; // (client required)
+                    continue;
+                }
+            };
+            return if configured {
+                Ok(due)
+            } else {
+                Err(TickError::NoConfiguration(self.configuration.clone()))
+            };
+        }
+        Err(TickError::Restless)
+    }
+
+    /// Reads in the opposite order of writing. Each write is refused if its object changed since it was read, and what a write rests
+    /// on was read later than its object: so nobody's newer CA is ever overwritten by a process that has not seen it.
+    async fn read(&mut self) -> Result<Read, Failure> {
+        let serving = self.store.read(SERVING_SECRET).await?;
+        let configuration = self.injector.read().await?;
+        let ca = self.store.read(CA_SECRET).await?;
+        let injected = configuration.as_ref().map(Configuration::bundles);
+        let mut stored = Stored::read(
+            ca.as_ref().map(Found::data),
+            serving.as_ref().map(Found::data),
+            injected,
+            Duration::ZERO,
+        );
+        let certificate = stored.ca.as_ref().ok().map(Pair::certificate);
+        let now = self.clock.monotonic();
+        let injected_for = self.settled.observe(certificate, stored.injected.as_deref(), now);
+        if let Some(certificate) = certificate {
+            self.metrics.ca_ends(certificate.not_after());
+        }
+        stored.injected_for = injected_for;
+        Ok(Read {
+            ca,
+            serving,
+            configuration,
+            stored,
+        })
+    }
+
+    async fn carry_out(&self, Plan { bundle, act }: Plan, read: Read) -> Result<(), TickError> {
+        let Read {
+            ca,
+            serving,
+            configuration,
+            stored,
+        } = read;
+        let now = self.clock.wall();
+        match act {
+            Act::IssueCa(reason) => {
+                let issued = issue::ca(now, self.policy.ca_lifetime)?;
+                let written = self.store_ca(ca, stored::ca_data(&issued, &bundle)).await?;
+                let not_after = issued.certificate().not_after();
+                report(
+                    written,
+                    || tracing::info!(reason = reason.label(), %not_after, "issued a CA"),
+                );
+            }
+            Act::StorePrevious(previous) => {
+                let data = Data::from([(stored::PREVIOUS.to_owned(), bundle::pem(&previous).into_bytes())]);
+                let written = self.store_ca(ca, data).await?;
+                report(written, || {
+                    tracing::info!(count = previous.len(), "stored the previous CAs")
+                });
+            }
+            Act::Inject => {
+                if let Some(configuration) = configuration {
+                    let written = self
+                        .injector
+                        .inject(&configuration, &bundle::pem(&bundle))
+                        .await?;
+                    report(written, || {
+                        tracing::info!(count = bundle.len(), "injected the bundle")
+                    });
+                }
+            }
+            Act::IssueServing(reason) => {
+                if let Ok(ca) = &stored.ca {
+                    let Policy {
+                        name,
+                        serving_lifetime,
+                        ..
+                    } = &self.policy;
+                    let issued = issue::serving(ca, name, now, *serving_lifetime)?;
+                    let written = self
+                        .store_serving(serving, stored::serving_data(&issued, &bundle))
+                        .await?;
+                    let not_after = issued.certificate().not_after();
+                    report(written, || {
+                        tracing::info!(reason = reason.label(), %not_after, "issued a serving certificate");
+                    });
+                }
+            }
+            Act::Publish => {
+                let data = Data::from([(stored::BUNDLE.to_owned(), bundle::pem(&bundle).into_bytes())]);
+                let written = self.store_serving(serving, data).await?;
+                report(written, || {
+                    tracing::info!(count = bundle.len(), "published the bundle")
+                });
+            }
+            Act::Wait(_) | Act::Rest => {}
+        }
+        Ok(())
+    }
+
+    async fn store_ca(&self, read: Option<Found>, data: Data) -> Result<Written, Failure> {
+        self.store.write(CA_SECRET, "Opaque", read, data).await
+    }
+
+    async fn store_serving(&self, read: Option<Found>, data: Data) -> Result<Written, Failure> {
+        self.store
+            .write(SERVING_SECRET, "kubernetes.io/tls", read, data)
+            .await
+    }
+}
+
+/// One line for each act; of a conflict only for who looks closely, because the next pass says what became of it.
+fn report(written: Written, line: impl FnOnce()) {
+    match written {
+        Written::Done => line(),
+        Written::Conflict => tracing::debug!("somebody else wrote first, planning again"),
+    }
+}
+
+#[cfg(test)]
+#[path = "rotation_tests.rs"]
+mod tests;

@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# All tests: those that need no cluster, then those on a real node, which is booted for them and removed again unless KEEP=1.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+begun=$SECONDS
+say() {
+    printf '\n== %4d s  %s\n' "$((SECONDS - begun))" "$1"
+}
+
+say "Tests that need no cluster"
+tests/cluster/toolchains.sh
+cargo test --locked --workspace
+
+# In this order: the ones that take things away come last.
+cluster_tests=(manifests_cluster opt_in_cluster locks_cluster kills_cluster outage_cluster deploy_cluster demo_cluster lifecycle_cluster)
+
+reason=""
+if [[ "$(uname -s)" != Linux ]]; then
+    reason="the node needs Linux, and this is $(uname -s)"
+elif ((EUID)); then
+    reason="the node needs root, for its namespaces: sudo make test"
+fi
+if [[ -n $reason ]]; then
+    say "SKIPPED ($reason): ${cluster_tests[*]}"
+    exit
+fi
+
+finish() {
+    if [[ ${KEEP:-} == 1 ]]; then
+        echo "KEEP=1: the cluster is left up; make cluster-down NAME=test removes it"
+    else
+        NAME=test tests/cluster/down.sh || true
+    fi
+    NAME=scratch tests/cluster/down.sh || true
+}
+trap finish EXIT
+
+# The ambient choice of a cluster must not reach any of what follows.
+unset CONTEXT REGISTRY OVERLAY KUBECONFIG
+export NAME=test
+
+say "Debian packages"
+tests/cluster/packages.sh prometheus
+say "Cluster test"
+tests/cluster/up.sh
+say "Images, and Pure Chaos on the cluster"
+make --no-print-directory deploy NAME=test OVERLAY=test
+
+PURE_CHAOS_TEST_KUBECONFIG="$PWD/.cluster/test/kubeconfig"
+export PURE_CHAOS_TEST_KUBECONFIG
+for test in "${cluster_tests[@]}"; do
+    say "$test"
+    cargo test --locked --package tests --features cluster --test "$test" -- --test-threads=1 --nocapture
+done
+say "All tests passed"

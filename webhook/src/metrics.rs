@@ -1,0 +1,203 @@
+//! What the webhook exports beside its build and its process.
+
+use std::time::Duration;
+
+use prometheus::{
+    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
+
+/// Seconds. From what a rule costs without a read to the API server's limit of 5 s; 3 s is where the lock's own read ends.
+const BUCKETS: [f64; 14] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 3.0, 5.0,
+];
+
+/// Which rule decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// What may be written on a Namespace.
+    OptIn,
+    /// Which Pods Pure Chaos's own accounts may kill.
+    Kill,
+}
+
+impl Rule {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::OptIn, Self::Kill];
+
+    /// Its metric label, which is also its route.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::OptIn => "opt-in",
+            Self::Kill => "kill",
+        }
+    }
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Allowed.
+    Allow,
+    /// Denied, by the rule.
+    Deny,
+    /// Denied or not answered, because something failed: the review, a read, the time.
+    Error,
+}
+
+impl Outcome {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Allow, Self::Deny, Self::Error];
+
+    /// Its metric label.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// The metrics; a clone counts into the same.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    admissions: IntCounterVec,
+    seconds: HistogramVec,
+    not_after: Gauge,
+    opt_ins: IntGauge,
+    policy: IntGaugeVec,
+}
+
+impl Metrics {
+    /// Registers them, each label combination at 0 from the start.
+    ///
+    /// # Errors
+    /// When one of the names is registered already.
+    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let admissions = IntCounterVec::new(
+            Opts::new(
+                "pure_chaos_admissions_total",
+                "Admission reviews, by rule and decision.",
+            ),
+            &["rule", "decision"],
+        )?;
+        let seconds = HistogramVec::new(
+            HistogramOpts::new(
+                "pure_chaos_admission_seconds",
+                "Time from a review's arrival to its answer, by rule and decision.",
+            )
+            .buckets(BUCKETS.to_vec()),
+            &["rule", "decision"],
+        )?;
+        let certificates = GaugeVec::new(
+            Opts::new(
+                "pure_chaos_certificate_not_after_timestamp_seconds",
+                "When the certificate in use ends, in seconds of the Unix epoch; 0 while there is none.",
+            ),
+            &["role"],
+        )?;
+        let opt_ins = IntGauge::new("pure_chaos_opt_ins", "Records of namespaces that opted in.")?;
+        let policy = IntGaugeVec::new(
+            Opts::new(
+                "pure_chaos_policy_info",
+                "The platform's policy that is obeyed; always 1.",
+            ),
+            &["hash"],
+        )?;
+        registry.register(Box::new(admissions.clone()))?;
+        registry.register(Box::new(seconds.clone()))?;
+        registry.register(Box::new(certificates.clone()))?;
+        registry.register(Box::new(opt_ins.clone()))?;
+        registry.register(Box::new(policy.clone()))?;
+        for rule in Rule::ALL {
+            for outcome in Outcome::ALL {
+                admissions.with_label_values(&[rule.label(), outcome.label()]);
+                seconds.with_label_values(&[rule.label(), outcome.label()]);
+            }
+        }
+        let not_after = certificates.with_label_values(&["serving"]);
+        Ok(Self {
+            admissions,
+            seconds,
+            not_after,
+            opt_ins,
+            policy,
+        })
+    }
+
+    /// One review was answered after `time`.
+    pub fn answered(&self, rule: Rule, outcome: Outcome, time: Duration) {
+        let labels = [rule.label(), outcome.label()];
+        self.admissions.with_label_values(&labels).inc();
+        self.seconds
+            .with_label_values(&labels)
+            .observe(time.as_secs_f64());
+    }
+
+    /// The serving certificate ends at this second of the Unix epoch.
+    pub fn certificate_ends(&self, second: i64) {
+        self.not_after.set(second as f64);
+    }
+
+    /// So many records are kept.
+    pub fn records(&self, number: usize) {
+        self.opt_ins.set(i64::try_from(number).unwrap_or(i64::MAX));
+    }
+
+    /// The policy file with this hash is obeyed.
+    pub fn obeys(&self, hash: &str) {
+        self.policy.with_label_values(&[hash]).set(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_series_is_there_from_the_start() {
+        let registry = Registry::new();
+        let metrics = Metrics::new(&registry).unwrap();
+        metrics.obeys("abc");
+        let text = prometheus::TextEncoder::new()
+            .encode_to_string(&registry.gather())
+            .unwrap();
+        for rule in Rule::ALL {
+            for outcome in Outcome::ALL {
+                let labels = format!("{{decision=\"{}\",rule=\"{}\"}}", outcome.label(), rule.label());
+                assert!(
+                    text.contains(&format!("pure_chaos_admissions_total{labels} 0")),
+                    "{text}"
+                );
+                assert!(
+                    text.contains(&format!("pure_chaos_admission_seconds_count{labels} 0")),
+                    "{text}"
+                );
+            }
+        }
+        assert!(text.contains("pure_chaos_certificate_not_after_timestamp_seconds{role=\"serving\"} 0"));
+        assert!(text.contains("pure_chaos_opt_ins 0"));
+        assert!(text.contains("pure_chaos_policy_info{hash=\"abc\"} 1"));
+        assert!(text.contains("le=\"5\""), "the API server's limit is an edge");
+    }
+
+    #[test]
+    fn what_happens_is_counted() {
+        let registry = Registry::new();
+        let metrics = Metrics::new(&registry).unwrap();
+        metrics.answered(Rule::Kill, Outcome::Deny, Duration::from_millis(2));
+        metrics.certificate_ends(1_800_000_000);
+        metrics.records(3);
+        let text = prometheus::TextEncoder::new()
+            .encode_to_string(&registry.gather())
+            .unwrap();
+        assert!(
+            text.contains("pure_chaos_admissions_total{decision=\"deny\",rule=\"kill\"} 1"),
+            "{text}"
+        );
+        assert!(text.contains("{role=\"serving\"} 1800000000"), "{text}");
+        assert!(text.contains("pure_chaos_opt_ins 3"), "{text}");
+    }
+}

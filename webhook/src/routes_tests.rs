@@ -1,0 +1,301 @@
+use super::*;
+use crate::fake::{Fake, refusal, virtual_time};
+use crate::run::Parts;
+use axum::body::{Body, to_bytes};
+use axum::http::Method;
+use jiff::Timestamp;
+use prometheus::{Registry, TextEncoder};
+use runtime::clock::TokioClock;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+struct App {
+    fake: Fake,
+    parts: Parts,
+    registry: Registry,
+}
+
+fn app_with(clock: impl Clock) -> App {
+    let fake = Fake::new();
+    let registry = Registry::new();
+    let metrics = Metrics::new(&registry).unwrap();
+    let parts = Parts::new(
+        &fake.client(),
+        PlatformPolicy::built_in(),
+        &metrics,
+        Arc::new(clock),
+        (1, "pod".to_owned()),
+    );
+    App {
+        fake,
+        parts,
+        registry,
+    }
+}
+
+fn app() -> App {
+    app_with(TokioClock::starting_at("2026-11-23T12:00:00Z".parse().unwrap()))
+}
+
+impl App {
+    async fn send(&self, path: &str, kind: &str, body: Vec<u8>) -> (StatusCode, Vec<u8>) {
+        let request = HttpRequest::post(path)
+            .header("content-type", kind)
+            .body(Body::from(body))
+            .unwrap();
+        let response = router(Arc::clone(&self.parts.reviews))
+            .oneshot(request)
+            .await
+            .unwrap();
+        let status = response.status();
+        (
+            status,
+            to_bytes(response.into_body(), 1 << 20).await.unwrap().to_vec(),
+        )
+    }
+
+    async fn review(&self, path: &str, request: Value) -> Value {
+        let review =
+            json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request});
+        let (status, body) = self
+            .send(path, "application/json", review.to_string().into_bytes())
+            .await;
+        assert_eq!(status, StatusCode::OK);
+        let answer: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(answer["response"]["uid"], review["request"]["uid"]);
+        answer["response"].clone()
+    }
+
+    fn metric(&self, line: &str) -> bool {
+        TextEncoder::new()
+            .encode_to_string(&self.registry.gather())
+            .unwrap()
+            .contains(line)
+    }
+
+    fn remembers(&self) -> bool {
+        self.parts.notes.is_waiting(self.parts.records.clock.monotonic())
+    }
+}
+
+fn opt_in(annotations: Value, dry_run: bool) -> Value {
+    json!({"uid": "u", "operation": "UPDATE", "resource": {"group": "", "version": "v1", "resource": "namespaces"},
+        "name": "a", "namespace": "a", "userInfo": {"username": "kim"}, "dryRun": dry_run,
+        "object": {"metadata": {"name": "a", "uid": "1", "annotations": annotations}}, "oldObject": {"metadata": {"name": "a"}}})
+}
+
+fn kill(namespace: &str) -> Value {
+    json!({"uid": "k", "operation": "DELETE", "resource": {"group": "", "version": "v1", "resource": "pods"},
+        "namespace": namespace, "object": null, "oldObject": {"metadata": {"name": "web-1"}},
+        "userInfo": {"username": "system:serviceaccount:pure-chaos:agent", "groups": ["system:serviceaccounts:pure-chaos"]}})
+}
+
+#[test]
+fn an_opt_in_is_answered_remembered_and_counted() {
+    virtual_time(async {
+        let app = app();
+        let answer = app.review("/opt-in", opt_in(json!({"chaos": "yes"}), true)).await;
+        assert_eq!(answer["allowed"], true);
+        assert!(!app.remembers(), "a dry run stores nothing");
+        let answer = app
+            .review("/opt-in", opt_in(json!({"chaos": "Yes"}), false))
+            .await;
+        assert_eq!(
+            (&answer["allowed"], &answer["status"]["code"]),
+            (&json!(false), &json!(422))
+        );
+        assert!(!app.remembers());
+        let answer = app
+            .review("/opt-in", opt_in(json!({"chaos": "yes"}), false))
+            .await;
+        assert!(
+            answer["auditAnnotations"]["admitted"]
+                .as_str()
+                .unwrap()
+                .starts_with("user=kim digest=")
+        );
+        assert!(app.remembers());
+        assert!(app.metric("pure_chaos_admissions_total{decision=\"allow\",rule=\"opt-in\"} 2"));
+        assert!(app.metric("pure_chaos_admissions_total{decision=\"deny\",rule=\"opt-in\"} 1"));
+    });
+}
+
+#[test]
+fn a_kill_is_judged_by_the_live_namespaces() {
+    virtual_time(async {
+        let app = app();
+        app.fake.namespace("a", json!({}));
+        let answer = app.review("/kill", kill("a")).await;
+        assert_eq!(answer["status"]["code"], 403);
+        assert!(
+            answer["status"]["message"]
+                .as_str()
+                .unwrap()
+                .contains("kubectl annotate namespace a chaos=yes")
+        );
+        app.fake.namespace("a", json!({"chaos": "yes"}));
+        assert_eq!(app.review("/kill", kill("a")).await["allowed"], true);
+        app.fake
+            .namespace("pure-chaos", json!({"purechaos.dev/halt": "4711"}));
+        let answer = app.review("/kill", kill("a")).await;
+        assert!(
+            answer["status"]["message"]
+                .as_str()
+                .unwrap()
+                .contains("halted (4711)")
+        );
+        let mut human = kill("kube-system");
+        human["userInfo"] = json!({"username": "kim", "groups": ["system:authenticated"]});
+        assert_eq!(app.review("/kill", human).await["allowed"], true);
+        assert!(app.metric("pure_chaos_admissions_total{decision=\"deny\",rule=\"kill\"} 2"));
+    });
+}
+
+#[test]
+fn what_cannot_be_read_is_not_killed_and_answered_in_time() {
+    virtual_time(async {
+        let app = app();
+        app.fake.namespace("a", json!({"chaos": "yes"}));
+        let message = |answer: Value| {
+            assert_eq!(
+                (&answer["allowed"], &answer["status"]["code"]),
+                (&json!(false), &json!(403))
+            );
+            answer["status"]["message"].as_str().unwrap().to_owned()
+        };
+        assert!(message(app.review("/kill", kill("gone")).await).contains("it does not exist"));
+        app.fake.hook(|_, path, _| {
+            path.ends_with("/namespaces/a")
+                .then(|| refusal(500, "etcd is away", ""))
+        });
+        assert!(message(app.review("/kill", kill("a")).await).contains("etcd is away"));
+        app.fake.hook(|_, path, _| {
+            path.ends_with("/namespaces/pure-chaos")
+                .then(|| refusal(500, "x", ""))
+        });
+        assert!(message(app.review("/kill", kill("a")).await).contains("pure-chaos can't be read"));
+        // No answer at all: well before the API server gives up.
+        let clock = Arc::clone(&app.parts.records.clock);
+        for silent in ["/namespaces/a", "/namespaces/pure-chaos"] {
+            app.fake
+                .hook(move |_, path, _| path.ends_with(silent).then_some((0, Value::Null)));
+            let start = clock.monotonic();
+            assert!(message(app.review("/kill", kill("a")).await).contains("can't be read"));
+            assert_eq!(clock.monotonic() - start, namespaces::LOCK_TIMEOUT);
+        }
+        assert!(app.metric("pure_chaos_admissions_total{decision=\"error\",rule=\"kill\"} 5"));
+    });
+}
+
+#[test]
+fn what_is_malformed_gets_a_clear_answer() {
+    virtual_time(async {
+        let app = app();
+        let text = |body: Vec<u8>| String::from_utf8(body).unwrap();
+        for (kind, body, status, words) in [
+            ("text/plain", "{}", 415, "expected Content-Type: application/json"),
+            ("application/json", "yes", 400, "failed to read the review"),
+            ("application/json; charset=utf-8", "{}", 400, "with a request"),
+        ] {
+            let (got, answer) = app.send("/opt-in", kind, body.into()).await;
+            assert_eq!(got.as_u16(), status);
+            assert!(text(answer).contains(words));
+        }
+        let (status, answer) = app
+            .send(
+                "/opt-in",
+                "application/json",
+                json!({"apiVersion": "v2", "kind": "AdmissionReview", "request": opt_in(json!({}), false)})
+                    .to_string()
+                    .into(),
+            )
+            .await;
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        assert_eq!(
+            (
+                status,
+                &answer["response"]["uid"],
+                &answer["response"]["status"]["code"]
+            ),
+            (StatusCode::OK, &json!("u"), &json!(400))
+        );
+        let get = HttpRequest::builder()
+            .method(Method::GET)
+            .uri("/kill")
+            .body(Body::empty())
+            .unwrap();
+        let response = router(Arc::clone(&app.parts.reviews)).oneshot(get).await.unwrap();
+        assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert!(app.metric("pure_chaos_admissions_total{decision=\"error\",rule=\"opt-in\"} 4"));
+    });
+}
+
+#[test]
+fn bodies_up_to_the_limit_are_read() {
+    virtual_time(async {
+        let app = app();
+        let sized = |size: usize| {
+            let review = |padding: usize| {
+                let annotations = json!({"chaos": "yes", "padding": "x".repeat(padding)});
+                json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": opt_in(annotations, false)}).to_string()
+            };
+            review(size - review(0).len()).into_bytes()
+        };
+        assert_eq!(
+            app.send("/opt-in", "application/json", sized(LARGEST_BODY))
+                .await
+                .0,
+            StatusCode::OK
+        );
+        let (status, body) = app
+            .send("/opt-in", "application/json", sized(LARGEST_BODY + 1))
+            .await;
+        assert_eq!(
+            status,
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "{}",
+            String::from_utf8_lossy(&body)
+        );
+    });
+}
+
+#[test]
+fn a_body_that_never_ends_is_given_up_in_time() {
+    virtual_time(async {
+        let app = app();
+        let endless = Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>());
+        let request = HttpRequest::post("/opt-in")
+            .header("content-type", "application/json")
+            .body(endless)
+            .unwrap();
+        let response = router(Arc::clone(&app.parts.reviews))
+            .oneshot(request)
+            .await
+            .unwrap();
+        assert_eq!(response.status(), StatusCode::GATEWAY_TIMEOUT);
+    });
+}
+
+struct BrokenClock(TokioClock);
+
+impl Clock for BrokenClock {
+    fn wall(&self) -> Timestamp {
+        panic!("a defect")
+    }
+    fn monotonic(&self) -> tokio::time::Instant {
+        self.0.monotonic()
+    }
+}
+
+#[test]
+fn a_panic_fails_closed() {
+    virtual_time(async {
+        let app = app_with(BrokenClock(TokioClock::starting_at(Timestamp::UNIX_EPOCH)));
+        let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": opt_in(json!({"chaos": "yes"}), false)});
+        let (status, _) = app
+            .send("/opt-in", "application/json", review.to_string().into())
+            .await;
+        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(app.metric("pure_chaos_admissions_total{decision=\"error\",rule=\"opt-in\"} 1"));
+    });
+}
