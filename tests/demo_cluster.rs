@@ -7,15 +7,25 @@ use tests::repository::root;
 
 fn make(arguments: &[&str]) -> Command {
     let mut make = Command::new("make");
-    make.current_dir(root()).args(["--no-print-directory"]).args(arguments);
-    make.env_remove("MAKEFLAGS").env_remove("NAME").env_remove("REGISTRY").env_remove("OVERLAY");
+    make.current_dir(root())
+        .args(["--no-print-directory"])
+        .args(arguments);
+    make.env_remove("MAKEFLAGS")
+        .env_remove("NAME")
+        .env_remove("REGISTRY")
+        .env_remove("OVERLAY");
     make.env("KUBECONFIG", kubeconfig());
     make
 }
 
 #[test]
 fn the_demo_ends_well_in_a_foreign_cluster() {
-    let context = run(Command::new(root().join(".cluster/bin/kubectl")).args(["--kubeconfig", &kubeconfig(), "config", "current-context"]));
+    let context = run(Command::new(root().join(".cluster/bin/kubectl")).args([
+        "--kubeconfig",
+        &kubeconfig(),
+        "config",
+        "current-context",
+    ]));
     let context = format!("CONTEXT={}", context.succeeds().trim());
     let registry = std::fs::read_to_string(root().join(".cluster/test/registry")).unwrap();
     let registry = format!("REGISTRY={}", registry.trim());
@@ -25,7 +35,14 @@ fn the_demo_ends_well_in_a_foreign_cluster() {
     run(&mut make(&["undeploy", "NAME=nowhere"])).fails_with("There is no local cluster nowhere");
 
     let story = run(&mut make(&["demo", &context, &registry])).succeeds();
-    for part in ["$ kubectl", "annotate namespace learning-place chaos=yes", "ChaosKilled", "ChaosRecovered", "median recovery", "10/10"] {
+    for part in [
+        "$ kubectl",
+        "annotate namespace learning-place chaos=yes",
+        "ChaosKilled",
+        "ChaosRecovered",
+        "median recovery",
+        "10/10",
+    ] {
         assert!(story.contains(part), "{part:?} is missing in:\n{story}");
     }
     println!("{story}");

@@ -7,7 +7,11 @@ use tests::cluster::{Namespace, eventually, kubectl, object, run};
 use tests::repository::root;
 
 fn script(name: &str) -> String {
-    run(Command::new(root().join("manifests").join(name)).env("NAME", "test").env("OVERLAY", "test").env_remove("CONTEXT")).succeeds()
+    run(Command::new(root().join("manifests").join(name))
+        .env("NAME", "test")
+        .env("OVERLAY", "test")
+        .env_remove("CONTEXT"))
+    .succeeds()
 }
 
 #[test]
@@ -27,7 +31,10 @@ fn undeploy_leaves_nothing_and_deploy_brings_it_back() {
         "clusterrolebindings",
     ] {
         let names = kubectl(&["get", kind, "-o", "name"]).succeeds();
-        assert!(!names.contains("pure-chaos") && !names.contains("purechaos"), "{names}");
+        assert!(
+            !names.contains("pure-chaos") && !names.contains("purechaos"),
+            "{names}"
+        );
     }
     kubectl(&["annotate", "namespace", &namespace.name, "chaos-"]).succeeds();
     // Twice is no error.
@@ -38,7 +45,8 @@ fn undeploy_leaves_nothing_and_deploy_brings_it_back() {
     script("deploy.sh");
     let reason = eventually("the verdict on an opt-in that nobody admitted", || {
         let record = namespace.record();
-        (record["spec"]["verdict"] == "NotAdmitted").then(|| record["spec"]["reason"].as_str().unwrap_or_default().to_owned())
+        (record["spec"]["verdict"] == "NotAdmitted")
+            .then(|| record["spec"]["reason"].as_str().unwrap_or_default().to_owned())
     });
     assert!(reason.contains("set it again"), "{reason}");
     assert!(!namespace.has_binding());

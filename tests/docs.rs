@@ -1,1 +1,136 @@
+//! README against the binaries: every flag and every metric, no more and no less.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use clap::CommandFactory;
+use prometheus::Registry;
+use tests::repository::read;
+
+/// Rows of the Markdown table below a heading, cell by cell.
+fn table(document: &str, heading: &str) -> Vec<Vec<String>> {
+    let section = document
+        .split(&format!("\n{heading}\n"))
+        .nth(1)
+        .unwrap_or_else(|| panic!("README has no {heading:?}"));
+    let section = section.split("\n#").next().unwrap();
+    let rows = section.lines().filter(|line| line.starts_with('|')).skip(2);
+    rows.map(|row| {
+        row.trim_matches('|')
+            .split('|')
+            .map(|cell| cell.trim().to_owned())
+            .collect()
+    })
+    .collect()
+}
+
+fn code(cell: &str) -> BTreeSet<String> {
+    cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_flag_of_every_binary_is_in_the_readme_with_its_default() {
+    let mut flags: BTreeMap<String, (BTreeSet<String>, String)> = BTreeMap::new();
+    for command in [
+        agent::Args::command(),
+        webhook::Args::command(),
+        certs::Args::command(),
+    ] {
+        let run = command
+            .find_subcommand("run")
+            .unwrap_or_else(|| panic!("{} run", command.get_name()));
+        for argument in run.get_arguments() {
+            let Some(long) = argument
+                .get_long()
+                .filter(|long| *long != "help" && *long != "version")
+            else {
+                continue;
+            };
+            let environment = argument
+                .get_env()
+                .unwrap_or_else(|| panic!("--{long} has no variable"))
+                .to_str()
+                .unwrap();
+            assert_eq!(
+                environment,
+                format!("PURE_CHAOS_{}", long.to_uppercase().replace('-', "_")),
+                "--{long}"
+            );
+            assert!(argument.get_help().is_some(), "--{long} has no help");
+            let default = argument
+                .get_default_values()
+                .first()
+                .map_or(String::new(), |value| value.to_string_lossy().into_owned());
+            let entry = flags
+                .entry(format!("--{long}"))
+                .or_insert_with(|| (BTreeSet::new(), default.clone()));
+            entry.0.insert(command.get_name().to_owned());
+            assert_eq!(entry.1, default, "--{long} has two defaults");
+        }
+    }
+    let mut documented = BTreeMap::new();
+    for row in table(&read("README.md"), "## Flags") {
+        let flag = code(&row[0]).into_iter().next().unwrap();
+        let parts = row[1].split(',').map(|part| part.trim().to_owned()).collect();
+        documented.insert(
+            flag,
+            (parts, code(&row[2]).into_iter().next().unwrap_or_default()),
+        );
+    }
+    assert_eq!(documented, flags);
+}
+
+#[test]
+fn every_metric_is_in_the_readme_with_type_and_labels() {
+    let mut exported: BTreeMap<String, (String, BTreeSet<String>)> = BTreeMap::new();
+    for registry in [agent_registry(), webhook_registry(), certs_registry()] {
+        for family in registry.gather() {
+            if family.name().starts_with("process_") {
+                continue;
+            }
+            let labels = family
+                .get_metric()
+                .iter()
+                .flat_map(|metric| metric.get_label())
+                .map(|pair| pair.name().to_owned());
+            let labels: BTreeSet<String> = labels.collect();
+            let kind = format!("{:?}", family.get_field_type()).to_lowercase();
+            let known = exported
+                .entry(family.name().to_owned())
+                .or_insert_with(|| (kind.clone(), labels.clone()));
+            assert_eq!(known, &(kind, labels), "{}", family.name());
+        }
+    }
+    let mut documented = BTreeMap::new();
+    for row in table(&read("README.md"), "## Metrics") {
+        for name in code(&row[0]) {
+            documented.insert(name, (row[1].clone(), code(&row[2])));
+        }
+    }
+    assert_eq!(documented, exported);
+}
+
+fn agent_registry() -> Registry {
+    let registry = runtime::metrics::registry().unwrap();
+    let metrics = agent::metrics::Metrics::new(&registry, "hash").unwrap();
+    metrics.begin("a");
+    let web = policy::record::WorkloadReference {
+        kind: "Deployment".to_owned(),
+        name: "web".to_owned(),
+        uid: "u".to_owned(),
+    };
+    metrics.see("a", &web, Some(policy::settings::Mode::Evict));
+    metrics.set_next_slot("a", None);
+    registry
+}
+
+fn webhook_registry() -> Registry {
+    let registry = runtime::metrics::registry().unwrap();
+    webhook::metrics::Metrics::new(&registry).unwrap().obeys("hash");
+    registry
+}
+
+fn certs_registry() -> Registry {
+    let registry = runtime::metrics::registry().unwrap();
+    certs::metrics::Metrics::register(&registry).unwrap();
+    registry
+}

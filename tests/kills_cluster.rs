@@ -1,6 +1,7 @@
 //! Kills on a real node, and what is measured of them, held against an observer that knows nothing of the agent.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt};
@@ -17,11 +18,16 @@ struct Observed {
 }
 
 /// Watches a namespace's Pods until `kills` have been recovered from.
-async fn observe(namespace: &str, replicas: usize, kills: usize) -> Vec<Observed> {
+async fn observe(namespace: &str, replicas: usize, kills: usize, all_ready: Sender<()>) -> Vec<Observed> {
     runtime::process::install_tls_provider().unwrap();
-    let client = runtime::client::connect(Some(kubeconfig().as_ref())).await.unwrap();
+    let client = runtime::client::connect(Some(kubeconfig().as_ref()))
+        .await
+        .unwrap();
     let pods: Api<Pod> = Api::namespaced(client, namespace);
-    let mut events = watcher(pods, watcher::Config::default()).default_backoff().applied_objects().boxed();
+    let mut events = watcher(pods, watcher::Config::default())
+        .default_backoff()
+        .applied_objects()
+        .boxed();
     let mut ready: BTreeMap<String, bool> = BTreeMap::new();
     let mut gone: Option<(Instant, BTreeSet<String>)> = None;
     let mut seen = Vec::new();
@@ -29,19 +35,26 @@ async fn observe(namespace: &str, replicas: usize, kills: usize) -> Vec<Observed
         let at = Instant::now();
         let uid = pod.uid().unwrap();
         let is_terminating = pod.metadata.deletion_timestamp.is_some();
-        let is_ready = pod.status.iter().flat_map(|status| status.conditions.iter().flatten()).any(|condition| {
-            condition.type_ == "Ready" && condition.status == "True"
-        });
+        let is_ready = pod
+            .status
+            .iter()
+            .flat_map(|status| status.conditions.iter().flatten())
+            .any(|condition| condition.type_ == "Ready" && condition.status == "True");
         if is_terminating && gone.is_none() && ready.get(&uid) == Some(&true) {
             gone = Some((at, ready.keys().cloned().collect()));
         }
         ready.insert(uid, is_ready && !is_terminating);
         let count = ready.values().filter(|ready| **ready).count();
+        if count == replicas && seen.is_empty() && gone.is_none() {
+            all_ready.send(()).ok();
+        }
         if let Some((begun, before)) = &gone
             && count >= replicas
             && ready.iter().any(|(uid, ready)| *ready && !before.contains(uid))
         {
-            seen.push(Observed { recovery: at - *begun });
+            seen.push(Observed {
+                recovery: at - *begun,
+            });
             gone = None;
             if seen.len() == kills {
                 break;
@@ -51,36 +64,36 @@ async fn observe(namespace: &str, replicas: usize, kills: usize) -> Vec<Observed
     seen
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn kills_recover_and_every_account_of_them_agrees() {
-    let namespace = tokio::task::spawn_blocking(|| {
-        let namespace = Namespace::new("kills");
-        namespace.deployment("web", 3);
-        namespace
-    })
-    .await
-    .unwrap();
-    let name = namespace.name.clone();
-    let watching = tokio::spawn({
-        let name = name.clone();
-        async move { tokio::time::timeout(Duration::from_secs(120), observe(&name, 3, 4)).await }
+/// Starts the observer, and returns once it has seen all Pods Ready.
+fn start_observer(namespace: &str, replicas: usize, kills: usize) -> std::thread::JoinHandle<Vec<Observed>> {
+    let (ready, all_ready) = std::sync::mpsc::channel();
+    let namespace = namespace.to_owned();
+    let observer = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let observing = observe(&namespace, replicas, kills, ready);
+        runtime.block_on(async {
+            tokio::time::timeout(Duration::from_secs(120), observing)
+                .await
+                .expect("two minutes for the kills")
+        })
     });
-    tokio::task::spawn_blocking(move || {
-        namespace.opt_in(&["purechaos.dev/schedule=every 5s", "purechaos.dev/min-age=1s"]);
-        namespace
-    })
-    .await
-    .map(|namespace| tokio::task::block_in_place(|| check(&namespace, watching)))
-    .unwrap();
+    all_ready.recv().expect("the observer sees the Pods");
+    observer
 }
 
-fn check(
-    namespace: &Namespace,
-    watching: tokio::task::JoinHandle<Result<Vec<Observed>, tokio::time::error::Elapsed>>,
-) {
-    let name = &namespace.name;
-    let observed = tokio::runtime::Handle::current().block_on(watching).unwrap().expect("four kills within two minutes");
+#[test]
+fn kills_recover_and_every_account_of_them_agrees() {
+    let namespace = Namespace::new("kills");
+    namespace.deployment("web", 3);
+    let observer = start_observer(&namespace.name, 3, 4);
+    namespace.opt_in(&["purechaos.dev/schedule=every 5s", "purechaos.dev/min-age=1s"]);
+    let observed = observer.join().unwrap();
     namespace.annotate(&["chaos-"]).succeeds();
+
+    let name = &namespace.name;
     let label = format!("target_namespace=\"{name}\"");
     // The last recovery may end as opted_out; every kill ends in exactly one outcome.
     let text = eventually("every kill to end in an outcome", || {
@@ -89,27 +102,46 @@ fn check(
         (kills == total(&text, "pure_chaos_recoveries_total", &[&label])).then_some(text)
     });
     let kills = total(&text, "pure_chaos_kills_total", &[&label]);
-    let recovered = total(&text, "pure_chaos_recoveries_total", &[&label, "outcome=\"recovered\""]);
-    assert!(kills >= 4.0 && recovered >= 4.0, "{kills} kills, {recovered} recovered");
+    let recovered = total(
+        &text,
+        "pure_chaos_recoveries_total",
+        &[&label, "outcome=\"recovered\""],
+    );
+    assert!(
+        kills >= 4.0 && recovered >= 4.0,
+        "{kills} kills, {recovered} recovered"
+    );
 
     // The mean over the same kills: the observer saw the first four of those that recovered.
     let seconds = total(&text, "pure_chaos_recovery_seconds_sum", &[&label]) / recovered;
-    let seen = observed.iter().map(|kill| kill.recovery.as_secs_f64()).sum::<f64>() / 4.0;
+    let seen = observed
+        .iter()
+        .map(|kill| kill.recovery.as_secs_f64())
+        .sum::<f64>()
+        / 4.0;
     println!("mean recovery: {seconds:.3} s by the agent, {seen:.3} s by the observer");
-    assert!((seconds - seen).abs() < 1.0, "{seconds} against {seen}: {observed:?}");
+    assert!(
+        (seconds - seen).abs() < 1.0,
+        "{seconds} against {seen}: {observed:?}"
+    );
 
     let events = object(&["events.events.k8s.io", "-n", name]);
     let count = |reason: &str, kind: &str| {
         let of = |event: &&serde_json::Value| event["reason"] == reason && event["regarding"]["kind"] == kind;
         events["items"].as_array().unwrap().iter().filter(of).count() as f64
     };
-    assert_eq!((count("ChaosKilled", "Pod"), count("ChaosKilled", "Deployment")), (kills, kills));
+    assert_eq!(
+        (count("ChaosKilled", "Pod"), count("ChaosKilled", "Deployment")),
+        (kills, kills)
+    );
     assert_eq!(count("ChaosRecovered", "Deployment"), recovered);
     let created = count_created(&events);
     assert_eq!(created, 3.0 + kills, "the ReplicaSet made one Pod for each kill");
 
     let mut check = std::process::Command::new("bash");
-    check.args(["-c", "promtool check metrics <<<\"$METRICS\""]).env("METRICS", &text);
+    check
+        .args(["-c", "promtool check metrics <<<\"$METRICS\""])
+        .env("METRICS", &text);
     let checked = run(&mut check);
     assert!(checked.ok && checked.stderr.is_empty(), "{checked:?}");
 
@@ -121,6 +153,8 @@ fn check(
 }
 
 fn count_created(events: &serde_json::Value) -> f64 {
-    let of = |event: &&serde_json::Value| event["reason"] == "SuccessfulCreate" && event["regarding"]["kind"] == "ReplicaSet";
+    let of = |event: &&serde_json::Value| {
+        event["reason"] == "SuccessfulCreate" && event["regarding"]["kind"] == "ReplicaSet"
+    };
     events["items"].as_array().unwrap().iter().filter(of).count() as f64
 }

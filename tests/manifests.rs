@@ -5,7 +5,11 @@ use tests::repository::{read, root};
 
 #[test]
 fn the_custom_resource_definition_is_the_codes() {
-    assert_eq!(read("manifests/base/crd.yaml"), tests::crd_yaml(), "run `make crd`");
+    assert_eq!(
+        read("manifests/base/crd.yaml"),
+        tests::crd_yaml(),
+        "run `make crd`"
+    );
 }
 
 #[test]
@@ -25,7 +29,10 @@ fn every_policy_file_is_understood() {
 fn the_base_policy_says_what_is_built_in() {
     let base = PlatformPolicy::parse(&read("manifests/base/policy.yaml")).unwrap();
     let built_in = PlatformPolicy::built_in();
-    assert_eq!((base.defaults, base.ceilings, base.protected), (built_in.defaults, built_in.ceilings, built_in.protected));
+    assert_eq!(
+        (base.defaults, base.ceilings, base.protected),
+        (built_in.defaults, built_in.ceilings, built_in.protected)
+    );
 }
 
 /// Objects of every manifest of the base.
@@ -38,7 +45,10 @@ fn objects() -> Vec<serde_json::Value> {
             continue;
         }
         let text = std::fs::read_to_string(&path).unwrap();
-        objects.extend(serde_saphyr::from_multiple::<serde_json::Value>(&text).unwrap_or_else(|error| panic!("{name}: {error}")));
+        objects.extend(
+            serde_saphyr::from_multiple::<serde_json::Value>(&text)
+                .unwrap_or_else(|error| panic!("{name}: {error}")),
+        );
     }
     objects
 }
@@ -46,19 +56,40 @@ fn objects() -> Vec<serde_json::Value> {
 #[test]
 fn arguments_ports_and_probes_are_the_binaries() {
     use clap::CommandFactory;
-    let commands = [agent::Args::command(), webhook::Args::command(), certs::Args::command()];
+    let commands = [
+        agent::Args::command(),
+        webhook::Args::command(),
+        certs::Args::command(),
+    ];
     let mut seen = 0;
     for object in objects().iter().filter(|object| object["kind"] == "Deployment") {
         let name = object["metadata"]["name"].as_str().unwrap();
-        let command = commands.iter().find(|command| command.get_name() == name).unwrap_or_else(|| panic!("{name}"));
+        let command = commands
+            .iter()
+            .find(|command| command.get_name() == name)
+            .unwrap_or_else(|| panic!("{name}"));
         let container = &object["spec"]["template"]["spec"]["containers"][0];
         let mut line = vec![name.to_owned()];
-        line.extend(container["args"].as_array().unwrap().iter().map(|argument| argument.as_str().unwrap().to_owned()));
-        command.clone().try_get_matches_from(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"));
+        line.extend(
+            container["args"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|argument| argument.as_str().unwrap().to_owned()),
+        );
+        command
+            .clone()
+            .try_get_matches_from(&line)
+            .unwrap_or_else(|error| panic!("{line:?}: {error}"));
         for (probe, path) in [("livenessProbe", "/livez"), ("readinessProbe", "/readyz")] {
             assert_eq!(container[probe]["httpGet"]["path"], path, "{name}");
         }
-        let ports: Vec<i64> = container["ports"].as_array().unwrap().iter().map(|port| port["containerPort"].as_i64().unwrap()).collect();
+        let ports: Vec<i64> = container["ports"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|port| port["containerPort"].as_i64().unwrap())
+            .collect();
         assert!(ports.contains(&9090), "{name}: {ports:?}");
         seen += 1;
     }
@@ -68,9 +99,21 @@ fn arguments_ports_and_probes_are_the_binaries() {
 #[test]
 fn both_webhooks_fail_closed_within_five_seconds() {
     let objects = objects();
-    let configuration = objects.iter().find(|object| object["kind"] == "ValidatingWebhookConfiguration").unwrap();
+    let configuration = objects
+        .iter()
+        .find(|object| object["kind"] == "ValidatingWebhookConfiguration")
+        .unwrap();
     for webhook in configuration["webhooks"].as_array().unwrap() {
-        assert_eq!((webhook["failurePolicy"].as_str(), webhook["timeoutSeconds"].as_i64()), (Some("Fail"), Some(5)));
-        assert!(webhook["namespaceSelector"].is_null(), "protected namespaces would be annotated unseen");
+        assert_eq!(
+            (
+                webhook["failurePolicy"].as_str(),
+                webhook["timeoutSeconds"].as_i64()
+            ),
+            (Some("Fail"), Some(5))
+        );
+        assert!(
+            webhook["namespaceSelector"].is_null(),
+            "protected namespaces would be annotated unseen"
+        );
     }
 }

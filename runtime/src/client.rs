@@ -12,8 +12,8 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// A call that got no usable answer.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// The API server refused or failed.
-    #[error(transparent)]
+    /// The API server refused or failed; in its own words where it had any.
+    #[error("{}", words(.0))]
     Kube(#[from] kube::Error),
     /// No answer in time: what it did is unknown.
     #[error("no answer within {} s", .0.as_secs())]
@@ -37,6 +37,13 @@ impl CallError {
             Self::Kube(kube::Error::Api(status)) => Some(status),
             _ => None,
         }
+    }
+}
+
+fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
+        other => other.to_string(),
     }
 }
 
@@ -70,4 +77,16 @@ pub async fn connect(kubeconfig: Option<&Path>) -> anyhow::Result<kube::Client> 
     };
     config.default_retry = false;
     kube::Client::try_from(config).context("failed to make the Kubernetes client")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_reads_as_the_api_server_wrote_it() {
+        let status = kube::core::Status { message: "pods is forbidden".to_owned(), code: 403, ..kube::core::Status::default() };
+        let error = CallError::Kube(kube::Error::Api(Box::new(status)));
+        assert_eq!((error.to_string().as_str(), error.code()), ("pods is forbidden (403)", Some(403)));
+    }
 }

@@ -12,7 +12,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The kubeconfig of the cluster that the tests may break.
 pub fn kubeconfig() -> String {
-    std::env::var("PURE_CHAOS_TEST_KUBECONFIG").expect("PURE_CHAOS_TEST_KUBECONFIG names the test cluster: use `make test`")
+    std::env::var("PURE_CHAOS_TEST_KUBECONFIG")
+        .expect("PURE_CHAOS_TEST_KUBECONFIG names the test cluster: use `make test`")
 }
 
 /// What a command printed, and whether it succeeded.
@@ -37,7 +38,11 @@ impl Output {
     /// Standard error of a command that must have failed.
     #[track_caller]
     pub fn fails(self) -> String {
-        assert!(!self.ok, "it should have been refused: {}{}", self.stdout, self.stderr);
+        assert!(
+            !self.ok,
+            "it should have been refused: {}{}",
+            self.stdout, self.stderr
+        );
         self.stderr
     }
 
@@ -65,7 +70,12 @@ pub fn kubectl_with(arguments: &[&str], object: &Value) -> Output {
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(object.to_string().as_bytes()).unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(object.to_string().as_bytes())
+        .unwrap();
     let output = child.wait_with_output().unwrap();
     Output {
         ok: output.status.success(),
@@ -82,7 +92,9 @@ fn kubectl_command() -> Command {
 
 /// Runs a command to its end.
 pub fn run(command: &mut Command) -> Output {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
     Output {
         ok: output.status.success(),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -131,7 +143,9 @@ impl Namespace {
     /// Opts in, and waits until the agent has its rights.
     pub fn opt_in(&self, settings: &[&str]) {
         self.annotate(&[&["chaos=yes"], settings].concat()).succeeds();
-        eventually("the RoleBinding of an opted-in namespace", || self.has_binding().then_some(()));
+        eventually("the RoleBinding of an opted-in namespace", || {
+            self.has_binding().then_some(())
+        });
     }
 
     /// Whether the agent has its rights here.
@@ -148,15 +162,39 @@ impl Namespace {
     pub fn deployment(&self, name: &str, replicas: u32) {
         let namespace = &self.name;
         let replicas = format!("--replicas={replicas}");
-        kubectl(&["-n", namespace, "create", "deployment", name, "--image=chentex/random-logger", &replicas]).succeeds();
-        kubectl(&["-n", namespace, "rollout", "status", "deployment", name, "--timeout=60s"]).succeeds();
+        kubectl(&[
+            "-n",
+            namespace,
+            "create",
+            "deployment",
+            name,
+            "--image=chentex/random-logger",
+            &replicas,
+        ])
+        .succeeds();
+        kubectl(&[
+            "-n",
+            namespace,
+            "rollout",
+            "status",
+            "deployment",
+            name,
+            "--timeout=60s",
+        ])
+        .succeeds();
     }
 
     /// The names of its Pods that aren't being deleted.
     pub fn pods(&self) -> Vec<String> {
         let pods = object(&["pods", "-n", &self.name]);
-        let alive = pods["items"].as_array().into_iter().flatten().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
-        alive.map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+        let alive = pods["items"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+        alive
+            .map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned())
+            .collect()
     }
 }
 
@@ -165,9 +203,22 @@ impl Drop for Namespace {
         if std::thread::panicking() {
             for what in [&["get", "pods,optins", "-o", "wide"][..], &["get", "events"]] {
                 let output = kubectl(&[&["-n", &self.name], what].concat());
-                eprintln!("--- kubectl {}\n{}{}", what.join(" "), output.stdout, output.stderr);
+                eprintln!(
+                    "--- kubectl {}\n{}{}",
+                    what.join(" "),
+                    output.stdout,
+                    output.stderr
+                );
             }
-            let logs = kubectl(&["-n", "pure-chaos", "logs", "-l", "app.kubernetes.io/name=pure-chaos", "--tail=20", "--prefix"]);
+            let logs = kubectl(&[
+                "-n",
+                "pure-chaos",
+                "logs",
+                "-l",
+                "app.kubernetes.io/name=pure-chaos",
+                "--tail=20",
+                "--prefix",
+            ]);
             eprintln!("--- logs\n{}", logs.stdout);
         }
         let deleted = kubectl(&["delete", "namespace", &self.name, "--wait=false"]);
@@ -179,12 +230,21 @@ impl Drop for Namespace {
 
 /// The agent's metrics, as Prometheus would scrape them.
 pub fn metrics() -> String {
-    kubectl(&["get", "--raw", "/api/v1/namespaces/pure-chaos/services/agent:metrics/proxy/metrics"]).succeeds()
+    kubectl(&[
+        "get",
+        "--raw",
+        "/api/v1/namespaces/pure-chaos/services/agent:metrics/proxy/metrics",
+    ])
+    .succeeds()
 }
 
 /// The sum of the series of a metric with all of these labels, such as `target_namespace="a"`.
 pub fn total(metrics: &str, name: &str, labels: &[&str]) -> f64 {
     let prefix = format!("{name}{{");
-    let series = metrics.lines().filter(|line| line.starts_with(&prefix) && labels.iter().all(|label| line.contains(label)));
-    series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    let series = metrics
+        .lines()
+        .filter(|line| line.starts_with(&prefix) && labels.iter().all(|label| line.contains(label)));
+    series
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum()
 }

@@ -58,7 +58,8 @@ pub fn event(namespace: &NamespaceView, news: &News, now: Timestamp, instance: &
     let NamespaceView { name, uid, .. } = namespace;
     Event {
         metadata: ObjectMeta {
-            generate_name: Some(format!("{name}.")),
+            // A dash: the API server refuses a prefix that ends in a dot (tried).
+            generate_name: Some(format!("{name}-")),
             namespace: Some(name.clone()),
             ..ObjectMeta::default()
         },
