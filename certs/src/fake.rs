@@ -31,6 +31,9 @@ struct Objects {
     calls: Vec<String>,
     failures: Vec<Failing>,
     hooks: Vec<(String, Hook)>,
+    served: usize,
+    at: Option<(usize, Hook)>,
+    injected: Vec<Vec<u8>>,
     writes: usize,
     crash: Option<(usize, Crash)>,
 }
@@ -154,6 +157,21 @@ impl Fake {
         self.with(|objects| objects.hooks.push((call.to_owned(), Box::new(hook))));
     }
 
+    /// Somebody else acts just before the `n`th call from now on, counted from 0.
+    pub fn before_nth(&self, n: usize, hook: impl FnOnce(&Self) + Send + 'static) {
+        self.with(|objects| objects.at = Some((objects.served + n, Box::new(hook))));
+    }
+
+    /// Whether [`Self::before_nth`] still waits.
+    pub fn is_waiting(&self) -> bool {
+        self.with(|objects| objects.at.is_some())
+    }
+
+    /// Every bundle patched into the first webhook, in order.
+    pub fn injected(&self) -> Vec<Vec<u8>> {
+        self.with(|objects| objects.injected.clone())
+    }
+
     /// The `n`th write from now on, counted from 0, ends in a crash.
     pub fn crash_at(&self, n: usize, crash: Crash) {
         self.with(|objects| objects.crash = Some((objects.writes + n, crash)));
@@ -167,6 +185,10 @@ impl Fake {
     /// Takes the call's hook out, so that it runs without the lock.
     fn hook(&self, call: &str) -> Option<Hook> {
         self.with(|objects| {
+            objects.served += 1;
+            if let Some((_, hook)) = objects.at.take_if(|(nth, _)| *nth < objects.served) {
+                return Some(hook);
+            }
             let at = objects.hooks.iter().position(|(wanted, _)| wanted == call)?;
             Some(objects.hooks.remove(at).1)
         })
@@ -227,6 +249,9 @@ impl Objects {
                 .unwrap();
             webhook["clientConfig"]["caBundle"] = patch["clientConfig"]["caBundle"].clone();
         }
+        let bundle = current["webhooks"][0]["clientConfig"]["caBundle"].clone();
+        self.injected
+            .push(serde_json::from_value::<ByteString>(bundle).unwrap().0);
         let configuration = self.versioned(current);
         self.configuration = Some(configuration.clone());
         Ok(configuration)

@@ -91,7 +91,7 @@ fn patch(read: &Configuration, bundle_pem: &str) -> Value {
         .iter()
         .map(|(name, _)| json!({"name": name, "clientConfig": {"caBundle": bundle}}))
         .collect();
-    json!({"metadata": {"resourceVersion": "999"}, "webhooks": webhooks})
+    json!({"metadata": {"resourceVersion": read.resource_version}, "webhooks": webhooks})
 }
 
 #[cfg(test)]

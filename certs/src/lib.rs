@@ -18,7 +18,8 @@
 //!
 //! The CA lives in Secret `certs-ca`, which only this process reads; the webhook mounts `webhook-tls` and takes a new pair over
 //! without a restart ([`reload`]). If `certs-ca` is lost, its key is lost, and its successor starts a rotation: the lost CA stays in
-//! the bundle until it expires, because replicas still serve under it.
+//! the bundle until it expires, because replicas still serve under it. The other side of that: to stop trusting a CA at once, because
+//! its key has leaked, scale `certs` to 0, delete both Secrets, remove `caBundle` from each webhook, and scale `certs` to 1.
 //!
 //! Pure: [`certificate`], [`issue`] (but for the randomness of keys), [`bundle`], [`stored`], [`plan`], [`settled`]. I/O: [`store`],
 //! [`inject`], [`rotation`], [`reload`], [`mod@run`].

@@ -222,3 +222,7 @@ fn current(certificate: &Certificate, policy: &Policy, now: Timestamp) -> Result
 #[cfg(test)]
 #[path = "plan_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "plan_world_tests.rs"]
+mod world_tests;
