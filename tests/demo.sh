@@ -19,7 +19,12 @@ heading() {
 }
 # run COMMAND...: prints a command as a person types it, then does it.
 run() {
-    printf '\n$ %s\n' "${*/#kubectl/$spoken}"
+    local word line=""
+    for word in "$@"; do
+        [[ $word != *' '* ]] || word="${word%%=*}='${word#*=}'"
+        line+="$word "
+    done
+    printf '\n$ %s\n' "${line/#kubectl/$spoken}"
     "$@"
 }
 # within SECONDS WHAT COMMAND...: waits until a command succeeds.
@@ -45,14 +50,21 @@ total() {
 ready_is_ten() {
     [[ "$(kubectl -n "$namespace" get deployment random-logger -o jsonpath='{.status.readyReplicas}')" == 10 ]]
 }
-# Whatever an earlier demonstration left.
-kubectl delete namespace "$namespace" --ignore-not-found --timeout=120s >/dev/null
+# What an earlier demonstration left; somebody else's namespace of this name is left alone.
+if owner="$(kubectl get namespace "$namespace" -o jsonpath='{.metadata.labels.purechaos\.dev/demo}' 2>/dev/null)"; then
+    if [[ $owner != yes ]]; then
+        echo "There is a namespace $namespace that no demonstration made. Remove it first, or choose another cluster." >&2
+        exit 1
+    fi
+    kubectl delete namespace "$namespace" --timeout=120s >/dev/null
+fi
 
 heading "A namespace with ten Pods that log"
 run kubectl create namespace "$namespace"
+kubectl label namespace "$namespace" purechaos.dev/demo=yes >/dev/null
 run kubectl -n "$namespace" create deployment random-logger --image=chentex/random-logger
 run kubectl -n "$namespace" scale deployment random-logger --replicas=10
-run kubectl -n "$namespace" rollout status deployment random-logger --timeout=120s
+run kubectl -n "$namespace" wait deployment random-logger --for=jsonpath='{.status.readyReplicas}'=10 --timeout=120s
 
 heading "Its owner opts in"
 run kubectl annotate namespace "$namespace" chaos=yes purechaos.dev/schedule='every 10s'
@@ -77,7 +89,8 @@ heading "What happened"
 kill "$watching" "$tailing" 2>/dev/null || true
 run kubectl get chaos -A
 durations="$(grep -o 'recovered [0-9.]* s after' "$events" | awk '{ print $2 }' | sort -n)"
-printf '\n%-24s %s\n' kills "$(total pure_chaos_kills_total)" \
+echo
+printf '%-24s %s\n' kills "$(total pure_chaos_kills_total)" \
     recoveries "$(total pure_chaos_recoveries_total 'outcome="recovered"')" \
     'median recovery' "$(awk '{ d[NR] = $1 } END { print d[int((NR + 1) / 2)] " s" }' <<<"$durations")" \
     'longest recovery' "$(tail -n 1 <<<"$durations") s" \

@@ -109,6 +109,13 @@ fn every_metric_is_in_the_readme_with_type_and_labels() {
     assert_eq!(documented, exported);
 }
 
+#[test]
+fn every_reason_of_a_refusal_is_in_the_readme_in_the_guards_order() {
+    let rows = table(&read("README.md"), "### What is never killed");
+    let documented: Vec<String> = rows.iter().flat_map(|row| code(&row[0])).collect();
+    assert_eq!(documented, agent::guards::Refusal::ALL.map(agent::guards::Refusal::label));
+}
+
 fn agent_registry() -> Registry {
     let registry = runtime::metrics::registry().unwrap();
     let metrics = agent::metrics::Metrics::new(&registry, "hash").unwrap();
