@@ -39,11 +39,13 @@ impl Webhook {
         api.put("/api/v1/namespaces/pure-chaos", json!({"metadata": {"name": "pure-chaos", "uid": "s"}}));
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
         let clock = Arc::new(SystemClock);
-        let parts = Parts::new(&api.client(), PlatformPolicy::built_in(), &metrics, clock, (1, "test".to_owned()));
+        let parts =
+            Parts::new(&api.client(), PlatformPolicy::built_in(), &metrics, clock, (1, "test".to_owned()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let end = CancellationToken::new();
-        let server = Server { listener, certificates: serving, router: router(parts.reviews), drain: Duration::ZERO };
+        let server =
+            Server { listener, certificates: serving, router: router(parts.reviews), drain: Duration::ZERO };
         tokio::spawn(server.serve(end.clone()));
 
         let mut config = kube::Config::new(format!("https://localhost:{port}").parse().unwrap());
@@ -58,7 +60,10 @@ impl Webhook {
         let request = Request::post(path).header("content-type", "application/json");
         let request = request.body(serde_json::to_vec(&review).unwrap()).unwrap();
         let answer: Value = self.client.request(request).await.unwrap();
-        assert_eq!((&answer["apiVersion"], &answer["kind"]), (&json!("admission.k8s.io/v1"), &json!("AdmissionReview")));
+        assert_eq!(
+            (&answer["apiVersion"], &answer["kind"]),
+            (&json!("admission.k8s.io/v1"), &json!("AdmissionReview"))
+        );
         assert_eq!(answer["response"]["uid"], review["request"]["uid"]);
         answer["response"].clone()
     }
@@ -67,7 +72,14 @@ impl Webhook {
 #[tokio::test]
 async fn opting_in_is_allowed_however_it_is_done() {
     let webhook = Webhook::start().await;
-    for recording in ["create-with-opt-in", "opt-in", "opt-in-dry-run", "opt-in-through-status", "opt-in-through-finalize", "drop-setting"] {
+    for recording in [
+        "create-with-opt-in",
+        "opt-in",
+        "opt-in-dry-run",
+        "opt-in-through-status",
+        "opt-in-through-finalize",
+        "drop-setting",
+    ] {
         let response = webhook.ask("/opt-in", recording, |_| {}).await;
         assert_eq!(response["allowed"], true, "{recording}: {response}");
         assert!(response["auditAnnotations"].is_object(), "{recording}: {response}");
@@ -82,11 +94,19 @@ async fn opting_in_is_allowed_however_it_is_done() {
 #[tokio::test]
 async fn near_misses_are_denied_however_they_are_tried() {
     let webhook = Webhook::start().await;
-    for recording in ["create-with-opt-in", "opt-in", "opt-in-dry-run", "opt-in-through-status", "opt-in-through-finalize"] {
+    for recording in
+        ["create-with-opt-in", "opt-in", "opt-in-dry-run", "opt-in-through-status", "opt-in-through-finalize"]
+    {
         let response = webhook
-            .ask("/opt-in", recording, |review| review["request"]["object"]["metadata"]["annotations"]["chaos"] = json!("Yes"))
+            .ask("/opt-in", recording, |review| {
+                review["request"]["object"]["metadata"]["annotations"]["chaos"] = json!("Yes")
+            })
             .await;
-        assert_eq!((&response["allowed"], &response["status"]["code"]), (&json!(false), &json!(422)), "{recording}");
+        assert_eq!(
+            (&response["allowed"], &response["status"]["code"]),
+            (&json!(false), &json!(422)),
+            "{recording}"
+        );
         let message = response["status"]["message"].as_str().unwrap();
         assert!(message.contains("write `yes`"), "{message}");
     }
@@ -100,16 +120,25 @@ async fn near_misses_are_denied_however_they_are_tried() {
             }
         })
         .await;
-    assert_eq!((&response["allowed"], &response["status"]["code"]), (&json!(false), &json!(403)), "{response}");
+    assert_eq!(
+        (&response["allowed"], &response["status"]["code"]),
+        (&json!(false), &json!(403)),
+        "{response}"
+    );
 }
 
 #[tokio::test]
 async fn every_way_to_kill_is_locked_and_consent_opens_it() {
     let webhook = Webhook::start().await;
-    let namespace = |annotations: Value| json!({"metadata": {"name": "rec-a", "uid": "n", "annotations": annotations}});
+    let namespace =
+        |annotations: Value| json!({"metadata": {"name": "rec-a", "uid": "n", "annotations": annotations}});
     let ways = ["delete-pod", "delete-collection", "evict-pod", "evict-pod-dry-run"];
     for (annotations, allowed, words) in [
-        (json!({}), false, "namespace rec-a is not opted in; its owner can run: kubectl annotate namespace rec-a chaos=yes"),
+        (
+            json!({}),
+            false,
+            "namespace rec-a is not opted in; its owner can run: kubectl annotate namespace rec-a chaos=yes",
+        ),
         (json!({"chaos": "yes"}), true, ""),
         (json!({"chaos": "yes", "purechaos.dev/halt": "incident 4711"}), false, "halted (incident 4711)"),
         (json!({"chaos": "yes", "purechaos.dev/limit": "9"}), false, "ceilings.limit"),
@@ -126,5 +155,9 @@ async fn every_way_to_kill_is_locked_and_consent_opens_it() {
     }
     webhook.api.remove("/api/v1/namespaces/pure-chaos");
     webhook.api.put("/api/v1/namespaces/rec-a", namespace(json!({"chaos": "yes"})));
-    assert_eq!(webhook.ask("/kill", "evict-pod", |_| {}).await["allowed"], false, "a halt that can't be read halts");
+    assert_eq!(
+        webhook.ask("/kill", "evict-pod", |_| {}).await["allowed"],
+        false,
+        "a halt that can't be read halts"
+    );
 }

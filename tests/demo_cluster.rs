@@ -7,13 +7,8 @@ use tests::repository::root;
 
 fn make(arguments: &[&str]) -> Command {
     let mut make = Command::new("make");
-    make.current_dir(root())
-        .args(["--no-print-directory"])
-        .args(arguments);
-    make.env_remove("MAKEFLAGS")
-        .env_remove("NAME")
-        .env_remove("REGISTRY")
-        .env_remove("OVERLAY");
+    make.current_dir(root()).args(["--no-print-directory"]).args(arguments);
+    make.env_remove("MAKEFLAGS").env_remove("NAME").env_remove("REGISTRY").env_remove("OVERLAY");
     make.env("KUBECONFIG", kubeconfig());
     make
 }

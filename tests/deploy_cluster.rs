@@ -31,10 +31,7 @@ fn undeploy_leaves_nothing_and_deploy_brings_it_back() {
         "clusterrolebindings",
     ] {
         let names = kubectl(&["get", kind, "-o", "name"]).succeeds();
-        assert!(
-            !names.contains("pure-chaos") && !names.contains("purechaos"),
-            "{names}"
-        );
+        assert!(!names.contains("pure-chaos") && !names.contains("purechaos"), "{names}");
     }
     kubectl(&["annotate", "namespace", &namespace.name, "chaos-"]).succeeds();
     // Twice is no error.

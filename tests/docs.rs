@@ -14,13 +14,7 @@ fn table(document: &str, heading: &str) -> Vec<Vec<String>> {
         .unwrap_or_else(|| panic!("README has no {heading:?}"));
     let section = section.split("\n#").next().unwrap();
     let rows = section.lines().filter(|line| line.starts_with('|')).skip(2);
-    rows.map(|row| {
-        row.trim_matches('|')
-            .split('|')
-            .map(|cell| cell.trim().to_owned())
-            .collect()
-    })
-    .collect()
+    rows.map(|row| row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()).collect()
 }
 
 fn code(cell: &str) -> BTreeSet<String> {
@@ -30,26 +24,14 @@ fn code(cell: &str) -> BTreeSet<String> {
 #[test]
 fn every_flag_of_every_binary_is_in_the_readme_with_its_default() {
     let mut flags: BTreeMap<String, (BTreeSet<String>, String)> = BTreeMap::new();
-    for command in [
-        agent::Args::command(),
-        webhook::Args::command(),
-        certs::Args::command(),
-    ] {
-        let run = command
-            .find_subcommand("run")
-            .unwrap_or_else(|| panic!("{} run", command.get_name()));
+    for command in [agent::Args::command(), webhook::Args::command(), certs::Args::command()] {
+        let run = command.find_subcommand("run").unwrap_or_else(|| panic!("{} run", command.get_name()));
         for argument in run.get_arguments() {
-            let Some(long) = argument
-                .get_long()
-                .filter(|long| *long != "help" && *long != "version")
-            else {
+            let Some(long) = argument.get_long().filter(|long| *long != "help" && *long != "version") else {
                 continue;
             };
-            let environment = argument
-                .get_env()
-                .unwrap_or_else(|| panic!("--{long} has no variable"))
-                .to_str()
-                .unwrap();
+            let environment =
+                argument.get_env().unwrap_or_else(|| panic!("--{long} has no variable")).to_str().unwrap();
             assert_eq!(
                 environment,
                 format!("PURE_CHAOS_{}", long.to_uppercase().replace('-', "_")),
@@ -60,9 +42,8 @@ fn every_flag_of_every_binary_is_in_the_readme_with_its_default() {
                 .get_default_values()
                 .first()
                 .map_or(String::new(), |value| value.to_string_lossy().into_owned());
-            let entry = flags
-                .entry(format!("--{long}"))
-                .or_insert_with(|| (BTreeSet::new(), default.clone()));
+            let entry =
+                flags.entry(format!("--{long}")).or_insert_with(|| (BTreeSet::new(), default.clone()));
             entry.0.insert(command.get_name().to_owned());
             assert_eq!(entry.1, default, "--{long} has two defaults");
         }
@@ -71,10 +52,7 @@ fn every_flag_of_every_binary_is_in_the_readme_with_its_default() {
     for row in table(&read("README.md"), "## Flags") {
         let flag = code(&row[0]).into_iter().next().unwrap();
         let parts = row[1].split(',').map(|part| part.trim().to_owned()).collect();
-        documented.insert(
-            flag,
-            (parts, code(&row[2]).into_iter().next().unwrap_or_default()),
-        );
+        documented.insert(flag, (parts, code(&row[2]).into_iter().next().unwrap_or_default()));
     }
     assert_eq!(documented, flags);
 }
@@ -94,9 +72,8 @@ fn every_metric_is_in_the_readme_with_type_and_labels() {
                 .map(|pair| pair.name().to_owned());
             let labels: BTreeSet<String> = labels.collect();
             let kind = format!("{:?}", family.get_field_type()).to_lowercase();
-            let known = exported
-                .entry(family.name().to_owned())
-                .or_insert_with(|| (kind.clone(), labels.clone()));
+            let known =
+                exported.entry(family.name().to_owned()).or_insert_with(|| (kind.clone(), labels.clone()));
             assert_eq!(known, &(kind, labels), "{}", family.name());
         }
     }

@@ -20,14 +20,9 @@ struct Observed {
 /// Watches a namespace's Pods until `kills` have been recovered from.
 async fn observe(namespace: &str, replicas: usize, kills: usize, all_ready: Sender<()>) -> Vec<Observed> {
     runtime::process::install_tls_provider().unwrap();
-    let client = runtime::client::connect(Some(kubeconfig().as_ref()))
-        .await
-        .unwrap();
+    let client = runtime::client::connect(Some(kubeconfig().as_ref())).await.unwrap();
     let pods: Api<Pod> = Api::namespaced(client, namespace);
-    let mut events = watcher(pods, watcher::Config::default())
-        .default_backoff()
-        .applied_objects()
-        .boxed();
+    let mut events = watcher(pods, watcher::Config::default()).default_backoff().applied_objects().boxed();
     let mut ready: BTreeMap<String, bool> = BTreeMap::new();
     let mut gone: Option<(Instant, BTreeSet<String>)> = None;
     let mut seen = Vec::new();
@@ -52,9 +47,7 @@ async fn observe(namespace: &str, replicas: usize, kills: usize, all_ready: Send
             && count >= replicas
             && ready.iter().any(|(uid, ready)| *ready && !before.contains(uid))
         {
-            seen.push(Observed {
-                recovery: at - *begun,
-            });
+            seen.push(Observed { recovery: at - *begun });
             gone = None;
             if seen.len() == kills {
                 break;
@@ -69,10 +62,7 @@ fn start_observer(namespace: &str, replicas: usize, kills: usize) -> std::thread
     let (ready, all_ready) = std::sync::mpsc::channel();
     let namespace = namespace.to_owned();
     let observer = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let observing = observe(&namespace, replicas, kills, ready);
         runtime.block_on(async {
             tokio::time::timeout(Duration::from_secs(120), observing)
@@ -102,46 +92,27 @@ fn kills_recover_and_every_account_of_them_agrees() {
         (kills == total(&text, "pure_chaos_recoveries_total", &[&label])).then_some(text)
     });
     let kills = total(&text, "pure_chaos_kills_total", &[&label]);
-    let recovered = total(
-        &text,
-        "pure_chaos_recoveries_total",
-        &[&label, "outcome=\"recovered\""],
-    );
-    assert!(
-        kills >= 4.0 && recovered >= 4.0,
-        "{kills} kills, {recovered} recovered"
-    );
+    let recovered = total(&text, "pure_chaos_recoveries_total", &[&label, "outcome=\"recovered\""]);
+    assert!(kills >= 4.0 && recovered >= 4.0, "{kills} kills, {recovered} recovered");
 
     // The mean over the same kills: the observer saw the first four of those that recovered.
     let seconds = total(&text, "pure_chaos_recovery_seconds_sum", &[&label]) / recovered;
-    let seen = observed
-        .iter()
-        .map(|kill| kill.recovery.as_secs_f64())
-        .sum::<f64>()
-        / 4.0;
+    let seen = observed.iter().map(|kill| kill.recovery.as_secs_f64()).sum::<f64>() / 4.0;
     println!("mean recovery: {seconds:.3} s by the agent, {seen:.3} s by the observer");
-    assert!(
-        (seconds - seen).abs() < 1.0,
-        "{seconds} against {seen}: {observed:?}"
-    );
+    assert!((seconds - seen).abs() < 1.0, "{seconds} against {seen}: {observed:?}");
 
     let events = object(&["events.events.k8s.io", "-n", name]);
     let count = |reason: &str, kind: &str| {
         let of = |event: &&serde_json::Value| event["reason"] == reason && event["regarding"]["kind"] == kind;
         events["items"].as_array().unwrap().iter().filter(of).count() as f64
     };
-    assert_eq!(
-        (count("ChaosKilled", "Pod"), count("ChaosKilled", "Deployment")),
-        (kills, kills)
-    );
+    assert_eq!((count("ChaosKilled", "Pod"), count("ChaosKilled", "Deployment")), (kills, kills));
     assert_eq!(count("ChaosRecovered", "Deployment"), recovered);
     let created = count_created(&events);
     assert_eq!(created, 3.0 + kills, "the ReplicaSet made one Pod for each kill");
 
     let mut check = std::process::Command::new("bash");
-    check
-        .args(["-c", "promtool check metrics <<<\"$METRICS\""])
-        .env("METRICS", &text);
+    check.args(["-c", "promtool check metrics <<<\"$METRICS\""]).env("METRICS", &text);
     let checked = run(&mut check);
     assert!(checked.ok && checked.stderr.is_empty(), "{checked:?}");
 

@@ -11,20 +11,13 @@ fn script(name: &str) -> Output {
 
 fn kubectl(arguments: &[&str]) -> Output {
     let kubeconfig = root().join(".cluster/scratch/kubeconfig");
-    run(Command::new(root().join(".cluster/bin/kubectl"))
-        .arg("--kubeconfig")
-        .arg(kubeconfig)
-        .args(arguments))
+    run(Command::new(root().join(".cluster/bin/kubectl")).arg("--kubeconfig").arg(kubeconfig).args(arguments))
 }
 
 #[test]
 fn it_boots_crashes_boots_again_and_leaves_nothing() {
     script("down.sh").succeeds();
-    assert_eq!(
-        script("leftovers.sh").succeeds(),
-        "",
-        "something was there before"
-    );
+    assert_eq!(script("leftovers.sh").succeeds(), "", "something was there before");
     assert!(!script("status.sh").ok, "status says that nothing runs");
 
     script("up.sh").succeeds();

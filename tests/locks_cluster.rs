@@ -42,13 +42,7 @@ fn all_refused(namespace: &Namespace, words: &str) {
 fn without(kind: &str, name: &str, during: impl FnOnce() + std::panic::UnwindSafe) {
     let mut saved = object(&[kind, name]);
     assert_ne!(saved, Value::Null, "{kind} {name}");
-    for field in [
-        "resourceVersion",
-        "uid",
-        "creationTimestamp",
-        "managedFields",
-        "generation",
-    ] {
+    for field in ["resourceVersion", "uid", "creationTimestamp", "managedFields", "generation"] {
         saved["metadata"].as_object_mut().unwrap().remove(field);
     }
     kubectl(&["delete", kind, name]).succeeds();
@@ -84,15 +78,9 @@ fn each_lock_alone_stops_every_kill() {
         "kill.purechaos.dev",
         std::panic::AssertUnwindSafe(|| {
             eventually("the end of the admission policy", || {
-                let refusal = as_agent(&[
-                    "-n",
-                    &subject.name,
-                    "delete",
-                    "pod",
-                    &subject.pods()[0],
-                    "--dry-run=server",
-                ])
-                .fails();
+                let refusal =
+                    as_agent(&["-n", &subject.name, "delete", "pod", &subject.pods()[0], "--dry-run=server"])
+                        .fails();
                 refusal.contains("admission webhook").then_some(())
             });
             all_refused(
@@ -102,15 +90,8 @@ fn each_lock_alone_stops_every_kill() {
         }),
     );
     eventually("the admission policy again", || {
-        let refusal = as_agent(&[
-            "-n",
-            &name,
-            "delete",
-            "pod",
-            &namespace.pods()[0],
-            "--dry-run=server",
-        ])
-        .fails();
+        let refusal =
+            as_agent(&["-n", &name, "delete", "pod", &namespace.pods()[0], "--dry-run=server"]).fails();
         refusal.contains("ValidatingAdmissionPolicy").then_some(())
     });
     without(
@@ -124,17 +105,12 @@ fn each_lock_alone_stops_every_kill() {
     // Nobody else is held up, and consent opens both.
     kubectl(&["-n", &name, "delete", "pod", &namespace.pods()[0]]).succeeds();
     eventually("the webhook's certificate in its configuration again", || {
-        namespace
-            .annotate(&["chaos=yes", "purechaos.dev/schedule=every 12h", "--overwrite"])
-            .ok
-            .then_some(())
+        namespace.annotate(&["chaos=yes", "purechaos.dev/schedule=every 12h", "--overwrite"]).ok.then_some(())
     });
     eventually("a Pod to delete", || (namespace.pods().len() == 2).then_some(()));
     let pod = &namespace.pods()[0];
     eventually("consent to open the locks", || {
-        as_agent(&["-n", &name, "delete", "pod", pod, "--dry-run=server"])
-            .ok
-            .then_some(())
+        as_agent(&["-n", &name, "delete", "pod", pod, "--dry-run=server"]).ok.then_some(())
     });
     evict(&name, pod, "?dryRun=All").succeeds();
 
@@ -145,13 +121,7 @@ fn each_lock_alone_stops_every_kill() {
     });
     all_refused(&namespace, "halt");
     kubectl(&["annotate", "namespace", &name, "purechaos.dev/halt-"]).succeeds();
-    kubectl(&[
-        "annotate",
-        "namespace",
-        "pure-chaos",
-        "purechaos.dev/halt=incident 4711",
-    ])
-    .succeeds();
+    kubectl(&["annotate", "namespace", "pure-chaos", "purechaos.dev/halt=incident 4711"]).succeeds();
     let halted = eventually("the halt everywhere", || {
         let output = as_agent(&["-n", &name, "delete", "pod", pod, "--dry-run=server"]);
         (!output.ok).then_some(output.stderr)

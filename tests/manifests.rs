@@ -5,11 +5,7 @@ use tests::repository::{read, root};
 
 #[test]
 fn the_custom_resource_definition_is_the_codes() {
-    assert_eq!(
-        read("manifests/base/crd.yaml"),
-        tests::crd_yaml(),
-        "run `make crd`"
-    );
+    assert_eq!(read("manifests/base/crd.yaml"), tests::crd_yaml(), "run `make crd`");
 }
 
 #[test]
@@ -56,18 +52,12 @@ fn objects() -> Vec<serde_json::Value> {
 #[test]
 fn arguments_ports_and_probes_are_the_binaries() {
     use clap::CommandFactory;
-    let commands = [
-        agent::Args::command(),
-        webhook::Args::command(),
-        certs::Args::command(),
-    ];
+    let commands = [agent::Args::command(), webhook::Args::command(), certs::Args::command()];
     let mut seen = 0;
     for object in objects().iter().filter(|object| object["kind"] == "Deployment") {
         let name = object["metadata"]["name"].as_str().unwrap();
-        let command = commands
-            .iter()
-            .find(|command| command.get_name() == name)
-            .unwrap_or_else(|| panic!("{name}"));
+        let command =
+            commands.iter().find(|command| command.get_name() == name).unwrap_or_else(|| panic!("{name}"));
         let container = &object["spec"]["template"]["spec"]["containers"][0];
         let mut line = vec![name.to_owned()];
         line.extend(
@@ -77,10 +67,7 @@ fn arguments_ports_and_probes_are_the_binaries() {
                 .iter()
                 .map(|argument| argument.as_str().unwrap().to_owned()),
         );
-        command
-            .clone()
-            .try_get_matches_from(&line)
-            .unwrap_or_else(|error| panic!("{line:?}: {error}"));
+        command.clone().try_get_matches_from(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"));
         for (probe, path) in [("livenessProbe", "/livez"), ("readinessProbe", "/readyz")] {
             assert_eq!(container[probe]["httpGet"]["path"], path, "{name}");
         }
@@ -99,21 +86,13 @@ fn arguments_ports_and_probes_are_the_binaries() {
 #[test]
 fn both_webhooks_fail_closed_within_five_seconds() {
     let objects = objects();
-    let configuration = objects
-        .iter()
-        .find(|object| object["kind"] == "ValidatingWebhookConfiguration")
-        .unwrap();
+    let configuration =
+        objects.iter().find(|object| object["kind"] == "ValidatingWebhookConfiguration").unwrap();
     for webhook in configuration["webhooks"].as_array().unwrap() {
         assert_eq!(
-            (
-                webhook["failurePolicy"].as_str(),
-                webhook["timeoutSeconds"].as_i64()
-            ),
+            (webhook["failurePolicy"].as_str(), webhook["timeoutSeconds"].as_i64()),
             (Some("Fail"), Some(5))
         );
-        assert!(
-            webhook["namespaceSelector"].is_null(),
-            "protected namespaces would be annotated unseen"
-        );
+        assert!(webhook["namespaceSelector"].is_null(), "protected namespaces would be annotated unseen");
     }
 }

@@ -10,21 +10,14 @@ fn every_overlay_is_accepted_without_a_warning() {
     for folder in ["manifests", "manifests/overlays/demo", "manifests/overlays/test"] {
         let path = root().join(folder);
         let output = kubectl(&["apply", "--dry-run=server", "-k", path.to_str().unwrap()]);
-        assert!(
-            output.ok && output.stderr.is_empty(),
-            "{folder}: {}{}",
-            output.stdout,
-            output.stderr
-        );
+        assert!(output.ok && output.stderr.is_empty(), "{folder}: {}{}", output.stdout, output.stderr);
     }
 }
 
 #[test]
 fn the_agent_has_no_right_on_pods_where_nobody_opted_in() {
-    let agent = [
-        "--as=system:serviceaccount:pure-chaos:agent",
-        "--as-group=system:serviceaccounts:pure-chaos",
-    ];
+    let agent =
+        ["--as=system:serviceaccount:pure-chaos:agent", "--as-group=system:serviceaccounts:pure-chaos"];
     for (verb, what) in [
         ("list", "pods"),
         ("delete", "pods"),
@@ -35,13 +28,7 @@ fn the_agent_has_no_right_on_pods_where_nobody_opted_in() {
         let output = kubectl(&[&agent[..], &["auth", "can-i", verb, what, "-n", "kube-system"]].concat());
         assert_eq!(output.stdout.trim(), "no", "{verb} {what}");
     }
-    let may = kubectl(
-        &[
-            &agent[..],
-            &["auth", "can-i", "list", "optins.purechaos.dev", "-A"],
-        ]
-        .concat(),
-    );
+    let may = kubectl(&[&agent[..], &["auth", "can-i", "list", "optins.purechaos.dev", "-A"]].concat());
     assert_eq!(may.stdout.trim(), "yes");
 }
 
@@ -51,14 +38,8 @@ fn the_images_are_small() {
     for binary in ["agent", "webhook", "certs"] {
         let size = std::fs::metadata(folder.join(binary)).unwrap().len();
         println!("{binary}: {:.1} MB", size as f64 / 1e6);
-        assert!(
-            size < 15_000_000,
-            "{binary} has {size} bytes, and its image holds nothing else"
-        );
+        assert!(size < 15_000_000, "{binary} has {size} bytes, and its image holds nothing else");
         let linked = run(Command::new("ldd").arg(folder.join(binary)));
-        assert!(
-            format!("{}{}", linked.stdout, linked.stderr).contains("static"),
-            "{linked:?}"
-        );
+        assert!(format!("{}{}", linked.stdout, linked.stderr).contains("static"), "{linked:?}");
     }
 }

@@ -11,15 +11,7 @@ fn with_the_webhook_dead_only_opting_in_and_killing_stop() {
     let other = Namespace::new("outage-out");
 
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        kubectl(&[
-            "-n",
-            "pure-chaos",
-            "scale",
-            "deployment",
-            "webhook",
-            "--replicas=0",
-        ])
-        .succeeds();
+        kubectl(&["-n", "pure-chaos", "scale", "deployment", "webhook", "--replicas=0"]).succeeds();
         kubectl(&[
             "-n",
             "pure-chaos",
@@ -35,19 +27,13 @@ fn with_the_webhook_dead_only_opting_in_and_killing_stop() {
             (!other.annotate(&["chaos=yes", "--dry-run=server"]).ok).then_some(())
         });
 
-        other
-            .annotate(&["chaos=yes"])
-            .fails_with("failed calling webhook \"opt-in.purechaos.dev\"");
-        opted_in
-            .annotate(&["purechaos.dev/limit=2"])
-            .fails_with("failed calling webhook");
+        other.annotate(&["chaos=yes"]).fails_with("failed calling webhook \"opt-in.purechaos.dev\"");
+        opted_in.annotate(&["purechaos.dev/limit=2"]).fails_with("failed calling webhook");
         let pod = &opted_in.pods()[0];
         let path = format!("/api/v1/namespaces/{}/pods/{pod}/eviction", opted_in.name);
         let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": opted_in.name}});
-        let agent = [
-            "--as=system:serviceaccount:pure-chaos:agent",
-            "--as-group=system:serviceaccounts:pure-chaos",
-        ];
+        let agent =
+            ["--as=system:serviceaccount:pure-chaos:agent", "--as-group=system:serviceaccounts:pure-chaos"];
         // Its rights are there, its kill is not.
         kubectl_with(&[&agent[..], &["create", "--raw", &path]].concat(), &eviction)
             .fails_with("failed calling webhook \"kill.purechaos.dev\"");
@@ -56,38 +42,16 @@ fn with_the_webhook_dead_only_opting_in_and_killing_stop() {
         other.annotate(&["colour=green"]).succeeds();
         kubectl(&["-n", &opted_in.name, "delete", "pod", pod, "--wait=false"]).succeeds();
         opted_in.annotate(&["purechaos.dev/halt=now"]).succeeds();
-        opted_in
-            .annotate(&["chaos-", "purechaos.dev/schedule-"])
-            .succeeds();
+        opted_in.annotate(&["chaos-", "purechaos.dev/schedule-"]).succeeds();
         kubectl(&["delete", "namespace", &other.name, "--timeout=60s"]).succeeds();
     }));
-    kubectl(&[
-        "-n",
-        "pure-chaos",
-        "scale",
-        "deployment",
-        "webhook",
-        "--replicas=2",
-    ])
-    .succeeds();
-    kubectl(&[
-        "-n",
-        "pure-chaos",
-        "rollout",
-        "status",
-        "deployment",
-        "webhook",
-        "--timeout=120s",
-    ])
-    .succeeds();
+    kubectl(&["-n", "pure-chaos", "scale", "deployment", "webhook", "--replicas=2"]).succeeds();
+    kubectl(&["-n", "pure-chaos", "rollout", "status", "deployment", "webhook", "--timeout=120s"]).succeeds();
     if let Err(panic) = outcome {
         std::panic::resume_unwind(panic);
     }
     eventually("the record to heal once the webhook is back", || {
         (opted_in.record() == Value::Null).then_some(())
     });
-    assert_eq!(
-        object(&["rolebinding", "pure-chaos-agent", "-n", &opted_in.name]),
-        Value::Null
-    );
+    assert_eq!(object(&["rolebinding", "pure-chaos-agent", "-n", &opted_in.name]), Value::Null);
 }

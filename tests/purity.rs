@@ -22,10 +22,7 @@ fn policy_depends_on_no_runtime_and_no_client() {
     assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
     let tree = String::from_utf8(tree.stdout).unwrap();
     let crates: Vec<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
-    assert!(
-        crates.contains(&"kube-core"),
-        "the record's type comes from there: {tree}"
-    );
+    assert!(crates.contains(&"kube-core"), "the record's type comes from there: {tree}");
     for forbidden in ["tokio", "hyper", "kube-client", "kube-runtime", "rand", "runtime"] {
         assert!(!crates.contains(&forbidden), "policy depends on {forbidden}");
     }

@@ -51,10 +51,7 @@ impl Stage {
             agent: None,
             clock: TokioClock::starting_at(noon()),
         };
-        stage.api.put(
-            SYSTEM,
-            json!({"metadata": {"name": "pure-chaos", "uid": "system"}}),
-        );
+        stage.api.put(SYSTEM, json!({"metadata": {"name": "pure-chaos", "uid": "system"}}));
         stage.opt_in(&[("chaos", "yes")]);
         stage.api.put(
             WEB,
@@ -80,15 +77,10 @@ impl Stage {
 
     /// The Namespace with these annotations, and the record that the webhook would write.
     fn opt_in(&self, annotations: &[(&str, &str)]) {
-        let annotations = annotations
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect();
+        let annotations =
+            annotations.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let settings = PlatformPolicy::built_in().settings(&annotations).unwrap();
-        self.api.put(
-            NAMESPACE,
-            json!({"metadata": {"name": "a", "uid": UID, "annotations": annotations}}),
-        );
+        self.api.put(NAMESPACE, json!({"metadata": {"name": "a", "uid": UID, "annotations": annotations}}));
         self.api.put(
             RECORD,
             json!({
@@ -129,12 +121,8 @@ impl Stage {
             metrics: Metrics::new(&self.registry, "test").unwrap(),
         };
         self.end = CancellationToken::new();
-        let agent = supervise(
-            deps,
-            ChaCha8Rng::seed_from_u64(1),
-            Arc::new(AtomicBool::new(false)),
-            self.end.clone(),
-        );
+        let agent =
+            supervise(deps, ChaCha8Rng::seed_from_u64(1), Arc::new(AtomicBool::new(false)), self.end.clone());
         self.agent = Some(tokio::spawn(agent));
     }
 
@@ -144,40 +132,31 @@ impl Stage {
     }
 
     fn metric(&self, series: &str) -> Option<f64> {
-        let text = prometheus::TextEncoder::new()
-            .encode_to_string(&self.registry.gather())
-            .unwrap();
-        text.lines()
-            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+        let text = prometheus::TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap();
+        text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
     }
 
     fn rounds(&self, outcome: &str) -> f64 {
-        self.metric(&format!(
-            "pure_chaos_rounds_total{{outcome=\"{outcome}\",target_namespace=\"a\"}}"
-        ))
-        .unwrap()
+        self.metric(&format!("pure_chaos_rounds_total{{outcome=\"{outcome}\",target_namespace=\"a\"}}"))
+            .unwrap()
     }
 
     fn refusals(&self, reason: &str) -> f64 {
-        self.metric(&format!(
-            "pure_chaos_refusals_total{{reason=\"{reason}\",target_namespace=\"a\"}}"
-        ))
-        .unwrap()
+        self.metric(&format!("pure_chaos_refusals_total{{reason=\"{reason}\",target_namespace=\"a\"}}"))
+            .unwrap()
     }
 
     fn kills(&self, mode: &str) -> f64 {
         let labels =
             format!("mode=\"{mode}\",target_namespace=\"a\",workload=\"web\",workload_kind=\"Deployment\"");
-        self.metric(&format!("pure_chaos_kills_total{{{labels}}}"))
-            .unwrap_or(0.0)
+        self.metric(&format!("pure_chaos_kills_total{{{labels}}}")).unwrap_or(0.0)
     }
 
     fn recoveries(&self, outcome: &str) -> f64 {
         let labels = format!(
             "outcome=\"{outcome}\",target_namespace=\"a\",workload=\"web\",workload_kind=\"Deployment\""
         );
-        self.metric(&format!("pure_chaos_recoveries_total{{{labels}}}"))
-            .unwrap_or(0.0)
+        self.metric(&format!("pure_chaos_recoveries_total{{{labels}}}")).unwrap_or(0.0)
     }
 
     fn status(&self) -> Value {
@@ -216,24 +195,16 @@ async fn first_round() {
 fn play(play: impl Future<Output = ()> + Send + 'static) {
     let (done, ended) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .start_paused(true)
-            .build()
-            .unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         runtime.block_on(play);
         done.send(()).unwrap();
     });
-    ended
-        .recv_timeout(Duration::from_secs(20))
-        .expect("the play failed or hung");
+    ended.recv_timeout(Duration::from_secs(20)).expect("the play failed or hung");
 }
 
 fn summary(calls: &[Call]) -> Vec<String> {
-    calls
-        .iter()
-        .map(|call| format!("{} {}", call.verb, call.path))
-        .collect()
+    calls.iter().map(|call| format!("{} {}", call.verb, call.path)).collect()
 }
 
 #[test]
@@ -246,31 +217,19 @@ fn a_round_reads_live_spends_the_slot_reads_again_and_evicts() {
         assert_eq!(stage.api.kills(), []);
         pass(Duration::from_millis(600)).await;
         let calls = stage.api.calls()[before..].to_vec();
-        let eviction = calls
-            .iter()
-            .position(|call| call.path.ends_with("/eviction"))
-            .unwrap();
+        let eviction = calls.iter().position(|call| call.path.ends_with("/eviction")).unwrap();
         let victim = stage.victim();
         let calls_before = summary(&calls[..eviction]);
         assert_eq!(calls_before[0], format!("GET {RECORD}"));
-        let spent = calls_before
-            .iter()
-            .position(|call| *call == format!("PATCH {RECORD}/status"))
-            .unwrap();
-        let lists: Vec<&String> = calls_before[..spent]
-            .iter()
-            .filter(|call| call.starts_with("LIST"))
-            .collect();
+        let spent = calls_before.iter().position(|call| *call == format!("PATCH {RECORD}/status")).unwrap();
+        let lists: Vec<&String> =
+            calls_before[..spent].iter().filter(|call| call.starts_with("LIST")).collect();
         assert_eq!(lists.len(), 6, "{calls_before:?}");
         let mut last_look = calls_before[spent + 1..].to_vec();
         last_look.sort();
         assert_eq!(
             last_look,
-            [
-                format!("GET {NAMESPACE}"),
-                format!("GET {}", pod(&victim)),
-                format!("GET {SYSTEM}")
-            ]
+            [format!("GET {NAMESPACE}"), format!("GET {}", pod(&victim)), format!("GET {SYSTEM}")]
         );
         assert_eq!(calls_before.last().unwrap(), &format!("GET {}", pod(&victim)));
 
@@ -306,10 +265,7 @@ fn a_recovery_is_measured_from_kill_to_ready_replacement() {
         assert!((2.0..3.0).contains(&sum), "{sum}");
         assert_eq!(stage.status()["outcomes"], json!({"recovered": 1}));
         assert_eq!(stage.status()["pending"], Value::Null);
-        assert_eq!(
-            stage.metric("pure_chaos_recoveries_pending{target_namespace=\"a\"}"),
-            Some(0.0)
-        );
+        assert_eq!(stage.metric("pure_chaos_recoveries_pending{target_namespace=\"a\"}"), Some(0.0));
         let events = stage.api.events();
         for reason in ["ChaosKilled", "ChaosRecovered"] {
             assert!(events.contains(&reason.to_owned()), "{events:?}");
@@ -369,15 +325,11 @@ fn each_refusal_of_a_namespace_kills_nothing_and_says_why() {
     type Prepare = fn(&Api);
     let cases: [(&'static str, Prepare); 6] = [
         ("halted", |api| {
-            api.change(SYSTEM, |system| {
-                system["metadata"]["annotations"] = json!({"purechaos.dev/halt": ""})
-            })
+            api.change(SYSTEM, |system| system["metadata"]["annotations"] = json!({"purechaos.dev/halt": ""}))
         }),
         ("halted", |api| api.remove(SYSTEM)),
         ("not_admitted", |api| {
-            api.change(NAMESPACE, |namespace| {
-                namespace["metadata"]["annotations"] = json!({})
-            })
+            api.change(NAMESPACE, |namespace| namespace["metadata"]["annotations"] = json!({}))
         }),
         ("not_admitted", |api| {
             api.change(NAMESPACE, |namespace| {
@@ -389,9 +341,7 @@ fn each_refusal_of_a_namespace_kills_nothing_and_says_why() {
                 namespace["metadata"]["deletionTimestamp"] = json!("2026-11-23T12:00:00Z")
             });
         }),
-        ("no_rights", |api| {
-            api.fail("LIST", "/pods", 9, Answer::Status(403, Value::Null))
-        }),
+        ("no_rights", |api| api.fail("LIST", "/pods", 9, Answer::Status(403, Value::Null))),
     ];
     for (reason, prepare) in cases {
         play(async move {
@@ -410,12 +360,9 @@ fn each_refusal_of_a_namespace_kills_nothing_and_says_why() {
 
 #[test]
 fn a_failed_look_is_no_kill() {
-    for (verb, path) in [
-        ("GET", "/namespaces/a"),
-        ("GET", "/optins/chaos"),
-        ("LIST", "/replicasets"),
-        ("PATCH", "/status"),
-    ] {
+    for (verb, path) in
+        [("GET", "/namespaces/a"), ("GET", "/optins/chaos"), ("LIST", "/replicasets"), ("PATCH", "/status")]
+    {
         play(async move {
             let mut stage = Stage::new();
             stage.start();
@@ -436,9 +383,7 @@ fn an_opt_out_during_the_round_stops_the_kill() {
         pass(Duration::from_secs(200)).await;
         // The first read of the Namespace in the round still sees the opt-in; the second, just before the kill, must not.
         stage.api.before("LIST", "/pods", |api| {
-            api.change(NAMESPACE, |namespace| {
-                namespace["metadata"]["annotations"] = json!({})
-            });
+            api.change(NAMESPACE, |namespace| namespace["metadata"]["annotations"] = json!({}));
         });
         pass(Duration::from_secs(100)).await;
         assert_eq!(stage.api.kills(), []);
@@ -453,9 +398,7 @@ fn a_budgets_refusal_is_not_retried_and_a_conflict_rests_the_workload() {
         play(async move {
             let mut stage = Stage::new();
             stage.start();
-            stage
-                .api
-                .fail("POST", "/eviction", 1, Answer::Status(code, details));
+            stage.api.fail("POST", "/eviction", 1, Answer::Status(code, details));
             first_round().await;
             assert_eq!(stage.api.kills().len(), 1);
             assert_eq!(stage.refusals(reason), 1.0);
@@ -480,9 +423,7 @@ fn a_kill_without_an_answer_is_looked_up_before_it_is_counted() {
     play(async {
         let mut stage = Stage::new();
         stage.start();
-        stage
-            .api
-            .fail("POST", "/eviction", 1, Answer::Status(500, Value::Null));
+        stage.api.fail("POST", "/eviction", 1, Answer::Status(500, Value::Null));
         first_round().await;
         assert_eq!((stage.kills("evict"), stage.rounds("failed")), (0.0, 1.0));
         let failures = "pure_chaos_kill_failures_total{reason=\"server_error\",target_namespace=\"a\"}";
@@ -518,14 +459,11 @@ fn a_restart_carries_on_the_recovery_and_spends_no_slot_twice() {
         stage.api.remove(&pod(&victim));
         stage.start();
         pass(Duration::from_secs(10)).await;
-        assert_eq!(
-            stage.metric("pure_chaos_recoveries_pending{target_namespace=\"a\"}"),
-            Some(1.0)
-        );
+        assert_eq!(stage.metric("pure_chaos_recoveries_pending{target_namespace=\"a\"}"), Some(1.0));
         stage.add_pod("p4", true);
-        stage.api.change(&pod("p4"), |new| {
-            new["metadata"]["creationTimestamp"] = json!("2026-11-23T12:04:45Z")
-        });
+        stage
+            .api
+            .change(&pod("p4"), |new| new["metadata"]["creationTimestamp"] = json!("2026-11-23T12:04:45Z"));
         pass(Duration::from_secs(6)).await;
         assert_eq!(stage.recoveries("recovered_after_restart"), 1.0);
         assert_eq!(stage.status()["outcomes"], json!({"recovered_after_restart": 1}));
@@ -562,16 +500,11 @@ fn a_restart_of_a_container_is_counted_and_a_replaced_pod_is_none() {
         let mut stage = Stage::new();
         stage.start();
         pass(Duration::from_secs(5)).await;
-        stage.api.change(&pod("p1"), |pod| {
-            pod["status"]["containerStatuses"][0]["restartCount"] = json!(2)
-        });
+        stage.api.change(&pod("p1"), |pod| pod["status"]["containerStatuses"][0]["restartCount"] = json!(2));
         stage.add_pod("p9", true);
         pass(Duration::from_secs(5)).await;
         let labels = "target_namespace=\"a\",workload=\"web\",workload_kind=\"Deployment\"";
-        assert_eq!(
-            stage.metric(&format!("pure_chaos_container_restarts_total{{{labels}}}")),
-            Some(2.0)
-        );
+        assert_eq!(stage.metric(&format!("pure_chaos_container_restarts_total{{{labels}}}")), Some(2.0));
     });
 }
 
@@ -579,8 +512,5 @@ fn a_restart_of_a_container_is_counted_and_a_replaced_pod_is_none() {
 fn the_first_slot_is_where_policy_says() {
     let schedule = Schedule::parse("every 10m").unwrap();
     let next = schedule.next_after(UID, noon()).unwrap();
-    assert_eq!(
-        Duration::try_from(next.duration_since(noon())).unwrap(),
-        FIRST_SLOT
-    );
+    assert_eq!(Duration::try_from(next.duration_since(noon())).unwrap(), FIRST_SLOT);
 }

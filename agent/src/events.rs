@@ -23,13 +23,8 @@ impl Events {
     /// Writes with this client; `instance` tells this process from others.
     #[must_use]
     pub fn new(client: Client, instance: Option<String>) -> Self {
-        let reporter = Reporter {
-            controller: "purechaos.dev/agent".to_owned(),
-            instance,
-        };
-        Self {
-            recorder: Recorder::new(client, reporter),
-        }
+        let reporter = Reporter { controller: "purechaos.dev/agent".to_owned(), instance };
+        Self { recorder: Recorder::new(client, reporter) }
     }
 
     /// `ChaosKilled`, on the Pod and on its workload.
@@ -45,44 +40,20 @@ impl Events {
             pod_reference.clone(),
             Some(workload_reference.clone()),
         );
-        self.publish(
-            EventType::Normal,
-            "ChaosKilled",
-            "Kill",
-            note,
-            workload_reference,
-            Some(pod_reference),
-        );
+        self.publish(EventType::Normal, "ChaosKilled", "Kill", note, workload_reference, Some(pod_reference));
     }
 
     /// `ChaosRefused`, on the workload.
     pub fn refused(&self, namespace: &str, workload: &WorkloadReference, refusal: Refusal) {
-        let note = format!(
-            "No Pod of {} {} was killed: {}",
-            workload.kind,
-            workload.name,
-            refusal.label()
-        );
+        let note = format!("No Pod of {} {} was killed: {}", workload.kind, workload.name, refusal.label());
         let regarding = workload_reference(namespace, workload);
         // Events that differ only in their note are counted as one, with the first one's note: the action tells them apart.
-        self.publish(
-            EventType::Normal,
-            "ChaosRefused",
-            &pascal(refusal.label()),
-            note,
-            regarding,
-            None,
-        );
+        self.publish(EventType::Normal, "ChaosRefused", &pascal(refusal.label()), note, regarding, None);
     }
 
     /// `ChaosRecovered`, on the workload.
     pub fn recovered(&self, namespace: &str, recovery: &Recovery, duration: Option<Duration>) {
-        let Recovery {
-            workload,
-            victim,
-            victim_uid,
-            ..
-        } = recovery;
+        let Recovery { workload, victim, victim_uid, .. } = recovery;
         let note = match duration {
             Some(duration) => format!(
                 "{} {} recovered {:.1} s after Pod {victim} was killed",
@@ -90,31 +61,16 @@ impl Events {
                 workload.name,
                 duration.as_secs_f64()
             ),
-            None => format!(
-                "{} {} recovered after Pod {victim} was killed",
-                workload.kind, workload.name
-            ),
+            None => format!("{} {} recovered after Pod {victim} was killed", workload.kind, workload.name),
         };
         let regarding = workload_reference(namespace, workload);
         let related = Some(pod_reference(namespace, victim, victim_uid));
-        self.publish(
-            EventType::Normal,
-            "ChaosRecovered",
-            "Recover",
-            note,
-            regarding,
-            related,
-        );
+        self.publish(EventType::Normal, "ChaosRecovered", "Recover", note, regarding, related);
     }
 
     /// `ChaosRecoveryTimedOut`, on the workload.
     pub fn timed_out(&self, namespace: &str, recovery: &Recovery) {
-        let Recovery {
-            workload,
-            victim,
-            victim_uid,
-            ..
-        } = recovery;
+        let Recovery { workload, victim, victim_uid, .. } = recovery;
         let note = format!(
             "{} {} did not recover within {} s after Pod {victim} was killed",
             workload.kind,
@@ -123,14 +79,7 @@ impl Events {
         );
         let regarding = workload_reference(namespace, workload);
         let related = Some(pod_reference(namespace, victim, victim_uid));
-        self.publish(
-            EventType::Warning,
-            "ChaosRecoveryTimedOut",
-            "Recover",
-            note,
-            regarding,
-            related,
-        );
+        self.publish(EventType::Warning, "ChaosRecoveryTimedOut", "Recover", note, regarding, related);
     }
 
     /// `ChaosHalted`, on the namespace `pure-chaos`.

@@ -153,25 +153,17 @@ pub fn screen(observation: &Observation, circumstances: &Circumstances) -> Scree
     for pod in &observation.pods {
         let workload = observation.workload_of(pod);
         if let Some(workload) = &workload {
-            siblings
-                .entry(workload.reference.uid.clone())
-                .or_default()
-                .push(pod);
+            siblings.entry(workload.reference.uid.clone()).or_default().push(pod);
         }
         workloads.push((pod, workload));
     }
 
     let mut screening = Screening::default();
     for (pod, workload) in workloads {
-        let all = workload
-            .as_ref()
-            .and_then(|workload| siblings.get(&workload.reference.uid));
+        let all = workload.as_ref().and_then(|workload| siblings.get(&workload.reference.uid));
         let ready = all.map_or(0, |pods| pods.iter().filter(|pod| pod.counts_as_ready()).count());
         let ready = u32::try_from(ready).unwrap_or(u32::MAX);
-        match (
-            check(pod, workload.as_ref(), ready, observation, circumstances),
-            workload,
-        ) {
+        match (check(pod, workload.as_ref(), ready, observation, circumstances), workload) {
             (None, Some(workload)) => screening.candidates.push(Candidate {
                 pod: pod.clone(),
                 steady_state: workload.desired.map_or(ready, |desired| desired.min(ready)),
@@ -202,12 +194,7 @@ fn check(
     observation: &Observation,
     circumstances: &Circumstances,
 ) -> Option<Refusal> {
-    let Circumstances {
-        now,
-        settings,
-        pending,
-        resting,
-    } = circumstances;
+    let Circumstances { now, settings, pending, resting } = circumstances;
     let Some(workload) = workload else {
         return Some(Refusal::NoController);
     };
@@ -224,26 +211,17 @@ fn check(
     let guards: [(Refusal, &dyn Fn() -> bool); 11] = [
         (Refusal::MirrorPod, &|| kind == "Node"),
         (Refusal::Job, &|| kind == "Job"),
-        (Refusal::KindNotSelected, &|| {
-            !KINDS.contains(&kind) || is_forced_member
-        }),
+        (Refusal::KindNotSelected, &|| !KINDS.contains(&kind) || is_forced_member),
         (Refusal::TooYoung, &|| is_young),
         (Refusal::Terminating, &|| pod.terminating),
         (Refusal::NotReady, &|| !pod.ready || pod.finished),
-        (Refusal::SingleReplica, &|| {
-            workload.desired.is_some_and(|desired| desired <= 1)
-        }),
-        (Refusal::BelowDesired, &|| {
-            workload.desired.is_none_or(|desired| ready < desired)
-        }),
+        (Refusal::SingleReplica, &|| workload.desired.is_some_and(|desired| desired <= 1)),
+        (Refusal::BelowDesired, &|| workload.desired.is_none_or(|desired| ready < desired)),
         (Refusal::RecoveryPending, &|| pending.contains(uid)),
         (Refusal::BlockedByPdb, &blocked),
         (Refusal::Changed, &|| resting.contains(uid)),
     ];
-    guards
-        .into_iter()
-        .find(|(_, refuses)| refuses())
-        .map(|(refusal, _)| refusal)
+    guards.into_iter().find(|(_, refuses)| refuses()).map(|(refusal, _)| refusal)
 }
 
 #[cfg(test)]
@@ -255,28 +233,13 @@ mod tests {
 
     fn screen_with(observation: &Observation, settings: &Settings) -> Screening {
         let none = BTreeSet::new();
-        screen(
-            observation,
-            &Circumstances {
-                now: noon(),
-                settings,
-                pending: &none,
-                resting: &none,
-            },
-        )
+        screen(observation, &Circumstances { now: noon(), settings, pending: &none, resting: &none })
     }
 
     fn refusal_of(observation: &Observation, settings: &Settings, name: &str) -> Option<Refusal> {
         let screening = screen_with(observation, settings);
-        assert_eq!(
-            screening.candidates.len() + screening.refused.len(),
-            observation.pods.len()
-        );
-        screening
-            .refused
-            .iter()
-            .find(|refused| refused.pod == name)
-            .map(|refused| refused.refusal)
+        assert_eq!(screening.candidates.len() + screening.refused.len(), observation.pods.len());
+        screening.refused.iter().find(|refused| refused.pod == name).map(|refused| refused.refusal)
     }
 
     #[test]
@@ -292,15 +255,9 @@ mod tests {
         let screening = screen_with(&observation, &Settings::BUILT_IN);
         assert_eq!(screening.refused, []);
         assert_eq!(screening.candidates[0].steady_state, 3);
-        assert_eq!(
-            screening.candidates[0].others,
-            BTreeSet::from(["b-uid".to_owned(), "c-uid".to_owned()])
-        );
+        assert_eq!(screening.candidates[0].others, BTreeSet::from(["b-uid".to_owned(), "c-uid".to_owned()]));
         let surge = deployment(vec![pod("a"), pod("b"), pod("c")], 2);
-        assert_eq!(
-            screen_with(&surge, &Settings::BUILT_IN).candidates[0].steady_state,
-            2
-        );
+        assert_eq!(screen_with(&surge, &Settings::BUILT_IN).candidates[0].steady_state, 2);
     }
 
     #[test]
@@ -309,123 +266,37 @@ mod tests {
         let old_enough = noon().checked_sub(Duration::from_secs(60)).unwrap();
         let future = noon().checked_add(Duration::from_secs(3600)).unwrap();
         let cases = [
+            (PodView { controller: None, ..pod("x") }, Some(Refusal::NoController)),
+            (PodView { controller: Some(controller("Node", "n")), ..pod("x") }, Some(Refusal::MirrorPod)),
+            (PodView { controller: Some(controller("Job", "j")), ..pod("x") }, Some(Refusal::Job)),
             (
-                PodView {
-                    controller: None,
-                    ..pod("x")
-                },
-                Some(Refusal::NoController),
-            ),
-            (
-                PodView {
-                    controller: Some(controller("Node", "n")),
-                    ..pod("x")
-                },
-                Some(Refusal::MirrorPod),
-            ),
-            (
-                PodView {
-                    controller: Some(controller("Job", "j")),
-                    ..pod("x")
-                },
-                Some(Refusal::Job),
-            ),
-            (
-                PodView {
-                    controller: Some(controller("DaemonSet", "d")),
-                    ..pod("x")
-                },
+                PodView { controller: Some(controller("DaemonSet", "d")), ..pod("x") },
                 Some(Refusal::KindNotSelected),
             ),
             (
-                PodView {
-                    controller: Some(controller("Rollout", "r")),
-                    ..pod("x")
-                },
+                PodView { controller: Some(controller("Rollout", "r")), ..pod("x") },
                 Some(Refusal::KindNotSelected),
             ),
-            (
-                PodView {
-                    created: young,
-                    ..pod("x")
-                },
-                Some(Refusal::TooYoung),
-            ),
-            (
-                PodView {
-                    created: future,
-                    ..pod("x")
-                },
-                Some(Refusal::TooYoung),
-            ),
-            (
-                PodView {
-                    created: old_enough,
-                    ..pod("x")
-                },
-                None,
-            ),
-            (
-                PodView {
-                    terminating: true,
-                    ..pod("x")
-                },
-                Some(Refusal::Terminating),
-            ),
-            (
-                PodView {
-                    ready: false,
-                    ..pod("x")
-                },
-                Some(Refusal::NotReady),
-            ),
-            (
-                PodView {
-                    finished: true,
-                    ..pod("x")
-                },
-                Some(Refusal::NotReady),
-            ),
+            (PodView { created: young, ..pod("x") }, Some(Refusal::TooYoung)),
+            (PodView { created: future, ..pod("x") }, Some(Refusal::TooYoung)),
+            (PodView { created: old_enough, ..pod("x") }, None),
+            (PodView { terminating: true, ..pod("x") }, Some(Refusal::Terminating)),
+            (PodView { ready: false, ..pod("x") }, Some(Refusal::NotReady)),
+            (PodView { finished: true, ..pod("x") }, Some(Refusal::NotReady)),
         ];
         for (subject, expected) in cases {
             let observation = deployment(vec![subject.clone(), pod("a"), pod("b")], 2);
-            assert_eq!(
-                refusal_of(&observation, &Settings::BUILT_IN, "x"),
-                expected,
-                "{subject:?}"
-            );
+            assert_eq!(refusal_of(&observation, &Settings::BUILT_IN, "x"), expected, "{subject:?}");
         }
     }
 
     #[test]
     fn each_workload_guard_refuses() {
         let settings = Settings::BUILT_IN;
-        assert_eq!(
-            refusal_of(&deployment(vec![pod("a")], 1), &settings, "a"),
-            Some(Refusal::SingleReplica)
-        );
-        let below = deployment(
-            vec![
-                pod("a"),
-                PodView {
-                    ready: false,
-                    ..pod("b")
-                },
-            ],
-            2,
-        );
+        assert_eq!(refusal_of(&deployment(vec![pod("a")], 1), &settings, "a"), Some(Refusal::SingleReplica));
+        let below = deployment(vec![pod("a"), PodView { ready: false, ..pod("b") }], 2);
         assert_eq!(refusal_of(&below, &settings, "a"), Some(Refusal::BelowDesired));
-        let leaving = deployment(
-            vec![
-                pod("a"),
-                pod("c"),
-                PodView {
-                    terminating: true,
-                    ..pod("b")
-                },
-            ],
-            3,
-        );
+        let leaving = deployment(vec![pod("a"), pod("c"), PodView { terminating: true, ..pod("b") }], 3);
         assert_eq!(refusal_of(&leaving, &settings, "a"), Some(Refusal::BelowDesired));
         let mut unknown = deployment(vec![pod("a"), pod("b")], 2);
         unknown.workloads.get_mut("web-uid").unwrap().desired = None;
@@ -438,12 +309,7 @@ mod tests {
             (&none, &web, Refusal::Changed),
             (&web, &web, Refusal::RecoveryPending),
         ] {
-            let circumstances = Circumstances {
-                now: noon(),
-                settings: &settings,
-                pending,
-                resting,
-            };
+            let circumstances = Circumstances { now: noon(), settings: &settings, pending, resting };
             assert_eq!(screen(&observation, &circumstances).refused[0].refusal, expected);
         }
     }
@@ -455,58 +321,17 @@ mod tests {
         let mut observation = deployment(vec![pod("a"), pod("b")], 2);
         for (budget, mode, expected) in [
             (
-                BudgetView {
-                    selector: selector("web"),
-                    exhausted: true,
-                },
+                BudgetView { selector: selector("web"), exhausted: true },
                 Mode::Evict,
                 Some(Refusal::BlockedByPdb),
             ),
-            (
-                BudgetView {
-                    selector: None,
-                    exhausted: true,
-                },
-                Mode::Evict,
-                Some(Refusal::BlockedByPdb),
-            ),
-            (
-                BudgetView {
-                    selector: selector("db"),
-                    exhausted: true,
-                },
-                Mode::Evict,
-                None,
-            ),
-            (
-                BudgetView {
-                    selector: selector("web"),
-                    exhausted: false,
-                },
-                Mode::Evict,
-                None,
-            ),
-            (
-                BudgetView {
-                    selector: selector("web"),
-                    exhausted: true,
-                },
-                Mode::Delete,
-                None,
-            ),
+            (BudgetView { selector: None, exhausted: true }, Mode::Evict, Some(Refusal::BlockedByPdb)),
+            (BudgetView { selector: selector("db"), exhausted: true }, Mode::Evict, None),
+            (BudgetView { selector: selector("web"), exhausted: false }, Mode::Evict, None),
+            (BudgetView { selector: selector("web"), exhausted: true }, Mode::Delete, None),
         ] {
             observation.budgets = vec![budget];
-            assert_eq!(
-                refusal_of(
-                    &observation,
-                    &Settings {
-                        mode,
-                        ..Settings::BUILT_IN
-                    },
-                    "a"
-                ),
-                expected
-            );
+            assert_eq!(refusal_of(&observation, &Settings { mode, ..Settings::BUILT_IN }, "a"), expected);
         }
     }
 
@@ -518,16 +343,7 @@ mod tests {
         }
         let db = crate::views::examples::workload("StatefulSet", "db", 2);
         observation.workloads.insert("db-uid".to_owned(), db);
-        let with = |mode| {
-            refusal_of(
-                &observation,
-                &Settings {
-                    mode,
-                    ..Settings::BUILT_IN
-                },
-                "a",
-            )
-        };
+        let with = |mode| refusal_of(&observation, &Settings { mode, ..Settings::BUILT_IN }, "a");
         assert_eq!(with(Mode::Delete), None);
         assert_eq!(with(Mode::Force), Some(Refusal::KindNotSelected));
     }

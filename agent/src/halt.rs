@@ -26,10 +26,9 @@ pub async fn observe_halt(deps: Deps, end: CancellationToken) -> anyhow::Result<
         }
         let (now, uid) = match read_namespace(&deps.client, SYSTEM_NAMESPACE).await {
             Ok(system) => (halt(&system), system.uid),
-            Err(error) => (
-                Some(format!("namespace {SYSTEM_NAMESPACE} can't be read: {error}")),
-                String::new(),
-            ),
+            Err(error) => {
+                (Some(format!("namespace {SYSTEM_NAMESPACE} can't be read: {error}")), String::new())
+            }
         };
         deps.metrics.set_halted(now.is_some());
         if now != before {

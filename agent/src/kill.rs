@@ -33,13 +33,8 @@ pub enum Failure {
 
 impl Failure {
     /// All of them.
-    pub const ALL: [Self; 5] = [
-        Self::Forbidden,
-        Self::NotFound,
-        Self::PdbMisconfigured,
-        Self::ServerError,
-        Self::UnknownOutcome,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::Forbidden, Self::NotFound, Self::PdbMisconfigured, Self::ServerError, Self::UnknownOutcome];
 
     /// The word in metrics and logs.
     #[must_use]
@@ -108,23 +103,11 @@ pub async fn kill(client: &Client, warrant: Warrant<'_>, candidate: &Candidate) 
             return Attempt::Refused(Refusal::NoRights, error.to_string());
         }
         Err(error) => {
-            return Attempt::Failed(
-                Failure::ServerError,
-                format!("failed to read Pod {name}: {error}"),
-            );
+            return Attempt::Failed(Failure::ServerError, format!("failed to read Pod {name}: {error}"));
         }
     };
     let sent = match settings.mode {
-        Mode::Evict => {
-            evict(
-                client,
-                warrant.namespace,
-                candidate,
-                resource_version,
-                settings.dry_run,
-            )
-            .await
-        }
+        Mode::Evict => evict(client, warrant.namespace, candidate, resource_version, settings.dry_run).await,
         Mode::Delete | Mode::Force => delete(client, warrant.namespace, candidate, &settings).await,
     };
     match sent {
@@ -156,18 +139,12 @@ async fn evict(
             ..ObjectMeta::default()
         },
         delete_options: Some(DeleteOptions {
-            preconditions: Some(Preconditions {
-                uid: Some(candidate.pod.uid.clone()),
-                resource_version,
-            }),
+            preconditions: Some(Preconditions { uid: Some(candidate.pod.uid.clone()), resource_version }),
             dry_run: dry,
             ..DeleteOptions::default()
         }),
     };
-    let parameters = PostParams {
-        dry_run,
-        ..PostParams::default()
-    };
+    let parameters = PostParams { dry_run, ..PostParams::default() };
     let answer =
         pods.create_subresource::<Eviction, serde_json::Value>("eviction", name, &parameters, &eviction);
     call(answer).await.map(|_| ())
@@ -189,9 +166,7 @@ async fn delete(
         }),
         ..DeleteParams::default()
     };
-    call(pods.delete(&candidate.pod.name, &parameters))
-        .await
-        .map(|_| ())
+    call(pods.delete(&candidate.pod.name, &parameters)).await.map(|_| ())
 }
 
 /// What an error means where the API server said it; `None` where it did not, or failed midway.

@@ -25,11 +25,7 @@ impl Ledger {
     #[must_use]
     pub fn new(client: &Client, namespace: &str, record: &OptIn) -> Self {
         let status = record.status.clone().unwrap_or_default();
-        Self {
-            records: Api::namespaced(client.clone(), namespace),
-            saved: status.clone(),
-            status,
-        }
+        Self { records: Api::namespaced(client.clone(), namespace), saved: status.clone(), status }
     }
 
     /// What an earlier process left pending.
@@ -58,10 +54,7 @@ impl Ledger {
     /// # Errors
     /// When it couldn't be written, also because the record has changed since it was read: then nothing may be killed.
     pub async fn spend(&mut self, slot: Timestamp, record: &OptIn) -> Result<bool, CallError> {
-        let stored = record
-            .status
-            .as_ref()
-            .and_then(|status| instant(status.last_slot.as_deref()));
+        let stored = record.status.as_ref().and_then(|status| instant(status.last_slot.as_deref()));
         if stored.is_some_and(|last| slot <= last) {
             return Ok(false);
         }
@@ -106,11 +99,7 @@ impl Ledger {
     /// Notes whether rounds kill, and if not why: `state` in few words, `sentence` in full.
     pub fn set_state(&mut self, state: String, is_active: bool, sentence: String, now: Timestamp) {
         let status = if is_active { "True" } else { "False" };
-        let before = self
-            .status
-            .conditions
-            .iter()
-            .find(|condition| condition.type_ == ACTIVE);
+        let before = self.status.conditions.iter().find(|condition| condition.type_ == ACTIVE);
         let since = before
             .filter(|condition| condition.status == status)
             .map(|condition| condition.last_transition_time.clone());
@@ -133,10 +122,7 @@ impl Ledger {
         let Ok(status) = serde_json::to_value(&self.status) else {
             return;
         };
-        match self
-            .patch(&json!({"status": replaced(status, &self.saved)}))
-            .await
-        {
+        match self.patch(&json!({"status": replaced(status, &self.saved)})).await {
             Ok(()) => self.saved = self.status.clone(),
             // The namespace opted out meanwhile.
             Err(error) if error.code() == Some(404) => {}
@@ -145,16 +131,8 @@ impl Ledger {
     }
 
     async fn patch(&self, patch: &Value) -> Result<(), CallError> {
-        let parameters = PatchParams {
-            field_manager: Some("agent".to_owned()),
-            ..PatchParams::default()
-        };
-        call(
-            self.records
-                .patch_status(RECORD, &parameters, &Patch::Merge(patch)),
-        )
-        .await
-        .map(|_| ())
+        let parameters = PatchParams { field_manager: Some("agent".to_owned()), ..PatchParams::default() };
+        call(self.records.patch_status(RECORD, &parameters, &Patch::Merge(patch))).await.map(|_| ())
     }
 }
 
@@ -178,16 +156,9 @@ mod tests {
 
     #[test]
     fn what_is_gone_is_removed_by_the_patch() {
-        let saved = OptInStatus {
-            next_slot: Some("soon".to_owned()),
-            kills: Some(1),
-            ..OptInStatus::default()
-        };
-        let status = serde_json::to_value(OptInStatus {
-            kills: Some(2),
-            ..OptInStatus::default()
-        })
-        .unwrap();
+        let saved =
+            OptInStatus { next_slot: Some("soon".to_owned()), kills: Some(1), ..OptInStatus::default() };
+        let status = serde_json::to_value(OptInStatus { kills: Some(2), ..OptInStatus::default() }).unwrap();
         assert_eq!(replaced(status, &saved), json!({"kills": 2, "nextSlot": null}));
     }
 }

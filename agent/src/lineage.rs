@@ -21,10 +21,7 @@ impl Lineage {
     /// Knows nothing yet of this namespace.
     #[must_use]
     pub fn new(client: &Client, namespace: &str) -> Self {
-        Self {
-            replica_sets: Api::namespaced(client.clone(), namespace),
-            above: BTreeMap::new(),
-        }
+        Self { replica_sets: Api::namespaced(client.clone(), namespace), above: BTreeMap::new() }
     }
 
     /// Takes over what a round saw, and forgets ReplicaSets that are gone.
@@ -33,10 +30,7 @@ impl Lineage {
             .replica_sets
             .iter()
             .map(|(uid, set)| {
-                let above = set
-                    .controller
-                    .clone()
-                    .map_or_else(|| set.workload.reference.clone(), Into::into);
+                let above = set.controller.clone().map_or_else(|| set.workload.reference.clone(), Into::into);
                 (uid.clone(), above)
             })
             .collect();
@@ -46,11 +40,7 @@ impl Lineage {
     #[must_use]
     pub fn known(&self, pod: &PodView) -> Option<WorkloadReference> {
         let owner = pod.controller.clone()?;
-        if owner.kind == "ReplicaSet" {
-            self.above.get(&owner.uid).cloned()
-        } else {
-            Some(owner.into())
-        }
+        if owner.kind == "ReplicaSet" { self.above.get(&owner.uid).cloned() } else { Some(owner.into()) }
     }
 
     /// The Pod's workload; `None` if it has none, or it can't be found out.

@@ -9,9 +9,7 @@ use runtime::{logs, process};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Args {
-        command: Command::Run(args),
-    } = Args::parse();
+    let Args { command: Command::Run(args) } = Args::parse();
     let outcome = async {
         logs::start(args.common.log_format)?;
         process::install_tls_provider()?;

@@ -17,9 +17,8 @@ use crate::recovery::Outcome;
 
 /// The edges answer: within the 5 s that Kubernetes promises for a Pod's start, within the usual grace period of 30 s, within the
 /// default deadline of 300 s.
-const RECOVERY_BUCKETS: [f64; 12] = [
-    1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 120.0, 300.0, 600.0, 1800.0,
-];
+const RECOVERY_BUCKETS: [f64; 12] =
+    [1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 120.0, 300.0, 600.0, 1800.0];
 
 /// How a round ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,13 +37,7 @@ pub enum RoundOutcome {
 
 impl RoundOutcome {
     /// All of them.
-    pub const ALL: [Self; 5] = [
-        Self::Killed,
-        Self::Refused,
-        Self::NoCandidate,
-        Self::DryRun,
-        Self::Failed,
-    ];
+    pub const ALL: [Self; 5] = [Self::Killed, Self::Refused, Self::NoCandidate, Self::DryRun, Self::Failed];
 
     /// The word in metrics and logs.
     #[must_use]
@@ -112,10 +105,7 @@ impl Metrics {
         )?;
         registry.register(Box::new(recovery_seconds.clone()))?;
         let pending = IntGaugeVec::new(
-            Opts::new(
-                "pure_chaos_recoveries_pending",
-                "Kills whose recovery has not ended in an outcome.",
-            ),
+            Opts::new("pure_chaos_recoveries_pending", "Kills whose recovery has not ended in an outcome."),
             &["target_namespace"],
         )?;
         registry.register(Box::new(pending.clone()))?;
@@ -190,8 +180,7 @@ impl Metrics {
             self.refusals.with_label_values(&[namespace, refusal.label()]);
         }
         for failure in Failure::ALL {
-            self.kill_failures
-                .with_label_values(&[namespace, failure.label()]);
+            self.kill_failures.with_label_values(&[namespace, failure.label()]);
         }
         self.set_pending(namespace, 0, None);
     }
@@ -204,22 +193,14 @@ impl Metrics {
             return;
         }
         if let Some(mode) = mode {
-            self.kills
-                .with_label_values(&[namespace, kind, name, mode.word()]);
+            self.kills.with_label_values(&[namespace, kind, name, mode.word()]);
         }
-        if !self
-            .known()
-            .entry(namespace.to_owned())
-            .or_default()
-            .insert((kind.clone(), name.clone()))
-        {
+        if !self.known().entry(namespace.to_owned()).or_default().insert((kind.clone(), name.clone())) {
             return;
         }
-        self.container_restarts
-            .with_label_values(&[namespace, kind, name]);
+        self.container_restarts.with_label_values(&[namespace, kind, name]);
         for outcome in Outcome::ALL {
-            self.recoveries
-                .with_label_values(&[namespace, kind, name, outcome.label()]);
+            self.recoveries.with_label_values(&[namespace, kind, name, outcome.label()]);
         }
         self.recovery_seconds.with_label_values(&[namespace, kind]);
     }
@@ -231,24 +212,18 @@ impl Metrics {
 
     /// Counts a reason once.
     pub fn refusal(&self, namespace: &str, refusal: Refusal) {
-        self.refusals
-            .with_label_values(&[namespace, refusal.label()])
-            .inc();
+        self.refusals.with_label_values(&[namespace, refusal.label()]).inc();
     }
 
     /// Counts a kill.
     pub fn kill(&self, namespace: &str, workload: &WorkloadReference, mode: Mode) {
         self.see(namespace, workload, Some(mode));
-        self.kills
-            .with_label_values(&[namespace, &workload.kind, &workload.name, mode.word()])
-            .inc();
+        self.kills.with_label_values(&[namespace, &workload.kind, &workload.name, mode.word()]).inc();
     }
 
     /// Counts a kill that failed.
     pub fn kill_failure(&self, namespace: &str, failure: Failure) {
-        self.kill_failures
-            .with_label_values(&[namespace, failure.label()])
-            .inc();
+        self.kill_failures.with_label_values(&[namespace, failure.label()]).inc();
     }
 
     /// Counts the end of a recovery, with its duration if it recovered and was measured.
@@ -261,24 +236,16 @@ impl Metrics {
     ) {
         let WorkloadReference { kind, name, uid: _ } = workload;
         self.see(namespace, workload, None);
-        self.recoveries
-            .with_label_values(&[namespace, kind, name, outcome.label()])
-            .inc();
+        self.recoveries.with_label_values(&[namespace, kind, name, outcome.label()]).inc();
         if let (Outcome::Recovered, Some(duration)) = (outcome, duration) {
-            self.recovery_seconds
-                .with_label_values(&[namespace, kind])
-                .observe(duration.as_secs_f64());
+            self.recovery_seconds.with_label_values(&[namespace, kind]).observe(duration.as_secs_f64());
         }
     }
 
     /// Sets how many recoveries are pending, and since when the oldest is.
     pub fn set_pending(&self, namespace: &str, pending: usize, oldest: Option<Timestamp>) {
-        self.pending
-            .with_label_values(&[namespace])
-            .set(i64::try_from(pending).unwrap_or(i64::MAX));
-        self.oldest_pending
-            .with_label_values(&[namespace])
-            .set(oldest.map_or(0.0, seconds));
+        self.pending.with_label_values(&[namespace]).set(i64::try_from(pending).unwrap_or(i64::MAX));
+        self.oldest_pending.with_label_values(&[namespace]).set(oldest.map_or(0.0, seconds));
     }
 
     /// Counts restarts of a workload's containers.
@@ -293,9 +260,7 @@ impl Metrics {
 
     /// Sets when the next round is due.
     pub fn set_next_slot(&self, namespace: &str, slot: Option<Timestamp>) {
-        self.next_slot
-            .with_label_values(&[namespace])
-            .set(slot.map_or(0.0, seconds));
+        self.next_slot.with_label_values(&[namespace]).set(slot.map_or(0.0, seconds));
     }
 
     /// Sets the number of records.
@@ -314,21 +279,12 @@ impl Metrics {
         // A series that was never made can't be removed, which is as good.
         for (kind, name) in &workloads {
             for mode in Mode::ALL {
-                drop(
-                    self.kills
-                        .remove_label_values(&[namespace, kind, name, mode.word()]),
-                );
+                drop(self.kills.remove_label_values(&[namespace, kind, name, mode.word()]));
             }
             for outcome in Outcome::ALL {
-                drop(
-                    self.recoveries
-                        .remove_label_values(&[namespace, kind, name, outcome.label()]),
-                );
+                drop(self.recoveries.remove_label_values(&[namespace, kind, name, outcome.label()]));
             }
-            drop(
-                self.container_restarts
-                    .remove_label_values(&[namespace, kind, name]),
-            );
+            drop(self.container_restarts.remove_label_values(&[namespace, kind, name]));
             drop(self.recovery_seconds.remove_label_values(&[namespace, kind]));
         }
         for outcome in RoundOutcome::ALL {
@@ -338,10 +294,7 @@ impl Metrics {
             drop(self.refusals.remove_label_values(&[namespace, refusal.label()]));
         }
         for failure in Failure::ALL {
-            drop(
-                self.kill_failures
-                    .remove_label_values(&[namespace, failure.label()]),
-            );
+            drop(self.kill_failures.remove_label_values(&[namespace, failure.label()]));
         }
         drop(self.pending.remove_label_values(&[namespace]));
         drop(self.oldest_pending.remove_label_values(&[namespace]));
@@ -370,9 +323,7 @@ mod tests {
         let web = workload("Deployment", "web", 3).reference;
         metrics.begin("a");
         metrics.see("a", &web, Some(Mode::Evict));
-        let text = prometheus::TextEncoder::new()
-            .encode_to_string(&registry.gather())
-            .unwrap();
+        let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
         assert!(text.contains(
             "pure_chaos_kills_total{mode=\"evict\",target_namespace=\"a\",workload=\"web\",workload_kind=\"Deployment\"} 0"
         ));
@@ -381,9 +332,7 @@ mod tests {
         metrics.recovery("a", &web, Outcome::Recovered, Some(Duration::from_secs(2)));
         metrics.set_next_slot("a", Some(Timestamp::UNIX_EPOCH));
         metrics.forget("a");
-        let text = prometheus::TextEncoder::new()
-            .encode_to_string(&registry.gather())
-            .unwrap();
+        let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
         assert!(!text.contains("target_namespace=\"a\""), "{text}");
     }
 
@@ -395,9 +344,7 @@ mod tests {
         for outcome in Outcome::ALL {
             metrics.recovery("a", &web, outcome, Some(Duration::from_secs(2)));
         }
-        let text = prometheus::TextEncoder::new()
-            .encode_to_string(&registry.gather())
-            .unwrap();
+        let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
         assert!(text.contains(
             "pure_chaos_recovery_seconds_count{target_namespace=\"a\",workload_kind=\"Deployment\"} 1"
         ));
@@ -410,9 +357,7 @@ mod tests {
         let job = workload("Job", "nightly-29345", 1).reference;
         metrics.see("a", &job, Some(Mode::Evict));
         metrics.container_restarts("a", &job, 3);
-        let text = prometheus::TextEncoder::new()
-            .encode_to_string(&registry.gather())
-            .unwrap();
+        let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
         assert!(!text.contains("nightly"), "{text}");
     }
 }

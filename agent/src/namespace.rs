@@ -148,10 +148,7 @@ impl NamespaceTask {
                 let (changes, events) = mpsc::channel(QUEUE);
                 let pods = Api::namespaced(self.deps.client.clone(), &self.name);
                 let task = tokio::spawn(pods::watch(pods, self.deps.clock.clone(), changes));
-                self.watch = Some(PodWatch {
-                    events,
-                    _task: AbortOnDropHandle::new(task),
-                });
+                self.watch = Some(PodWatch { events, _task: AbortOnDropHandle::new(task) });
             }
             (false, Some(_)) => {
                 self.watch = None;
@@ -160,18 +157,13 @@ impl NamespaceTask {
             _ => {}
         }
         if !is_admitted {
-            let sentence = record
-                .spec
-                .reason
-                .clone()
-                .unwrap_or_else(|| not_admitted(&self.name).sentence);
+            let sentence = record.spec.reason.clone().unwrap_or_else(|| not_admitted(&self.name).sentence);
             let state = if record.spec.verdict == Verdict::NotUnderstood {
                 Refusal::UnknownSetting
             } else {
                 Refusal::NotAdmitted
             };
-            self.ledger
-                .set_state(state.label().to_owned(), false, sentence, self.deps.clock.wall());
+            self.ledger.set_state(state.label().to_owned(), false, sentence, self.deps.clock.wall());
         } else if self.record.spec.verdict != Verdict::Admitted || self.record.status.is_none() {
             self.ledger.set_state(
                 "active".to_owned(),
@@ -185,10 +177,7 @@ impl NamespaceTask {
 
     fn next_slot(&self) -> Option<Timestamp> {
         let schedule = self.schedule?;
-        schedule.next_after(
-            &self.record.spec.namespace_uid,
-            self.floor.max(self.deps.clock.wall()),
-        )
+        schedule.next_after(&self.record.spec.namespace_uid, self.floor.max(self.deps.clock.wall()))
     }
 
     fn plan_next(&mut self) {
@@ -229,40 +218,16 @@ impl NamespaceTask {
         self.resting.retain(|_, until| *until > monotonic);
         let resting: BTreeSet<String> = self.resting.keys().cloned().collect();
         let pending: BTreeSet<String> = self.pending.keys().cloned().collect();
-        let memory = Memory {
-            pending: &pending,
-            resting: &resting,
-        };
-        let report = round(
-            &self.deps,
-            &self.name,
-            slot,
-            &memory,
-            &mut self.ledger,
-            &mut self.rng,
-        )
-        .await;
+        let memory = Memory { pending: &pending, resting: &resting };
+        let report = round(&self.deps, &self.name, slot, &memory, &mut self.ledger, &mut self.rng).await;
         self.record_round(slot, report);
     }
 
     /// Counts, tells and remembers what a round did.
     fn record_round(&mut self, slot: Timestamp, report: RoundReport) {
-        let Deps {
-            metrics,
-            events,
-            clock,
-            ..
-        } = &self.deps;
+        let Deps { metrics, events, clock, .. } = &self.deps;
         let state = report.state();
-        let RoundReport {
-            outcome,
-            kills,
-            reasons,
-            refused,
-            changed,
-            sentence,
-            observation,
-        } = report;
+        let RoundReport { outcome, kills, reasons, refused, changed, sentence, observation } = report;
         metrics.round(&self.name, outcome);
         for reason in &reasons {
             metrics.refusal(&self.name, *reason);
@@ -319,9 +284,7 @@ impl NamespaceTask {
         }
         for (pod, restarts) in &noticed.restarted {
             if let Some(workload) = self.lineage.known(pod) {
-                self.deps
-                    .metrics
-                    .container_restarts(&self.name, &workload, *restarts);
+                self.deps.metrics.container_restarts(&self.name, &workload, *restarts);
             }
         }
         if self.pending.keys().any(|uid| concerned.contains(uid)) {
@@ -380,11 +343,7 @@ impl NamespaceTask {
             let pods: Vec<&Sighting> = self
                 .book
                 .sightings()
-                .filter(|seen| {
-                    self.lineage
-                        .known(&seen.pod)
-                        .is_some_and(|workload| workload.uid == uid)
-                })
+                .filter(|seen| self.lineage.known(&seen.pod).is_some_and(|workload| workload.uid == uid))
                 .collect();
             if let Some(outcome) = recovery.judge(&pods, &surroundings(namespace, workload), at) {
                 self.conclude(&uid, outcome, at);
@@ -397,15 +356,8 @@ impl NamespaceTask {
             return;
         };
         let duration = recovery.duration_until(at);
-        let Recovery {
-            workload,
-            victim,
-            victim_uid,
-            ..
-        } = &recovery;
-        self.deps
-            .metrics
-            .recovery(&self.name, workload, outcome, duration);
+        let Recovery { workload, victim, victim_uid, .. } = &recovery;
+        self.deps.metrics.recovery(&self.name, workload, outcome, duration);
         self.ledger.ended(outcome.label());
         match outcome {
             Outcome::Recovered | Outcome::RecoveredAfterRestart => {
@@ -429,11 +381,8 @@ impl NamespaceTask {
 
     fn note_pending(&mut self) {
         let oldest = self.pending.values().map(|recovery| recovery.killed).min();
-        self.deps
-            .metrics
-            .set_pending(&self.name, self.pending.len(), oldest);
-        self.ledger
-            .set_pending(self.pending.values().map(Recovery::pending).collect());
+        self.deps.metrics.set_pending(&self.name, self.pending.len(), oldest);
+        self.ledger.set_pending(self.pending.values().map(Recovery::pending).collect());
     }
 
     /// The record is gone: its pending recoveries end with the namespace or with the opt-out.

@@ -70,11 +70,7 @@ impl Authority {
     /// # Errors
     /// [`NotPermitted`].
     pub fn permits(self, record: &OptInSpec, policy: &PlatformPolicy) -> Result<Settings, NotPermitted> {
-        let Self {
-            name,
-            namespace,
-            system,
-        } = self;
+        let Self { name, namespace, system } = self;
         let refused = |refusal, error: &CallError| {
             let sentence = format!("failed to read namespace {name}: {error}");
             NotPermitted::Refused(Forbidden { refusal, sentence })
@@ -90,15 +86,9 @@ impl Authority {
 
 /// Reads both Namespaces live.
 pub async fn authority(client: &Client, namespace: &str) -> Authority {
-    let (live, system) = tokio::join!(
-        read_namespace(client, namespace),
-        read_namespace(client, SYSTEM_NAMESPACE)
-    );
-    Authority {
-        name: namespace.to_owned(),
-        namespace: live,
-        system: system.ok(),
-    }
+    let (live, system) =
+        tokio::join!(read_namespace(client, namespace), read_namespace(client, SYSTEM_NAMESPACE));
+    Authority { name: namespace.to_owned(), namespace: live, system: system.ok() }
 }
 
 /// Reads one Namespace live.
@@ -136,9 +126,7 @@ pub async fn observe(client: &Client, namespace: &str) -> Result<Observation, Ob
         .chain(daemon_sets.iter().map(Workload::view));
     Ok(Observation {
         pods: pods.iter().map(PodView::from).collect(),
-        workloads: workloads
-            .map(|workload| (workload.reference.uid.clone(), workload))
-            .collect(),
+        workloads: workloads.map(|workload| (workload.reference.uid.clone(), workload)).collect(),
         replica_sets: replica_sets
             .iter()
             .map(replica_set)
@@ -169,9 +157,8 @@ where
     let mut parameters = ListParams::default().limit(PAGE);
     let mut all = Vec::new();
     for _ in 0..MOST_PAGES {
-        let page = call(api.list(&parameters))
-            .await
-            .map_err(|cause| ObserveError::Call { what: what(), cause })?;
+        let page =
+            call(api.list(&parameters)).await.map_err(|cause| ObserveError::Call { what: what(), cause })?;
         all.extend(page.items);
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => parameters = parameters.continue_token(&token),

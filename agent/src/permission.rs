@@ -43,11 +43,7 @@ pub fn permitted(
             .admission
             .as_ref()
             .is_some_and(|admission| admission.digest == digest(&namespace.annotations));
-    if admitted {
-        Ok(settings)
-    } else {
-        Err(not_admitted(&namespace.name))
-    }
+    if admitted { Ok(settings) } else { Err(not_admitted(&namespace.name)) }
 }
 
 /// The refusal of a namespace whose annotations the webhook did not admit as they are.
@@ -70,10 +66,7 @@ mod tests {
         NamespaceView {
             name: name.to_owned(),
             uid: "n-1".to_owned(),
-            annotations: pairs
-                .iter()
-                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-                .collect(),
+            annotations: pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
             terminating: false,
         }
     }
@@ -109,24 +102,12 @@ mod tests {
 
         let changed = namespace("a", &[("chaos", "yes"), ("purechaos.dev/limit", "2")]);
         assert_eq!(ask(&record, &changed, Some(&system)), Err(Refusal::NotAdmitted));
-        let again = NamespaceView {
-            uid: "n-2".to_owned(),
-            ..target.clone()
-        };
+        let again = NamespaceView { uid: "n-2".to_owned(), ..target.clone() };
         assert_eq!(ask(&record, &again, Some(&system)), Err(Refusal::NotAdmitted));
-        let by_hand = OptInSpec {
-            admission: None,
-            ..record.clone()
-        };
+        let by_hand = OptInSpec { admission: None, ..record.clone() };
         assert_eq!(ask(&by_hand, &target, Some(&system)), Err(Refusal::NotAdmitted));
-        let not_admitted = OptInSpec {
-            verdict: Verdict::NotAdmitted,
-            ..record.clone()
-        };
-        assert_eq!(
-            ask(&not_admitted, &target, Some(&system)),
-            Err(Refusal::NotAdmitted)
-        );
+        let not_admitted = OptInSpec { verdict: Verdict::NotAdmitted, ..record.clone() };
+        assert_eq!(ask(&not_admitted, &target, Some(&system)), Err(Refusal::NotAdmitted));
     }
 
     #[test]
@@ -134,20 +115,11 @@ mod tests {
         let system = namespace("pure-chaos", &[]);
         let target = namespace("a", &[("chaos", "yes")]);
         let record = record_of(&target);
-        assert_eq!(
-            ask(&record, &namespace("a", &[]), Some(&system)),
-            Err(Refusal::NotAdmitted)
-        );
+        assert_eq!(ask(&record, &namespace("a", &[]), Some(&system)), Err(Refusal::NotAdmitted));
         assert_eq!(ask(&record, &target, None), Err(Refusal::Halted));
         let halted = namespace("a", &[("chaos", "yes"), ("purechaos.dev/halt", "")]);
         assert_eq!(ask(&record, &halted, Some(&system)), Err(Refusal::Halted));
-        let terminating = NamespaceView {
-            terminating: true,
-            ..target
-        };
-        assert_eq!(
-            ask(&record, &terminating, Some(&system)),
-            Err(Refusal::NamespaceTerminating)
-        );
+        let terminating = NamespaceView { terminating: true, ..target };
+        assert_eq!(ask(&record, &terminating, Some(&system)), Err(Refusal::NamespaceTerminating));
     }
 }

@@ -77,8 +77,7 @@ impl PodBook {
                 known.pod = pod;
             }
             None => {
-                self.pods
-                    .insert(pod.uid.clone(), Sighting { pod, first_seen: at });
+                self.pods.insert(pod.uid.clone(), Sighting { pod, first_seen: at });
             }
         }
     }
@@ -98,33 +97,18 @@ mod tests {
     use runtime::clock::{Clock, SystemClock};
 
     fn restarted(name: &str, restarts: u64) -> PodView {
-        PodView {
-            restarts,
-            ..pod(name)
-        }
+        PodView { restarts, ..pod(name) }
     }
 
     #[test]
     fn the_first_sight_of_a_pod_is_its_baseline() {
         let now = SystemClock.monotonic();
         let mut book = PodBook::default();
-        assert!(
-            book.enter(now, PodChange::Listed(vec![restarted("a", 5)]))
-                .restarted
-                .is_empty()
-        );
+        assert!(book.enter(now, PodChange::Listed(vec![restarted("a", 5)])).restarted.is_empty());
         let noticed = book.enter(now, PodChange::Applied(restarted("a", 7)));
         assert_eq!(noticed.restarted, [(restarted("a", 7), 2)]);
-        assert!(
-            book.enter(now, PodChange::Applied(restarted("a", 7)))
-                .restarted
-                .is_empty()
-        );
-        assert!(
-            book.enter(now, PodChange::Applied(restarted("a", 0)))
-                .restarted
-                .is_empty()
-        );
+        assert!(book.enter(now, PodChange::Applied(restarted("a", 7))).restarted.is_empty());
+        assert!(book.enter(now, PodChange::Applied(restarted("a", 0))).restarted.is_empty());
         let relisted = book.enter(now, PodChange::Listed(vec![restarted("a", 1), restarted("b", 3)]));
         assert_eq!(relisted.restarted, [(restarted("a", 1), 1)]);
     }
@@ -147,13 +131,7 @@ mod tests {
         let later = start + std::time::Duration::from_secs(5);
         let mut book = PodBook::default();
         book.enter(start, PodChange::Applied(pod("a")));
-        book.enter(
-            later,
-            PodChange::Applied(PodView {
-                terminating: true,
-                ..pod("a")
-            }),
-        );
+        book.enter(later, PodChange::Applied(PodView { terminating: true, ..pod("a") }));
         let seen = book.sightings().next().unwrap();
         assert_eq!((seen.first_seen, seen.pod.terminating), (start, true));
     }

@@ -131,24 +131,13 @@ impl Resource for SlimPod {
 pub fn controller(metadata: &ObjectMeta) -> Option<Controller> {
     let owners = metadata.owner_references.as_ref()?;
     let owner = owners.iter().find(|owner| owner.controller == Some(true))?;
-    Some(Controller {
-        kind: owner.kind.clone(),
-        name: owner.name.clone(),
-        uid: owner.uid.clone(),
-    })
+    Some(Controller { kind: owner.kind.clone(), name: owner.name.clone(), uid: owner.uid.clone() })
 }
 
 impl From<&SlimPod> for PodView {
     fn from(pod: &SlimPod) -> Self {
-        let SlimPod {
-            metadata,
-            spec,
-            status,
-        } = pod;
-        let containers = status
-            .container_statuses
-            .iter()
-            .chain(&status.init_container_statuses);
+        let SlimPod { metadata, spec, status } = pod;
+        let containers = status.container_statuses.iter().chain(&status.init_container_statuses);
         Self {
             name: metadata.name.clone().unwrap_or_default(),
             uid: metadata.uid.clone().unwrap_or_default(),
@@ -162,10 +151,7 @@ impl From<&SlimPod> for PodView {
             terminating: metadata.deletion_timestamp.is_some(),
             finished: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
             // Without a creation time a Pod counts as young.
-            created: metadata
-                .creation_timestamp
-                .as_ref()
-                .map_or(Timestamp::MAX, |time| time.0),
+            created: metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |time| time.0),
             restarts: containers.map(|container| container.restart_count).sum(),
         }
     }
@@ -220,14 +206,7 @@ pub async fn watch(pods: Api<SlimPod>, clock: Arc<dyn Clock>, changes: mpsc::Sen
             Some(Ok(watcher::Event::Apply(pod))) => PodChange::Applied(PodView::from(&pod)),
             Some(Ok(watcher::Event::Delete(pod))) => PodChange::Gone(PodView::from(&pod)),
         };
-        if changes
-            .send(PodEvent {
-                at: clock.monotonic(),
-                change,
-            })
-            .await
-            .is_err()
-        {
+        if changes.send(PodEvent { at: clock.monotonic(), change }).await.is_err() {
             return;
         }
     }
@@ -260,10 +239,7 @@ mod tests {
         }))
         .unwrap();
         let view = PodView::from(&pod);
-        assert_eq!(
-            view.controller.map(|controller| controller.name),
-            Some("web-1".to_owned())
-        );
+        assert_eq!(view.controller.map(|controller| controller.name), Some("web-1".to_owned()));
         assert!(view.ready && !view.terminating && !view.finished);
         assert_eq!((view.node.as_deref(), view.restarts), (Some("node"), 3));
         assert!(pod.metadata.managed_fields.is_none());

@@ -210,10 +210,7 @@ impl Recovery {
         if self.replacement.is_none() {
             self.replacement = self.find_replacement(pods);
         }
-        let alive = |uid: &String| {
-            pods.iter()
-                .any(|seen| seen.pod.uid == *uid && !seen.pod.is_lost())
-        };
+        let alive = |uid: &String| pods.iter().any(|seen| seen.pod.uid == *uid && !seen.pod.is_lost());
         if !self.others.iter().chain(&self.replacement).all(alive) {
             return Some(Outcome::Disturbed);
         }
@@ -222,10 +219,7 @@ impl Recovery {
             .filter(|seen| seen.pod.uid != self.victim_uid && seen.pod.counts_as_ready())
             .map(|seen| seen.pod.uid.as_str())
             .collect();
-        let is_replaced = self
-            .replacement
-            .as_deref()
-            .is_some_and(|uid| ready.contains(&uid));
+        let is_replaced = self.replacement.as_deref().is_some_and(|uid| ready.contains(&uid));
         if is_replaced && ready.len() >= self.steady_state.min(desired) as usize {
             return Some(match self.start {
                 Start::Seen(_) => Outcome::Recovered,

@@ -82,10 +82,7 @@ impl RoundReport {
     }
 
     fn refused(Forbidden { refusal, sentence }: Forbidden) -> Self {
-        Self {
-            reasons: BTreeSet::from([refusal]),
-            ..Self::new(RoundOutcome::Refused, sentence)
-        }
+        Self { reasons: BTreeSet::from([refusal]), ..Self::new(RoundOutcome::Refused, sentence) }
     }
 
     /// For the record's column: `active`, or why nothing is being killed, in few words.
@@ -96,12 +93,9 @@ impl RoundReport {
             RoundOutcome::DryRun => "dry run".to_owned(),
             RoundOutcome::Failed => "failed".to_owned(),
             RoundOutcome::NoCandidate if self.reasons.is_empty() => "no Pods".to_owned(),
-            RoundOutcome::NoCandidate | RoundOutcome::Refused => self
-                .reasons
-                .iter()
-                .map(|reason| reason.label())
-                .collect::<Vec<_>>()
-                .join(", "),
+            RoundOutcome::NoCandidate | RoundOutcome::Refused => {
+                self.reasons.iter().map(|reason| reason.label()).collect::<Vec<_>>().join(", ")
+            }
         }
     }
 }
@@ -128,15 +122,10 @@ pub async fn round(
     let record = match ledger.read().await {
         Ok(record) => record,
         Err(error) => {
-            return failed(format!(
-                "failed to read the record of namespace {namespace}: {error}"
-            ));
+            return failed(format!("failed to read the record of namespace {namespace}: {error}"));
         }
     };
-    let settings = match authority(&deps.client, namespace)
-        .await
-        .permits(&record.spec, &deps.policy)
-    {
+    let settings = match authority(&deps.client, namespace).await.permits(&record.spec, &deps.policy) {
         Ok(settings) => settings,
         Err(NotPermitted::Refused(forbidden)) => return RoundReport::refused(forbidden),
         Err(NotPermitted::Unreadable(sentence)) => return failed(sentence),
@@ -178,19 +167,11 @@ async fn kill_each(
     victims: &[&Candidate],
     report: &mut RoundReport,
 ) {
-    let warrant = Warrant {
-        namespace,
-        record: &record.spec,
-        policy: &deps.policy,
-    };
+    let warrant = Warrant { namespace, record: &record.spec, policy: &deps.policy };
     let mut dry_runs = 0;
     let mut refusals = 0;
     for victim in victims {
-        let WorkloadReference {
-            kind,
-            name,
-            uid: workload_uid,
-        } = &victim.workload.reference;
+        let WorkloadReference { kind, name, uid: workload_uid } = &victim.workload.reference;
         let (pod, uid) = (victim.pod.name.as_str(), victim.pod.uid.as_str());
         let mode = settings.mode;
         match kill(&deps.client, warrant, victim).await {
@@ -201,8 +182,7 @@ async fn kill_each(
                     at: deps.clock.wall(),
                 });
                 deps.metrics.kill(namespace, &victim.workload.reference, mode);
-                deps.events
-                    .killed(namespace, &victim.workload.reference, pod, uid, mode);
+                deps.events.killed(namespace, &victim.workload.reference, pod, uid, mode);
                 tracing::info!(namespace, workload_kind = kind, workload = name, pod, uid, %mode, "killed");
             }
             Attempt::DryRun => {
@@ -259,18 +239,10 @@ async fn kill_each(
 
 /// Adds what the guards said, workload by workload, and finds the words for it.
 fn explain(report: &mut RoundReport, refused: &[Refused], candidates: &[Candidate]) {
-    report
-        .reasons
-        .extend(refused.iter().map(|refused| refused.refusal));
-    for Refused {
-        workload, refusal, ..
-    } in refused
-    {
+    report.reasons.extend(refused.iter().map(|refused| refused.refusal));
+    for Refused { workload, refusal, .. } in refused {
         let Some(workload) = workload else { continue };
-        if candidates
-            .iter()
-            .all(|candidate| candidate.workload.reference != *workload)
-        {
+        if candidates.iter().all(|candidate| candidate.workload.reference != *workload) {
             let first = report.refused.entry(workload.clone()).or_insert(*refusal);
             *first = (*first).min(*refusal);
         }
@@ -280,10 +252,8 @@ fn explain(report: &mut RoundReport, refused: &[Refused], candidates: &[Candidat
         for refused in refused {
             *counts.entry(refused.refusal).or_default() += 1;
         }
-        let counted: Vec<String> = counts
-            .iter()
-            .map(|(refusal, pods)| format!("{pods} {}", refusal.label()))
-            .collect();
+        let counted: Vec<String> =
+            counts.iter().map(|(refusal, pods)| format!("{pods} {}", refusal.label())).collect();
         report.sentence = if counted.is_empty() {
             "there are no Pods".to_owned()
         } else {

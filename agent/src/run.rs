@@ -25,11 +25,7 @@ use crate::supervise::supervise;
 /// When it can't start, or a task fails.
 pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let RunArgs { common, policy } = args;
-    let CommonArgs {
-        metrics_address,
-        log_format: _,
-        kubeconfig,
-    } = common;
+    let CommonArgs { metrics_address, log_format: _, kubeconfig } = common;
     let policy = match policy.policy_file {
         Some(file) => {
             let yaml = std::fs::read_to_string(&file)
@@ -57,11 +53,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         let synced = synced.clone();
         Arc::new(move || {
             let is_synced = synced.load(Ordering::Relaxed);
-            if is_synced {
-                Ok(())
-            } else {
-                Err("the records have not been listed yet".to_owned())
-            }
+            if is_synced { Ok(()) } else { Err("the records have not been listed yet".to_owned()) }
         })
     };
     tracing::info!(version = runtime::VERSION, policy = deps.policy.hash, address = %metrics_address, "started");
@@ -72,11 +64,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
             admin::serve(listener, admin::router(registry, readiness), end.clone())
         ),
         essential("halt", end.clone(), observe_halt(deps.clone(), end.clone())),
-        essential(
-            "records",
-            end.clone(),
-            supervise(deps, generator(), synced, end.clone())
-        ),
+        essential("records", end.clone(), supervise(deps, generator(), synced, end.clone())),
     )?;
     Ok(())
 }

@@ -11,10 +11,7 @@ pub fn select_victims<'a>(candidates: &'a [Candidate], limit: u32, rng: &mut imp
     // A BTreeMap, not a HashMap: iteration order must not depend on a random hash seed.
     let mut workloads: BTreeMap<&str, Vec<&Candidate>> = BTreeMap::new();
     for candidate in candidates {
-        workloads
-            .entry(&candidate.workload.reference.uid)
-            .or_default()
-            .push(candidate);
+        workloads.entry(&candidate.workload.reference.uid).or_default().push(candidate);
     }
     let mut workloads: Vec<Vec<&Candidate>> = workloads.into_values().collect();
     let mut victims = Vec::new();
@@ -54,10 +51,7 @@ mod tests {
         let candidates = candidates(&[3, 3, 3]);
         let choose = |seed| -> Vec<String> {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
-            select_victims(&candidates, 2, &mut rng)
-                .iter()
-                .map(|victim| victim.pod.name.clone())
-                .collect()
+            select_victims(&candidates, 2, &mut rng).iter().map(|victim| victim.pod.name.clone()).collect()
         };
         assert_eq!(choose(7), choose(7));
         let choices: BTreeSet<_> = (0..20).map(choose).collect();
@@ -69,13 +63,7 @@ mod tests {
         let candidates = candidates(&[1, 50]);
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let small = (0..1_000)
-            .filter(|_| {
-                select_victims(&candidates, 1, &mut rng)[0]
-                    .workload
-                    .reference
-                    .name
-                    == "w0"
-            })
+            .filter(|_| select_victims(&candidates, 1, &mut rng)[0].workload.reference.name == "w0")
             .count();
         assert!((400..600).contains(&small), "{small}");
     }

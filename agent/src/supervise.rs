@@ -56,9 +56,8 @@ pub async fn supervise(
     end: CancellationToken,
 ) -> anyhow::Result<()> {
     let records: Api<OptIn> = Api::all(deps.client.clone());
-    let mut events = watcher(records, watcher::Config::default().timeout(WATCH_SECONDS))
-        .default_backoff()
-        .boxed();
+    let mut events =
+        watcher(records, watcher::Config::default().timeout(WATCH_SECONDS)).default_backoff().boxed();
     let mut sweep = tokio::time::interval(SWEEP);
     let mut supervisor = Supervisor {
         deps,
@@ -111,11 +110,7 @@ impl Supervisor {
         let lost: Vec<String> = self
             .followed
             .keys()
-            .filter(|followed| {
-                !records
-                    .iter()
-                    .any(|record| record.namespace().as_ref() == Some(followed))
-            })
+            .filter(|followed| !records.iter().any(|record| record.namespace().as_ref() == Some(followed)))
             .cloned()
             .collect();
         for namespace in lost {
@@ -151,17 +146,9 @@ impl Supervisor {
         let gone = CancellationToken::new();
         let rng = ChaCha8Rng::seed_from_u64(self.rng.next_u64());
         let task = NamespaceTask::new(self.deps.clone(), namespace.clone(), record, rng);
-        self.tasks
-            .spawn(task.run(receiver, gone.clone(), self.end.clone()));
+        self.tasks.spawn(task.run(receiver, gone.clone(), self.end.clone()));
         self.ended.remove(&namespace);
-        self.followed.insert(
-            namespace,
-            Followed {
-                record_uid: uid,
-                records: sender,
-                gone,
-            },
-        );
+        self.followed.insert(namespace, Followed { record_uid: uid, records: sender, gone });
         self.deps.metrics.set_opt_ins(self.followed.len());
     }
 
@@ -169,8 +156,7 @@ impl Supervisor {
         if let Some(followed) = self.followed.remove(namespace) {
             tracing::info!(namespace, "a namespace has no record any more");
             followed.gone.cancel();
-            self.ended
-                .insert(namespace.to_owned(), self.deps.clock.monotonic() + SERIES_LINGER);
+            self.ended.insert(namespace.to_owned(), self.deps.clock.monotonic() + SERIES_LINGER);
             self.deps.metrics.set_opt_ins(self.followed.len());
         }
     }

@@ -96,11 +96,7 @@ impl BudgetView {
     /// Whether an eviction of this Pod would be refused by this budget.
     #[must_use]
     pub fn blocks(&self, pod: &PodView) -> bool {
-        self.exhausted
-            && self
-                .selector
-                .as_ref()
-                .is_none_or(|selector| selector.matches(&pod.labels))
+        self.exhausted && self.selector.as_ref().is_none_or(|selector| selector.matches(&pod.labels))
     }
 }
 
@@ -136,20 +132,13 @@ impl Observation {
         if let Some(known) = self.workloads.get(&controller.uid) {
             return known.clone();
         }
-        let below = self.replica_sets.values().filter(|set| {
-            set.controller
-                .as_ref()
-                .is_some_and(|above| above.uid == controller.uid)
-        });
-        let desired = below
-            .map(|set| set.workload.desired)
-            .reduce(|sum, next| sum?.checked_add(next?))
-            .flatten();
-        WorkloadView {
-            reference: controller.into(),
-            desired,
-            template: None,
-        }
+        let below = self
+            .replica_sets
+            .values()
+            .filter(|set| set.controller.as_ref().is_some_and(|above| above.uid == controller.uid));
+        let desired =
+            below.map(|set| set.workload.desired).reduce(|sum, next| sum?.checked_add(next?)).flatten();
+        WorkloadView { reference: controller.into(), desired, template: None }
     }
 }
 
@@ -163,11 +152,7 @@ pub(crate) mod examples {
     }
 
     pub(crate) fn controller(kind: &str, name: &str) -> Controller {
-        Controller {
-            kind: kind.to_owned(),
-            name: name.to_owned(),
-            uid: format!("{name}-uid"),
-        }
+        Controller { kind: kind.to_owned(), name: name.to_owned(), uid: format!("{name}-uid") }
     }
 
     /// A Ready Pod of ReplicaSet `web-1`, an hour old.
@@ -219,27 +204,15 @@ mod tests {
     fn a_pod_belongs_to_what_controls_its_replica_set() {
         let observation = deployment(vec![pod("a")], 3);
         let workload = observation.workload_of(&observation.pods[0]).unwrap();
-        assert_eq!(
-            (workload.reference.kind.as_str(), workload.desired),
-            ("Deployment", Some(3))
-        );
+        assert_eq!((workload.reference.kind.as_str(), workload.desired), ("Deployment", Some(3)));
     }
 
     #[test]
     fn a_bare_replica_set_is_a_workload_and_a_bare_pod_has_none() {
         let mut observation = deployment(vec![pod("a")], 3);
         observation.replica_sets.get_mut("web-1-uid").unwrap().controller = None;
-        assert_eq!(
-            observation.workload_of(&pod("a")).unwrap().reference.kind,
-            "ReplicaSet"
-        );
-        assert_eq!(
-            observation.workload_of(&PodView {
-                controller: None,
-                ..pod("a")
-            }),
-            None
-        );
+        assert_eq!(observation.workload_of(&pod("a")).unwrap().reference.kind, "ReplicaSet");
+        assert_eq!(observation.workload_of(&PodView { controller: None, ..pod("a") }), None);
     }
 
     #[test]
@@ -253,10 +226,7 @@ mod tests {
             observation.replica_sets.insert(format!("{name}-uid"), set);
         }
         let of = |kind, name| {
-            observation.workload_of(&PodView {
-                controller: Some(controller(kind, name)),
-                ..pod("a")
-            })
+            observation.workload_of(&PodView { controller: Some(controller(kind, name)), ..pod("a") })
         };
         assert_eq!(of("ReplicaSet", "r-1").unwrap().desired, Some(3));
         assert_eq!(of("CloneSet", "c").unwrap().desired, None);

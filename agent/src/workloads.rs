@@ -75,21 +75,12 @@ impl Workload for DaemonSet {
 /// A ReplicaSet with what controls it.
 #[must_use]
 pub fn replica_set(set: &ReplicaSet) -> ReplicaSetView {
-    ReplicaSetView {
-        workload: set.view(),
-        controller: controller(&set.metadata),
-    }
+    ReplicaSetView { workload: set.view(), controller: controller(&set.metadata) }
 }
 
 fn fingerprint(template: &PodTemplateSpec) -> Option<String> {
     let json = serde_json::to_vec(template).ok()?;
-    Some(
-        Sha256::digest(json)
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect(),
-    )
+    Some(Sha256::digest(json).iter().take(8).map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Reads one workload; `None` if it is gone, or another one has its name.
@@ -138,13 +129,7 @@ mod tests {
         assert_eq!(of(serde_json::json!(null), "a").desired, Some(1));
         assert_eq!(of(serde_json::json!(3), "a").desired, Some(3));
         assert_eq!(of(serde_json::json!(3), "a").reference.kind, "Deployment");
-        assert_eq!(
-            of(serde_json::json!(3), "a").template,
-            of(serde_json::json!(2), "a").template
-        );
-        assert_ne!(
-            of(serde_json::json!(3), "a").template,
-            of(serde_json::json!(3), "b").template
-        );
+        assert_eq!(of(serde_json::json!(3), "a").template, of(serde_json::json!(2), "a").template);
+        assert_ne!(of(serde_json::json!(3), "a").template, of(serde_json::json!(3), "b").template);
     }
 }

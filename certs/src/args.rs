@@ -33,30 +33,15 @@ pub struct RunArgs {
     pub common: CommonArgs,
 
     /// Namespace of the Secrets and of the webhook's Service
-    #[arg(
-        long,
-        env = "PURE_CHAOS_NAMESPACE",
-        default_value = "pure-chaos",
-        value_name = "NAME"
-    )]
+    #[arg(long, env = "PURE_CHAOS_NAMESPACE", default_value = "pure-chaos", value_name = "NAME")]
     pub namespace: String,
 
     /// The webhook's Service, which the serving certificate is for
-    #[arg(
-        long,
-        env = "PURE_CHAOS_SERVICE",
-        default_value = "webhook",
-        value_name = "NAME"
-    )]
+    #[arg(long, env = "PURE_CHAOS_SERVICE", default_value = "webhook", value_name = "NAME")]
     pub service: String,
 
     /// The ValidatingWebhookConfiguration that the bundle is injected into
-    #[arg(
-        long,
-        env = "PURE_CHAOS_WEBHOOK_CONFIGURATION",
-        default_value = "pure-chaos",
-        value_name = "NAME"
-    )]
+    #[arg(long, env = "PURE_CHAOS_WEBHOOK_CONFIGURATION", default_value = "pure-chaos", value_name = "NAME")]
     pub webhook_configuration: String,
 
     // A year, as cert-manager's own CA: rotation is tried, not feared.
@@ -130,20 +115,8 @@ impl RunArgs {
             );
         }
         let name = format!("{service}.{namespace}.svc");
-        let policy = Policy {
-            name,
-            ca_lifetime,
-            serving_lifetime,
-            lookahead,
-            settle,
-        };
-        Ok(Config {
-            common,
-            namespace,
-            webhook_configuration,
-            policy,
-            interval,
-        })
+        let policy = Policy { name, ca_lifetime, serving_lifetime, lookahead, settle };
+        Ok(Config { common, namespace, webhook_configuration, policy, interval })
     }
 }
 
@@ -157,9 +130,8 @@ mod tests {
     use super::*;
 
     fn check(flags: &[&str]) -> Result<Config, clap::Error> {
-        let Args {
-            command: Command::Run(args),
-        } = Args::try_parse_from(["certs", "run"].iter().chain(flags).copied())?;
+        let Args { command: Command::Run(args) } =
+            Args::try_parse_from(["certs", "run"].iter().chain(flags).copied())?;
         args.check()
     }
 
@@ -170,20 +142,11 @@ mod tests {
 
     #[test]
     fn defaults() {
-        let Config {
-            policy,
-            interval,
-            namespace,
-            webhook_configuration,
-            ..
-        } = check(&[]).unwrap();
+        let Config { policy, interval, namespace, webhook_configuration, .. } = check(&[]).unwrap();
         assert_eq!(policy.name, "webhook.pure-chaos.svc");
         assert_eq!(policy.settle, Duration::from_secs(120));
         assert_eq!(interval, Duration::from_secs(10));
-        assert_eq!(
-            (namespace.as_str(), webhook_configuration.as_str()),
-            ("pure-chaos", "pure-chaos")
-        );
+        assert_eq!((namespace.as_str(), webhook_configuration.as_str()), ("pure-chaos", "pure-chaos"));
     }
 
     #[test]
@@ -195,10 +158,7 @@ mod tests {
             "--settle=3s",
             "--interval=1s",
         ];
-        assert_eq!(
-            check(&seconds).unwrap().policy.ca_lifetime,
-            Duration::from_secs(60)
-        );
+        assert_eq!(check(&seconds).unwrap().policy.ca_lifetime, Duration::from_secs(60));
     }
 
     #[test]
@@ -217,11 +177,6 @@ mod tests {
             assert!(error.to_string().contains(expected), "{flags:?}: {error}");
         }
         assert_eq!(Args::try_parse_from(["certs"]).unwrap_err().exit_code(), 2);
-        assert_eq!(
-            Args::try_parse_from(["certs", "--version"])
-                .unwrap_err()
-                .exit_code(),
-            0
-        );
+        assert_eq!(Args::try_parse_from(["certs", "--version"]).unwrap_err().exit_code(), 0);
     }
 }

@@ -13,11 +13,8 @@ pub fn union<'a>(
     certificates: impl IntoIterator<Item = &'a Certificate>,
     now: Timestamp,
 ) -> Vec<Certificate> {
-    let mut bundle: Vec<Certificate> = certificates
-        .into_iter()
-        .filter(|one| now <= one.not_after())
-        .cloned()
-        .collect();
+    let mut bundle: Vec<Certificate> =
+        certificates.into_iter().filter(|one| now <= one.not_after()).cloned().collect();
     bundle.sort_by(|a, b| (Reverse(a.not_after()), a.der()).cmp(&(Reverse(b.not_after()), b.der())));
     bundle.dedup_by(|a, b| a.der() == b.der());
     bundle
@@ -41,11 +38,7 @@ mod tests {
         let [short, long, gone] = [short.certificate(), long.certificate(), gone.certificate()];
         let bundle = union([short, gone, long, short, long], at(START + 61));
         assert_eq!(bundle, [long.clone(), short.clone()]);
-        assert_eq!(
-            union([gone], at(START + 60)).len(),
-            1,
-            "its last second still counts"
-        );
+        assert_eq!(union([gone], at(START + 60)).len(), 1, "its last second still counts");
         assert_eq!(Certificate::all(pem(&bundle).as_bytes()), bundle);
     }
 

@@ -53,14 +53,7 @@ impl Certificate {
         let names = parsed
             .subject_alternative_name()
             .map_err(|error| wrong(&error))?
-            .map(|extension| {
-                extension
-                    .value
-                    .general_names
-                    .iter()
-                    .filter_map(dns_name)
-                    .collect()
-            });
+            .map(|extension| extension.value.general_names.iter().filter_map(dns_name).collect());
         Ok(Self {
             der: der.to_vec(),
             public_key: parsed.public_key().raw.to_vec(),
@@ -144,10 +137,9 @@ impl Certificate {
     /// Whether `ca` signed it, by name, right and signature.
     #[must_use]
     pub fn is_signed_by(&self, ca: &Self) -> bool {
-        let (Ok((_, certificate)), Ok((_, signer))) = (
-            X509Certificate::from_der(&self.der),
-            X509Certificate::from_der(&ca.der),
-        ) else {
+        let (Ok((_, certificate)), Ok((_, signer))) =
+            (X509Certificate::from_der(&self.der), X509Certificate::from_der(&ca.der))
+        else {
             return false;
         };
         ca.is_ca
@@ -219,9 +211,7 @@ impl Pair {
 /// Without the key.
 impl fmt::Debug for Pair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pair")
-            .field("certificate", &self.certificate)
-            .finish_non_exhaustive()
+        f.debug_struct("Pair").field("certificate", &self.certificate).finish_non_exhaustive()
     }
 }
 
@@ -247,17 +237,11 @@ mod tests {
         for end in 0..text.len() {
             let read = Certificate::all(&text.as_bytes()[..end]);
             assert!(read.len() <= 2);
-            assert!(
-                read.iter()
-                    .all(|one| one == first.certificate() || one == second.certificate())
-            );
+            assert!(read.iter().all(|one| one == first.certificate() || one == second.certificate()));
         }
         assert_eq!(Certificate::all(text.as_bytes()).len(), 2);
         let garbled = format!("garbage\n{}", text.replacen("MII", "!!!", 1));
-        assert_eq!(
-            Certificate::all(garbled.as_bytes()),
-            [second.certificate().clone()]
-        );
+        assert_eq!(Certificate::all(garbled.as_bytes()), [second.certificate().clone()]);
     }
 
     #[test]
@@ -266,10 +250,7 @@ mod tests {
         let pem = one.certificate().pem();
         let parse = |certificate: &str, key: &str| Pair::parse(certificate.as_bytes(), key.as_bytes());
         assert_eq!(parse("", one.key_pem()), Err(Unreadable::NoCertificate));
-        assert_eq!(
-            parse(&pem[..pem.len() / 2], one.key_pem()),
-            Err(Unreadable::NoCertificate)
-        );
+        assert_eq!(parse(&pem[..pem.len() / 2], one.key_pem()), Err(Unreadable::NoCertificate));
         assert_eq!(parse(&pem, ""), Err(Unreadable::Key));
         assert_eq!(parse(&pem, &one.key_pem()[..60]), Err(Unreadable::Key));
         assert_eq!(parse(&pem, other.key_pem()), Err(Unreadable::OtherKey));

@@ -53,10 +53,7 @@ pub enum Crash {
 
 impl Fake {
     pub fn client(&self) -> kube::Client {
-        kube::Client::new(
-            Router::new().fallback(answer).with_state(self.clone()),
-            "pure-chaos",
-        )
+        kube::Client::new(Router::new().fallback(answer).with_state(self.clone()), "pure-chaos")
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut Objects) -> T) -> T {
@@ -81,14 +78,8 @@ impl Fake {
     }
 
     pub fn put_data(&self, name: &str, data: &Data) {
-        let data: BTreeMap<_, _> = data
-            .iter()
-            .map(|(key, value)| (key, ByteString(value.clone())))
-            .collect();
-        self.put_secret(
-            name,
-            json!({"metadata": {"name": name}, "type": "Opaque", "data": data}),
-        );
+        let data: BTreeMap<_, _> = data.iter().map(|(key, value)| (key, ByteString(value.clone()))).collect();
+        self.put_secret(name, json!({"metadata": {"name": name}, "type": "Opaque", "data": data}));
     }
 
     pub fn delete_secret(&self, name: &str) {
@@ -125,9 +116,8 @@ impl Fake {
         webhooks
             .iter()
             .map(|webhook| {
-                bundle(webhook).map_or_else(Vec::new, |text| {
-                    serde_json::from_value::<ByteString>(text).unwrap().0
-                })
+                bundle(webhook)
+                    .map_or_else(Vec::new, |text| serde_json::from_value::<ByteString>(text).unwrap().0)
             })
             .collect()
     }
@@ -203,21 +193,15 @@ impl Objects {
     }
 
     fn failing(&mut self, call: &str) -> Option<u16> {
-        let failing = self
-            .failures
-            .iter_mut()
-            .find(|failing| failing.call == call && failing.times > 0)?;
+        let failing = self.failures.iter_mut().find(|failing| failing.call == call && failing.times > 0)?;
         failing.times -= 1;
         Some(failing.code)
     }
 
     fn carry_out(&mut self, method: &Method, path: &str, body: &Value) -> Result<Value, u16> {
         let name = path.rsplit('/').next().unwrap().to_owned();
-        let current = if path == CONFIGURATION {
-            self.configuration.as_ref()
-        } else {
-            self.secrets.get(&name)
-        };
+        let current =
+            if path == CONFIGURATION { self.configuration.as_ref() } else { self.secrets.get(&name) };
         if method == Method::GET {
             return current.cloned().ok_or(404);
         }
@@ -243,15 +227,11 @@ impl Objects {
         assert_eq!(method, Method::PATCH);
         for patch in body["webhooks"].as_array().unwrap() {
             let webhooks = current["webhooks"].as_array_mut().unwrap();
-            let webhook = webhooks
-                .iter_mut()
-                .find(|webhook| webhook["name"] == patch["name"])
-                .unwrap();
+            let webhook = webhooks.iter_mut().find(|webhook| webhook["name"] == patch["name"]).unwrap();
             webhook["clientConfig"]["caBundle"] = patch["clientConfig"]["caBundle"].clone();
         }
         let bundle = current["webhooks"][0]["clientConfig"]["caBundle"].clone();
-        self.injected
-            .push(serde_json::from_value::<ByteString>(bundle).unwrap().0);
+        self.injected.push(serde_json::from_value::<ByteString>(bundle).unwrap().0);
         let configuration = self.versioned(current);
         self.configuration = Some(configuration.clone());
         Ok(configuration)

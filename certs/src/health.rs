@@ -25,18 +25,12 @@ impl Health {
     /// For ticks every `interval`.
     #[must_use]
     pub fn new(interval: Duration) -> Self {
-        Self {
-            limit: interval * MOST_INTERVALS,
-            state: Mutex::default(),
-        }
+        Self { limit: interval * MOST_INTERVALS, state: Mutex::default() }
     }
 
     /// A tick succeeded.
     pub fn succeeded(&self, now: Instant) {
-        *self.state() = State {
-            succeeded: Some(now),
-            failure: None,
-        };
+        *self.state() = State { succeeded: Some(now), failure: None };
     }
 
     /// A tick failed.
@@ -60,9 +54,7 @@ impl Health {
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         // Whole at any time, so what a panic left behind is good.
-        self.state
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 

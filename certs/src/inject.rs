@@ -34,10 +34,7 @@ impl Injector {
     /// The webhook configuration `name`.
     #[must_use]
     pub fn new(client: Client, name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            configurations: Api::all(client),
-        }
+        Self { name: name.to_owned(), configurations: Api::all(client) }
     }
 
     /// Reads the configuration; `None` if there is none.
@@ -52,12 +49,7 @@ impl Injector {
                 .webhooks
                 .into_iter()
                 .flatten()
-                .map(|webhook| {
-                    (
-                        webhook.name,
-                        webhook.client_config.ca_bundle.unwrap_or_default().0,
-                    )
-                })
+                .map(|webhook| (webhook.name, webhook.client_config.ca_bundle.unwrap_or_default().0))
                 .collect(),
         }))
     }
@@ -68,10 +60,7 @@ impl Injector {
     /// # Errors
     /// When the API server fails, or refuses.
     pub async fn inject(&self, read: &Configuration, bundle_pem: &str) -> Result<Written, Failure> {
-        let params = PatchParams {
-            field_manager: Some(MANAGER.to_owned()),
-            ..PatchParams::default()
-        };
+        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         let patch = Patch::Strategic(patch(read, bundle_pem));
         let outcome = call(self.configurations.patch(&self.name, &params, &patch)).await;
         written("patch", self.object(), outcome)
@@ -114,10 +103,7 @@ mod tests {
         assert_eq!(bundles, [b"text".to_vec(), b"text".to_vec()]);
         after["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"].clone();
         for index in 0..2 {
-            after["webhooks"][index]["clientConfig"]
-                .as_object_mut()
-                .unwrap()
-                .remove("caBundle");
+            after["webhooks"][index]["clientConfig"].as_object_mut().unwrap().remove("caBundle");
         }
         assert_eq!(after, before);
     }
@@ -130,18 +116,8 @@ mod tests {
         let read = injector.read().await.unwrap().unwrap();
         fake.put_configuration(&["kill.purechaos.dev"]);
         assert_eq!(injector.inject(&read, "text").await.unwrap(), Written::Conflict);
-        assert_eq!(
-            fake.configuration().unwrap()["webhooks"]
-                .as_array()
-                .unwrap()
-                .len(),
-            1
-        );
+        assert_eq!(fake.configuration().unwrap()["webhooks"].as_array().unwrap().len(), 1);
         fake.delete_configuration();
-        assert_eq!(
-            injector.inject(&read, "text").await.unwrap(),
-            Written::Conflict,
-            "deleted"
-        );
+        assert_eq!(injector.inject(&read, "text").await.unwrap(), Written::Conflict, "deleted");
     }
 }

@@ -42,10 +42,7 @@ pub enum IssueError {
 pub fn ca(now: Timestamp, lifetime: Duration) -> Result<Pair, IssueError> {
     let mut params = params(now, after(now, lifetime)?)?;
     // The time tells CAs apart for whoever reads a bundle; what tells them apart for verifiers is the key.
-    params.distinguished_name.push(
-        DnType::CommonName,
-        format!("pure-chaos CA {}", whole_second(now)?),
-    );
+    params.distinguished_name.push(DnType::CommonName, format!("pure-chaos CA {}", whole_second(now)?));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
@@ -133,10 +130,7 @@ pub(crate) mod tests {
     fn a_ca_may_sign_and_nothing_else() {
         let pair = ca(START, 10 * DAY);
         let (_, parsed) = X509Certificate::from_der(pair.certificate().der()).unwrap();
-        assert_eq!(
-            parsed.subject().to_string(),
-            "CN=pure-chaos CA 2026-11-23T00:00:00Z"
-        );
+        assert_eq!(parsed.subject().to_string(), "CN=pure-chaos CA 2026-11-23T00:00:00Z");
         let constraints = parsed.basic_constraints().unwrap().unwrap();
         assert!(constraints.critical && constraints.value.ca);
         assert_eq!(constraints.value.path_len_constraint, Some(0));
@@ -146,11 +140,7 @@ pub(crate) mod tests {
         assert_eq!(pair.certificate().not_before(), at(START - 3_600));
         assert_eq!(pair.certificate().not_after(), at(START + 10 * DAY as i64));
         let algorithm = &parsed.signature_algorithm.algorithm;
-        assert_eq!(
-            algorithm.to_id_string(),
-            "1.2.840.10045.4.3.2",
-            "ECDSA with SHA-256"
-        );
+        assert_eq!(algorithm.to_id_string(), "1.2.840.10045.4.3.2", "ECDSA with SHA-256");
     }
 
     #[test]
@@ -190,13 +180,9 @@ pub(crate) mod tests {
         let leaf = serving(&signer, START, DAY);
         let accepts = |pair: &Pair, seconds| accepted(leaf.certificate(), &[pair.certificate()], at(seconds));
         let end = START + DAY as i64;
-        for (seconds, right) in [
-            (START - 3_601, false),
-            (START - 3_600, true),
-            (START, true),
-            (end, true),
-            (end + 1, false),
-        ] {
+        for (seconds, right) in
+            [(START - 3_601, false), (START - 3_600, true), (START, true), (end, true), (end + 1, false)]
+        {
             assert_eq!(accepts(&signer, seconds), right, "{seconds}");
         }
         assert!(!accepts(&other, START));

@@ -37,9 +37,7 @@ impl Metrics {
 
     /// Sets the end of the CA. Before the first call there is no series: a zero would look like a certificate that ended in 1970.
     pub fn ca_ends(&self, not_after: Timestamp) {
-        self.not_after
-            .with_label_values(&["ca"])
-            .set(not_after.as_second());
+        self.not_after.with_label_values(&["ca"]).set(not_after.as_second());
     }
 }
 
@@ -54,13 +52,8 @@ mod tests {
         let metrics = Metrics::register(&registry).unwrap();
         assert!(registry.gather().is_empty());
         metrics.ca_ends(at(START));
-        let text = prometheus::TextEncoder::new()
-            .encode_to_string(&registry.gather())
-            .unwrap();
-        assert!(
-            text.contains(&format!("{NOT_AFTER}{{role=\"ca\"}} {START}")),
-            "{text}"
-        );
+        let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+        assert!(text.contains(&format!("{NOT_AFTER}{{role=\"ca\"}} {START}")), "{text}");
         assert_eq!(registry.gather()[0].name(), Metrics::NAMES[0]);
     }
 }

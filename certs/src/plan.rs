@@ -95,10 +95,7 @@ pub fn plan(stored: &Stored, now: Timestamp, policy: &Policy) -> Plan {
     let ca = match good_ca(stored, now, policy) {
         Ok(ca) => ca.certificate(),
         Err(reason) => {
-            return Plan {
-                bundle: succeeded(stored, reason, now),
-                act: Act::IssueCa(reason),
-            };
+            return Plan { bundle: succeeded(stored, reason, now), act: Act::IssueCa(reason) };
         }
     };
     let bundle = trusted(stored, injected_signer(stored), now);
@@ -167,11 +164,7 @@ fn injected_signer(stored: &Stored) -> Vec<Certificate> {
     let Ok(serving) = &stored.serving else {
         return Vec::new();
     };
-    stored
-        .injected_cas()
-        .into_iter()
-        .filter(|ca| serving.certificate().is_signed_by(ca))
-        .collect()
+    stored.injected_cas().into_iter().filter(|ca| serving.certificate().is_signed_by(ca)).collect()
 }
 
 /// The stored serving certificate, if an API server that knows the bundle accepts it now.
@@ -209,10 +202,7 @@ fn current(certificate: &Certificate, policy: &Policy, now: Timestamp) -> Result
         Err(Reason::NotYetValid)
     } else if now > certificate.not_after() {
         Err(Reason::Expired)
-    } else if now
-        .checked_add(policy.lookahead)
-        .map_or(true, |horizon| horizon > certificate.not_after())
-    {
+    } else if now.checked_add(policy.lookahead).map_or(true, |horizon| horizon > certificate.not_after()) {
         Err(Reason::Expiring)
     } else {
         Ok(())

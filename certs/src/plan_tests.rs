@@ -34,13 +34,8 @@ fn in_order(ca: &Pair, previous: &Pair, leaf: &Pair) -> Stored {
 fn states_and_acts() {
     let (new, old, foreign) = (ca(START, 8 * DAY), ca(START - 3_600, 6 * DAY), ca(START, 8 * DAY));
     let (leaf, old_leaf) = (serving(&new, START, 4 * DAY), serving(&old, START, 4 * DAY));
-    let other_name = issue::serving(
-        &new,
-        "webhook.elsewhere.svc",
-        at(START),
-        Duration::from_secs(4 * DAY),
-    )
-    .unwrap();
+    let other_name =
+        issue::serving(&new, "webhook.elsewhere.svc", at(START), Duration::from_secs(4 * DAY)).unwrap();
     let order = || in_order(&new, &old, &leaf);
     let old_only = bundle::pem(&[old.certificate().clone()]).into_bytes();
     let later = (6 * DAY) as i64 + 1;
@@ -48,230 +43,93 @@ fn states_and_acts() {
     let damaged = || Err(Absent::Damaged(crate::certificate::Unreadable::Key));
     let table: Vec<(&str, Stored, i64, Act)> = vec![
         ("all in order", order(), 0, Act::Rest),
-        (
-            "no configuration to inject into",
-            Stored {
-                injected: None,
-                ..order()
-            },
-            0,
-            Act::Rest,
-        ),
+        ("no configuration to inject into", Stored { injected: None, ..order() }, 0, Act::Rest),
         // The CA.
-        (
-            "first start",
-            Stored::read(None, None, None, Duration::ZERO),
-            0,
-            Act::IssueCa(Missing),
-        ),
-        (
-            "CA lost",
-            Stored {
-                ca: Err(Absent::Missing),
-                ..order()
-            },
-            0,
-            Act::IssueCa(Missing),
-        ),
-        (
-            "CA half written",
-            Stored {
-                ca: damaged(),
-                ..order()
-            },
-            0,
-            Act::IssueCa(Damaged),
-        ),
-        (
-            "a serving pair as CA",
-            Stored {
-                ca: Ok(leaf.clone()),
-                ..order()
-            },
-            0,
-            Act::IssueCa(Damaged),
-        ),
+        ("first start", Stored::read(None, None, None, Duration::ZERO), 0, Act::IssueCa(Missing)),
+        ("CA lost", Stored { ca: Err(Absent::Missing), ..order() }, 0, Act::IssueCa(Missing)),
+        ("CA half written", Stored { ca: damaged(), ..order() }, 0, Act::IssueCa(Damaged)),
+        ("a serving pair as CA", Stored { ca: Ok(leaf.clone()), ..order() }, 0, Act::IssueCa(Damaged)),
         // Not yet issued again; by then the previous CA has ended, and the serving certificate comes after that.
-        (
-            "CA just before the lookahead",
-            order(),
-            (8 * DAY - LOOKAHEAD) as i64,
-            Act::StorePrevious(vec![]),
-        ),
-        (
-            "CA within the lookahead",
-            order(),
-            (8 * DAY - LOOKAHEAD) as i64 + 1,
-            Act::IssueCa(Expiring),
-        ),
+        ("CA just before the lookahead", order(), (8 * DAY - LOOKAHEAD) as i64, Act::StorePrevious(vec![])),
+        ("CA within the lookahead", order(), (8 * DAY - LOOKAHEAD) as i64 + 1, Act::IssueCa(Expiring)),
         ("CA expired", order(), (8 * DAY) as i64 + 1, Act::IssueCa(Expired)),
-        (
-            "CA from a clock far ahead",
-            order(),
-            -3_601,
-            Act::IssueCa(NotYetValid),
-        ),
+        ("CA from a clock far ahead", order(), -3_601, Act::IssueCa(NotYetValid)),
         ("CA from a clock an hour ahead", order(), -3_600, Act::Rest),
         // The previous CAs.
         ("previous CA expired", order(), later, Act::StorePrevious(vec![])),
         (
             "the serving certificate's CA forgotten, found again in the configuration",
-            Stored {
-                previous: vec![],
-                serving: Ok(old_leaf.clone()),
-                published: vec![],
-                ..order()
-            },
+            Stored { previous: vec![], serving: Ok(old_leaf.clone()), published: vec![], ..order() },
             0,
             Act::StorePrevious(vec![old.certificate().clone()]),
         ),
         // The bundle.
-        (
-            "nothing injected",
-            Stored {
-                injected: Some(vec![vec![], vec![]]),
-                ..order()
-            },
-            0,
-            Act::Inject,
-        ),
+        ("nothing injected", Stored { injected: Some(vec![vec![], vec![]]), ..order() }, 0, Act::Inject),
         (
             "one webhook left out",
-            Stored {
-                injected: Some(vec![order().published, vec![]]),
-                ..order()
-            },
+            Stored { injected: Some(vec![order().published, vec![]]), ..order() },
             0,
             Act::Inject,
         ),
         (
             "a foreign CA in the bundle",
-            Stored {
-                injected: Some(vec![foreign.certificate().pem().into_bytes()]),
-                ..order()
-            },
+            Stored { injected: Some(vec![foreign.certificate().pem().into_bytes()]), ..order() },
             0,
             Act::Inject,
         ),
-        (
-            "not published",
-            Stored {
-                published: vec![],
-                ..order()
-            },
-            0,
-            Act::Publish,
-        ),
-        (
-            "an older bundle published",
-            Stored {
-                published: old_only.clone(),
-                ..order()
-            },
-            0,
-            Act::Publish,
-        ),
+        ("not published", Stored { published: vec![], ..order() }, 0, Act::Publish),
+        ("an older bundle published", Stored { published: old_only.clone(), ..order() }, 0, Act::Publish),
         // The serving certificate.
         (
             "no serving certificate",
-            Stored {
-                serving: Err(Absent::Missing),
-                ..order()
-            },
+            Stored { serving: Err(Absent::Missing), ..order() },
             0,
             Act::IssueServing(Missing),
         ),
         (
             "half a serving certificate",
-            Stored {
-                serving: damaged(),
-                ..order()
-            },
+            Stored { serving: damaged(), ..order() },
             0,
             Act::IssueServing(Damaged),
         ),
-        (
-            "another name",
-            Stored {
-                serving: Ok(other_name),
-                ..order()
-            },
-            0,
-            Act::IssueServing(OtherName),
-        ),
+        ("another name", Stored { serving: Ok(other_name), ..order() }, 0, Act::IssueServing(OtherName)),
         (
             "a foreign CA's",
-            Stored {
-                serving: Ok(serving(&foreign, START, 4 * DAY)),
-                ..order()
-            },
+            Stored { serving: Ok(serving(&foreign, START, 4 * DAY)), ..order() },
             0,
             Act::IssueServing(Untrusted),
         ),
-        (
-            "within the lookahead",
-            order(),
-            (4 * DAY - LOOKAHEAD) as i64 + 1,
-            Act::IssueServing(Expiring),
-        ),
-        (
-            "just before the lookahead",
-            order(),
-            (4 * DAY - LOOKAHEAD) as i64,
-            Act::Rest,
-        ),
-        (
-            "expired",
-            order(),
-            (4 * DAY) as i64 + 1,
-            Act::IssueServing(Expired),
-        ),
+        ("within the lookahead", order(), (4 * DAY - LOOKAHEAD) as i64 + 1, Act::IssueServing(Expiring)),
+        ("just before the lookahead", order(), (4 * DAY - LOOKAHEAD) as i64, Act::Rest),
+        ("expired", order(), (4 * DAY) as i64 + 1, Act::IssueServing(Expired)),
         (
             "from a clock far ahead, under a CA that is not",
-            Stored {
-                serving: Ok(serving(&new, START + 7_200, 4 * DAY)),
-                ..order()
-            },
+            Stored { serving: Ok(serving(&new, START + 7_200, 4 * DAY)), ..order() },
             0,
             Act::IssueServing(NotYetValid),
         ),
         // The change of CA, which waits only while something good is served.
         (
             "a previous CA's, not injected long enough",
-            Stored {
-                serving: Ok(old_leaf.clone()),
-                injected_for: Duration::from_secs(119),
-                ..order()
-            },
+            Stored { serving: Ok(old_leaf.clone()), injected_for: Duration::from_secs(119), ..order() },
             0,
             Act::Wait(Duration::from_secs(1)),
         ),
         (
             "a previous CA's, settled",
-            Stored {
-                serving: Ok(old_leaf.clone()),
-                injected_for: Duration::from_secs(120),
-                ..order()
-            },
+            Stored { serving: Ok(old_leaf.clone()), injected_for: Duration::from_secs(120), ..order() },
             0,
             Act::IssueServing(PreviousCa),
         ),
         (
             "a previous CA's, within the lookahead: still in order",
-            Stored {
-                serving: Ok(old_leaf.clone()),
-                ..order()
-            },
+            Stored { serving: Ok(old_leaf.clone()), ..order() },
             (4 * DAY - LOOKAHEAD) as i64 + 1,
             Act::Wait(Duration::from_secs(120)),
         ),
         (
             "a previous CA's, published before the wait",
-            Stored {
-                serving: Ok(old_leaf),
-                published: old_only,
-                ..order()
-            },
+            Stored { serving: Ok(old_leaf), published: old_only, ..order() },
             0,
             Act::Publish,
         ),
@@ -288,31 +146,16 @@ fn a_new_ca_keeps_what_may_still_be_served_under() {
     let tampered = |stored: Stored| {
         let mut injected = stored.injected.clone().unwrap();
         injected[1].extend(foreign.certificate().pem().into_bytes());
-        Stored {
-            injected: Some(injected),
-            ..stored
-        }
+        Stored { injected: Some(injected), ..stored }
     };
     let bundle = |stored: &Stored, seconds| plan(stored, at(START + seconds), &policy()).bundle;
     let both = bundle::union([new.certificate(), old.certificate()], at(START));
     let expiring = (8 * DAY - LOOKAHEAD) as i64 + 1;
     let order = in_order(&new, &old, &leaf);
     assert_eq!(bundle(&order, expiring), both, "an orderly change");
-    assert_eq!(
-        bundle(&tampered(order.clone()), expiring),
-        both,
-        "a foreign CA is not taken over"
-    );
-    let lost = Stored {
-        ca: Err(Absent::Missing),
-        previous: vec![],
-        ..order
-    };
+    assert_eq!(bundle(&tampered(order.clone()), expiring), both, "a foreign CA is not taken over");
+    let lost = Stored { ca: Err(Absent::Missing), previous: vec![], ..order };
     assert_eq!(bundle(&lost, 0), both, "found again after a loss");
-    let all_lost = Stored {
-        serving: Err(Absent::Missing),
-        published: vec![],
-        ..lost
-    };
+    let all_lost = Stored { serving: Err(Absent::Missing), published: vec![], ..lost };
     assert_eq!(bundle(&all_lost, 0), both, "even with both Secrets lost");
 }

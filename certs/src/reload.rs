@@ -89,10 +89,7 @@ impl Serving {
         let chain = chain.map_err(|_| Unreadable::NoCertificate)?;
         let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|_| Unreadable::Key)?;
         let key = CertifiedKey::from_der(chain, key, &rustls::crypto::ring::default_provider())?;
-        self.current.store(Some(Arc::new(Loaded {
-            key: Arc::new(key),
-            not_after,
-        })));
+        self.current.store(Some(Arc::new(Loaded { key: Arc::new(key), not_after })));
         Ok(not_after)
     }
 }
@@ -106,9 +103,7 @@ impl ResolvesServerCert for Serving {
 /// Without the key.
 impl std::fmt::Debug for Serving {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Serving")
-            .field("not_after", &self.not_after())
-            .finish_non_exhaustive()
+        f.debug_struct("Serving").field("not_after", &self.not_after()).finish_non_exhaustive()
     }
 }
 
@@ -176,10 +171,7 @@ impl Directory {
     fn take_over(&mut self, serving: &Serving) -> Change {
         let read = read(&self.path);
         let seen = match &read {
-            Ok((certificate, key)) => Seen::Files {
-                certificate: certificate.clone(),
-                key: key.clone(),
-            },
+            Ok((certificate, key)) => Seen::Files { certificate: certificate.clone(), key: key.clone() },
             Err((_, error)) => Seen::Unreadable(error.kind()),
         };
         if self.seen.as_ref() == Some(&seen) {

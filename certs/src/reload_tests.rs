@@ -62,10 +62,7 @@ fn pairs() -> [Pair; 2] {
 fn loads_when_it_comes_and_again_when_it_changes() {
     let (mount, serving, [first, second]) = (Mount::new(), Serving::default(), pairs());
     let mut directory = Directory::new(mount.0.clone());
-    assert!(matches!(
-        directory.take_over(&serving),
-        Change::Kept(LoadError::Read(..))
-    ));
+    assert!(matches!(directory.take_over(&serving), Change::Kept(LoadError::Read(..))));
     assert!(matches!(directory.take_over(&serving), Change::None), "said once");
     assert!(!serving.is_loaded() && serving.not_after().is_none());
     mount.put(1, &first);
@@ -76,10 +73,7 @@ fn loads_when_it_comes_and_again_when_it_changes() {
     assert!(matches!(directory.take_over(&serving), Change::Loaded(_)));
     assert_eq!(serving.not_after(), Some(at(START + 2 * DAY as i64)));
     mount.put(3, &second);
-    assert!(
-        matches!(directory.take_over(&serving), Change::None),
-        "the same content under a new version"
-    );
+    assert!(matches!(directory.take_over(&serving), Change::None), "the same content under a new version");
 }
 
 #[test]
@@ -103,34 +97,18 @@ fn whatever_is_wrong_the_last_good_pair_stays() {
         match directory.take_over(&serving) {
             Change::Kept(error) => {
                 let text = format!("{error:?}") + &format!("{:#}", anyhow::Error::from(error));
-                assert!(
-                    !good.key_pem().lines().any(|line| text.contains(line)),
-                    "{what}: {text}"
-                );
+                assert!(!good.key_pem().lines().any(|line| text.contains(line)), "{what}: {text}");
             }
             change => panic!("{what}: {change:?}"),
         }
-        assert_eq!(
-            serving.not_after(),
-            Some(good.certificate().not_after()),
-            "{what}"
-        );
-        assert!(
-            matches!(directory.take_over(&serving), Change::None),
-            "{what}: said once"
-        );
+        assert_eq!(serving.not_after(), Some(good.certificate().not_after()), "{what}");
+        assert!(matches!(directory.take_over(&serving), Change::None), "{what}: said once");
     }
     fs::remove_file(mount.0.join("..data")).unwrap();
-    assert!(
-        matches!(directory.take_over(&serving), Change::Kept(LoadError::Read(..))),
-        "Secret deleted"
-    );
+    assert!(matches!(directory.take_over(&serving), Change::Kept(LoadError::Read(..))), "Secret deleted");
     assert!(serving.is_loaded());
     mount.put(99, &other);
-    assert!(
-        matches!(directory.take_over(&serving), Change::Loaded(_)),
-        "and it goes on"
-    );
+    assert!(matches!(directory.take_over(&serving), Change::Loaded(_)), "and it goes on");
 }
 
 #[test]
@@ -138,10 +116,7 @@ fn a_plain_directory_will_do() {
     let (mount, serving, [pair, _]) = (Mount::new(), Serving::default(), pairs());
     fs::write(mount.0.join(SERVING_CERTIFICATE), pair.certificate().pem()).unwrap();
     fs::write(mount.0.join(SERVING_KEY), pair.key_pem()).unwrap();
-    assert!(matches!(
-        Directory::new(mount.0.clone()).take_over(&serving),
-        Change::Loaded(_)
-    ));
+    assert!(matches!(Directory::new(mount.0.clone()).take_over(&serving), Change::Loaded(_)));
 }
 
 #[test]
@@ -151,11 +126,7 @@ fn a_chain_is_presented_whole() {
     let chain = leaf.certificate().pem() + &ca.certificate().pem();
     let serving = Serving::default();
     let not_after = serving.load(chain.as_bytes(), leaf.key_pem().as_bytes()).unwrap();
-    assert_eq!(
-        not_after,
-        leaf.certificate().not_after(),
-        "the leaf's, not the CA's"
-    );
+    assert_eq!(not_after, leaf.certificate().not_after(), "the leaf's, not the CA's");
     assert_eq!(serving.current.load().as_ref().unwrap().key.cert.len(), 2);
 }
 

@@ -125,61 +125,35 @@ impl Rotation {
             self.metrics.ca_ends(certificate.not_after());
         }
         stored.injected_for = injected_for;
-        Ok(Read {
-            ca,
-            serving,
-            configuration,
-            stored,
-        })
+        Ok(Read { ca, serving, configuration, stored })
     }
 
     async fn carry_out(&self, Plan { bundle, act }: Plan, read: Read) -> Result<(), TickError> {
-        let Read {
-            ca,
-            serving,
-            configuration,
-            stored,
-        } = read;
+        let Read { ca, serving, configuration, stored } = read;
         let now = self.clock.wall();
         match act {
             Act::IssueCa(reason) => {
                 let issued = issue::ca(now, self.policy.ca_lifetime)?;
                 let written = self.store_ca(ca, stored::ca_data(&issued, &bundle)).await?;
                 let not_after = issued.certificate().not_after();
-                report(
-                    written,
-                    || tracing::info!(reason = reason.label(), %not_after, "issued a CA"),
-                );
+                report(written, || tracing::info!(reason = reason.label(), %not_after, "issued a CA"));
             }
             Act::StorePrevious(previous) => {
                 let data = Data::from([(stored::PREVIOUS.to_owned(), bundle::pem(&previous).into_bytes())]);
                 let written = self.store_ca(ca, data).await?;
-                report(written, || {
-                    tracing::info!(count = previous.len(), "stored the previous CAs")
-                });
+                report(written, || tracing::info!(count = previous.len(), "stored the previous CAs"));
             }
             Act::Inject => {
                 if let Some(configuration) = configuration {
-                    let written = self
-                        .injector
-                        .inject(&configuration, &bundle::pem(&bundle))
-                        .await?;
-                    report(written, || {
-                        tracing::info!(count = bundle.len(), "injected the bundle")
-                    });
+                    let written = self.injector.inject(&configuration, &bundle::pem(&bundle)).await?;
+                    report(written, || tracing::info!(count = bundle.len(), "injected the bundle"));
                 }
             }
             Act::IssueServing(reason) => {
                 if let Ok(ca) = &stored.ca {
-                    let Policy {
-                        name,
-                        serving_lifetime,
-                        ..
-                    } = &self.policy;
+                    let Policy { name, serving_lifetime, .. } = &self.policy;
                     let issued = issue::serving(ca, name, now, *serving_lifetime)?;
-                    let written = self
-                        .store_serving(serving, stored::serving_data(&issued, &bundle))
-                        .await?;
+                    let written = self.store_serving(serving, stored::serving_data(&issued, &bundle)).await?;
                     let not_after = issued.certificate().not_after();
                     report(written, || {
                         tracing::info!(reason = reason.label(), %not_after, "issued a serving certificate");
@@ -189,9 +163,7 @@ impl Rotation {
             Act::Publish => {
                 let data = Data::from([(stored::BUNDLE.to_owned(), bundle::pem(&bundle).into_bytes())]);
                 let written = self.store_serving(serving, data).await?;
-                report(written, || {
-                    tracing::info!(count = bundle.len(), "published the bundle")
-                });
+                report(written, || tracing::info!(count = bundle.len(), "published the bundle"));
             }
             Act::Wait(_) | Act::Rest => {}
         }
@@ -203,9 +175,7 @@ impl Rotation {
     }
 
     async fn store_serving(&self, read: Option<Found>, data: Data) -> Result<Written, Failure> {
-        self.store
-            .write(SERVING_SECRET, "kubernetes.io/tls", read, data)
-            .await
+        self.store.write(SERVING_SECRET, "kubernetes.io/tls", read, data).await
     }
 }
 

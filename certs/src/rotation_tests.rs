@@ -32,33 +32,19 @@ impl Bench {
     fn new() -> Self {
         let fake = Fake::default();
         fake.put_configuration(&WEBHOOKS);
-        Self {
-            fake,
-            clock: Arc::new(TokioClock::starting_at(at(START))),
-        }
+        Self { fake, clock: Arc::new(TokioClock::starting_at(at(START))) }
     }
 
     /// A process that has just started.
     fn process(&self) -> Rotation {
         let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
         let clock: Arc<dyn Clock> = self.clock.clone();
-        Rotation::new(
-            self.fake.client(),
-            ("pure-chaos", "pure-chaos"),
-            policy(),
-            clock,
-            metrics,
-        )
+        Rotation::new(self.fake.client(), ("pure-chaos", "pure-chaos"), policy(), clock, metrics)
     }
 
     fn stored(&self) -> Stored {
         let (ca, serving) = (self.fake.data(CA_SECRET), self.fake.data(SERVING_SECRET));
-        Stored::read(
-            ca.as_ref(),
-            serving.as_ref(),
-            Some(self.fake.bundles()),
-            Duration::ZERO,
-        )
+        Stored::read(ca.as_ref(), serving.as_ref(), Some(self.fake.bundles()), Duration::ZERO)
     }
 
     fn ca(&self) -> Certificate {
@@ -82,13 +68,7 @@ impl Bench {
         let (stored, leaf) = (self.stored(), self.leaf());
         assert!(leaf.is_signed_by(&self.ca()), "{stored:?}");
         assert!(self.accepts(&leaf), "{stored:?}");
-        assert!(
-            self.fake
-                .bundles()
-                .iter()
-                .all(|bundle| *bundle == stored.published),
-            "{stored:?}"
-        );
+        assert!(self.fake.bundles().iter().all(|bundle| *bundle == stored.published), "{stored:?}");
     }
 }
 
@@ -102,22 +82,11 @@ async fn a_first_start_needs_one_tick_and_no_wait() {
     assert_eq!(bench.process().tick().await.unwrap(), None);
     bench.assert_in_order();
     assert_eq!(bench.clock.wall(), at(START), "not a second has passed");
-    assert_eq!(
-        bench.fake.secret(SERVING_SECRET).unwrap()["type"],
-        "kubernetes.io/tls"
-    );
+    assert_eq!(bench.fake.secret(SERVING_SECRET).unwrap()["type"], "kubernetes.io/tls");
     assert_eq!(bench.fake.secret(CA_SECRET).unwrap()["type"], "Opaque");
     let serving = bench.fake.data(SERVING_SECRET).unwrap();
-    assert!(
-        serving.keys().eq(["ca.crt", "tls.crt", "tls.key"]),
-        "the CA's key is not there"
-    );
-    let writes: Vec<_> = bench
-        .fake
-        .calls()
-        .into_iter()
-        .filter(|call| !call.starts_with("GET"))
-        .collect();
+    assert!(serving.keys().eq(["ca.crt", "tls.crt", "tls.key"]), "the CA's key is not there");
+    let writes: Vec<_> = bench.fake.calls().into_iter().filter(|call| !call.starts_with("GET")).collect();
     assert_eq!(writes, ["POST certs-ca", "PATCH pure-chaos", "POST webhook-tls"]);
 }
 
@@ -128,10 +97,7 @@ async fn at_rest_a_tick_only_reads() {
     process.tick().await.unwrap();
     bench.fake.calls();
     process.tick().await.unwrap();
-    assert_eq!(
-        bench.fake.calls(),
-        ["GET webhook-tls", "GET pure-chaos", "GET certs-ca"]
-    );
+    assert_eq!(bench.fake.calls(), ["GET webhook-tls", "GET pure-chaos", "GET certs-ca"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -140,12 +106,7 @@ async fn without_a_configuration_all_else_is_done_and_said() {
     bench.fake.delete_configuration();
     let mut process = bench.process();
     let error = process.tick().await.unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("ValidatingWebhookConfiguration pure-chaos"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("ValidatingWebhookConfiguration pure-chaos"), "{error}");
     assert!(bench.fake.data(SERVING_SECRET).is_some());
     bench.fake.put_configuration(&WEBHOOKS);
     process.tick().await.unwrap();
@@ -164,24 +125,13 @@ async fn a_rotation_publishes_waits_swaps_and_drops() {
         assert_eq!(bench.ca(), first);
     }
     let old_leaf = bench.leaf();
-    assert_eq!(
-        old_leaf.not_after(),
-        first.not_after(),
-        "renewed, but never longer than its CA"
-    );
+    assert_eq!(old_leaf.not_after(), first.not_after(), "renewed, but never longer than its CA");
     pass(1).await;
-    assert_eq!(
-        process.tick().await.unwrap(),
-        Some(Duration::from_secs(120)),
-        "published, and waiting"
-    );
+    assert_eq!(process.tick().await.unwrap(), Some(Duration::from_secs(120)), "published, and waiting");
     let second = bench.ca();
     assert_ne!(second, first);
     assert_eq!(bench.leaf(), old_leaf);
-    assert_eq!(
-        Certificate::all(&bench.fake.bundles()[0]),
-        [second.clone(), first.clone()]
-    );
+    assert_eq!(Certificate::all(&bench.fake.bundles()[0]), [second.clone(), first.clone()]);
     pass(119).await;
     assert_eq!(process.tick().await.unwrap(), Some(Duration::from_secs(1)));
     assert_eq!(bench.leaf(), old_leaf);
@@ -210,17 +160,11 @@ async fn a_crash_at_any_write_is_repaired_by_the_next_process() {
             for step in [0, 84 * HOUR, 48 * HOUR, 36 * HOUR + 1, 60, 60, 60, 60, DAY, DAY] {
                 pass(step).await;
                 if process.tick().await.is_err() {
-                    assert!(
-                        served.as_ref().is_none_or(|leaf| bench.accepts(leaf)),
-                        "{crash:?} {write}"
-                    );
+                    assert!(served.as_ref().is_none_or(|leaf| bench.accepts(leaf)), "{crash:?} {write}");
                     process = bench.process();
                     process.tick().await.unwrap();
                 }
-                assert!(
-                    served.as_ref().is_none_or(|leaf| bench.accepts(leaf)),
-                    "{crash:?} {write}"
-                );
+                assert!(served.as_ref().is_none_or(|leaf| bench.accepts(leaf)), "{crash:?} {write}");
                 served = Some(bench.leaf());
             }
             bench.assert_in_order();
@@ -279,10 +223,7 @@ async fn a_slow_process_does_not_overwrite_what_it_has_not_seen() {
         moments += 1;
         let since = *patched.lock().unwrap();
         let injected = bench.fake.injected();
-        assert!(
-            injected[since..].iter().all(|bundle| *bundle == both),
-            "before call {moment}"
-        );
+        assert!(injected[since..].iter().all(|bundle| *bundle == both), "before call {moment}");
         // Another tick for what came after this one's last look.
         bench.process().tick().await.unwrap();
         assert_eq!(bench.ca(), *second.certificate());
@@ -305,8 +246,7 @@ async fn what_is_deleted_emptied_or_half_written_heals() {
         }),
         ("half written", |fake, name| {
             let mut data = fake.data(name).unwrap();
-            data.values_mut()
-                .for_each(|value| value.truncate(value.len() / 2));
+            data.values_mut().for_each(|value| value.truncate(value.len() / 2));
             fake.put_data(name, &data);
         }),
     ];
@@ -318,18 +258,12 @@ async fn what_is_deleted_emptied_or_half_written_heals() {
             let served = bench.leaf();
             names.iter().for_each(|name| damage(&bench.fake, name));
             process.tick().await.unwrap();
-            assert!(
-                bench.accepts(&served),
-                "{what} {names:?}: replicas still serve it"
-            );
+            assert!(bench.accepts(&served), "{what} {names:?}: replicas still serve it");
             assert!(bench.accepts(&bench.leaf()), "{what} {names:?}");
             pass(120).await;
             process.tick().await.unwrap();
             bench.assert_in_order();
-            assert!(
-                bench.accepts(&served),
-                "{what} {names:?}: replicas still serve it"
-            );
+            assert!(bench.accepts(&served), "{what} {names:?}: replicas still serve it");
         }
     }
 }
@@ -339,11 +273,7 @@ async fn a_bundle_that_somebody_else_wrote_is_put_right_at_the_next_tick() {
     let bench = Bench::new();
     let mut process = bench.process();
     process.tick().await.unwrap();
-    for foreign in [
-        b"".to_vec(),
-        b"garbage".to_vec(),
-        ca(START, DAY).certificate().pem().into_bytes(),
-    ] {
+    for foreign in [b"".to_vec(), b"garbage".to_vec(), ca(START, DAY).certificate().pem().into_bytes()] {
         bench.fake.overwrite_bundle(&foreign);
         process.tick().await.unwrap();
         bench.assert_in_order();
@@ -357,9 +287,7 @@ async fn a_fight_over_an_object_ends_the_tick() {
     bench.process().tick().await.unwrap();
     bench.fake.overwrite_bundle(b"foreign");
     for _ in 0..MOST_ACTS {
-        bench
-            .fake
-            .before("PATCH pure-chaos", |fake| fake.overwrite_bundle(b"foreign"));
+        bench.fake.before("PATCH pure-chaos", |fake| fake.overwrite_bundle(b"foreign"));
     }
     let error = bench.process().tick().await.unwrap_err();
     assert!(matches!(error, TickError::Restless), "{error}");

@@ -23,13 +23,7 @@ const FIRST_RETRY: Duration = Duration::from_millis(250);
 /// # Errors
 /// When it can't be started, or a part of it fails.
 pub async fn run(config: Config) -> anyhow::Result<()> {
-    let Config {
-        common,
-        namespace,
-        webhook_configuration,
-        policy,
-        interval,
-    } = config;
+    let Config { common, namespace, webhook_configuration, policy, interval } = config;
     logs::start(common.log_format)?;
     process::install_tls_provider()?;
     let end = process::ended_by_signal()?;

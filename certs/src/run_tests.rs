@@ -41,24 +41,14 @@ fn start(fake: Fake) -> Running {
         let (health, clock, end) = (Arc::clone(&health), Arc::clone(&clock), end.clone());
         async move { keep_right(rotation, INTERVAL, &health, clock.as_ref(), end).await }
     });
-    Running {
-        fake,
-        health,
-        clock,
-        end,
-        task,
-    }
+    Running { fake, health, clock, end, task }
 }
 
 impl Running {
     async fn ticks_within(&self, duration: Duration) -> usize {
         self.fake.calls();
         tokio::time::sleep(duration).await;
-        self.fake
-            .calls()
-            .iter()
-            .filter(|call| *call == "GET webhook-tls")
-            .count()
+        self.fake.calls().iter().filter(|call| *call == "GET webhook-tls").count()
     }
 
     fn ready(&self) -> bool {
@@ -89,20 +79,14 @@ async fn failures_are_repeated_soon_and_then_no_more_often_than_the_interval() {
     assert_eq!(running.ticks_within(Duration::from_millis(7_751)).await, 6);
     assert_eq!(running.ticks_within(INTERVAL * 10).await, 10);
     let why = running.health.check(running.clock.monotonic()).unwrap_err();
-    assert!(
-        why.starts_with("failed to read Secret pure-chaos/webhook-tls: "),
-        "{why}"
-    );
+    assert!(why.starts_with("failed to read Secret pure-chaos/webhook-tls: "), "{why}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_configuration_that_comes_a_moment_later_is_met_soon() {
     let running = start(Fake::default());
     tokio::time::sleep(Duration::from_millis(500)).await;
-    assert!(
-        running.fake.secret(SERVING_SECRET).is_some(),
-        "the webhook need not wait for it"
-    );
+    assert!(running.fake.secret(SERVING_SECRET).is_some(), "the webhook need not wait for it");
     assert!(!running.ready());
     running.fake.put_configuration(&["kill.purechaos.dev"]);
     tokio::time::sleep(Duration::from_secs(1)).await;

@@ -56,28 +56,14 @@ mod tests {
         let only = pem(std::slice::from_ref(other)).into_bytes();
         let mut settled = Settled::default();
         let mut at = |second, ca, injected: Option<&[Vec<u8>]>| {
-            settled
-                .observe(ca, injected, start + Duration::from_secs(second))
-                .as_secs()
+            settled.observe(ca, injected, start + Duration::from_secs(second)).as_secs()
         };
         assert_eq!(at(0, Some(one), Some(&[both.clone(), both.clone()])), 0);
         assert_eq!(at(5, Some(one), Some(&[both.clone(), both.clone()])), 5);
-        assert_eq!(
-            at(6, Some(one), Some(&[both.clone(), only.clone()])),
-            0,
-            "gone from one webhook"
-        );
-        assert_eq!(
-            at(7, Some(one), Some(&[both.clone(), both.clone()])),
-            0,
-            "begins again"
-        );
+        assert_eq!(at(6, Some(one), Some(&[both.clone(), only.clone()])), 0, "gone from one webhook");
+        assert_eq!(at(7, Some(one), Some(&[both.clone(), both.clone()])), 0, "begins again");
         assert_eq!(at(9, Some(one), Some(&[both.clone(), both.clone()])), 2);
-        assert_eq!(
-            at(10, Some(other), Some(&[both.clone(), only.clone()])),
-            0,
-            "another CA"
-        );
+        assert_eq!(at(10, Some(other), Some(&[both.clone(), only.clone()])), 0, "another CA");
         assert_eq!(at(11, Some(other), None), 0, "no configuration");
         assert_eq!(at(12, None, Some(&[both])), 0);
     }

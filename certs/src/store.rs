@@ -65,11 +65,7 @@ pub(crate) fn found<T>(object: String, outcome: Result<T, CallError>) -> Result<
     match outcome {
         Ok(object) => Ok(Some(object)),
         Err(source) if source.code() == Some(404) => Ok(None),
-        Err(source) => Err(Failure {
-            verb: "read",
-            object,
-            source,
-        }),
+        Err(source) => Err(Failure { verb: "read", object, source }),
     }
 }
 
@@ -99,10 +95,7 @@ impl Store {
     /// The Secrets of `namespace`.
     #[must_use]
     pub fn new(client: Client, namespace: &str) -> Self {
-        Self {
-            namespace: namespace.to_owned(),
-            secrets: Api::namespaced(client, namespace),
-        }
+        Self { namespace: namespace.to_owned(), secrets: Api::namespaced(client, namespace) }
     }
 
     /// Reads a Secret; `None` if there is none of that name.
@@ -113,13 +106,7 @@ impl Store {
         let secret = found(self.object(name), call(self.secrets.get(name)).await)?;
         Ok(secret.map(|mut secret| {
             let data = secret.data.take().unwrap_or_default();
-            Found {
-                secret,
-                data: data
-                    .into_iter()
-                    .map(|(key, ByteString(value))| (key, value))
-                    .collect(),
-            }
+            Found { secret, data: data.into_iter().map(|(key, ByteString(value))| (key, value)).collect() }
         }))
     }
 
@@ -135,16 +122,10 @@ impl Store {
         read: Option<Found>,
         data: Data,
     ) -> Result<Written, Failure> {
-        let params = PostParams {
-            field_manager: Some(MANAGER.to_owned()),
-            ..PostParams::default()
-        };
+        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
         let bytes = |data: Data| data.into_iter().map(|(key, value)| (key, ByteString(value)));
         match read {
-            Some(Found {
-                mut secret,
-                data: mut all,
-            }) => {
+            Some(Found { mut secret, data: mut all }) => {
                 all.extend(data);
                 secret.data = Some(bytes(all).collect());
                 let outcome = call(self.secrets.replace(name, &params, &secret)).await;
@@ -188,25 +169,13 @@ mod tests {
         let write = |read, value| store.write(SERVING_SECRET, "kubernetes.io/tls", read, data(value));
         assert!(store.read(SERVING_SECRET).await.unwrap().is_none());
         assert_eq!(write(None, "one").await.unwrap(), Written::Done);
-        assert_eq!(
-            write(None, "two").await.unwrap(),
-            Written::Conflict,
-            "made in between"
-        );
+        assert_eq!(write(None, "two").await.unwrap(), Written::Conflict, "made in between");
         let read = store.read(SERVING_SECRET).await.unwrap();
         assert_eq!(read.as_ref().unwrap().data(), &data("one"));
         assert_eq!(write(read.clone(), "three").await.unwrap(), Written::Done);
-        assert_eq!(
-            write(read.clone(), "four").await.unwrap(),
-            Written::Conflict,
-            "changed in between"
-        );
+        assert_eq!(write(read.clone(), "four").await.unwrap(), Written::Conflict, "changed in between");
         fake.delete_secret(SERVING_SECRET);
-        assert_eq!(
-            write(read, "five").await.unwrap(),
-            Written::Conflict,
-            "deleted in between"
-        );
+        assert_eq!(write(read, "five").await.unwrap(), Written::Conflict, "deleted in between");
         assert!(fake.secret(SERVING_SECRET).is_none());
     }
 
@@ -220,10 +189,7 @@ mod tests {
         });
         fake.put_secret(CA_SECRET, annotated);
         let read = store.read(CA_SECRET).await.unwrap();
-        assert_eq!(
-            store.write(CA_SECRET, "Opaque", read, data("x")).await.unwrap(),
-            Written::Done
-        );
+        assert_eq!(store.write(CA_SECRET, "Opaque", read, data("x")).await.unwrap(), Written::Done);
         let secret = fake.secret(CA_SECRET).unwrap();
         assert_eq!(secret["metadata"]["annotations"]["team"], "platform");
         assert_eq!(secret["data"]["note"], "aGk=");
@@ -236,11 +202,6 @@ mod tests {
         let store = Store::new(fake.client(), "pure-chaos");
         fake.fail("GET", "certs-ca", 403, 1);
         let error = store.read(CA_SECRET).await.err().unwrap();
-        assert!(
-            error
-                .to_string()
-                .starts_with("failed to read Secret pure-chaos/certs-ca (give"),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("failed to read Secret pure-chaos/certs-ca (give"), "{error}");
     }
 }

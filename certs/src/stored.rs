@@ -82,10 +82,7 @@ impl Stored {
 }
 
 fn cas(pem: &[u8]) -> Vec<Certificate> {
-    Certificate::all(pem)
-        .into_iter()
-        .filter(Certificate::is_ca)
-        .collect()
+    Certificate::all(pem).into_iter().filter(Certificate::is_ca).collect()
 }
 
 /// Data of Secret `certs-ca` for a CA and what it follows.
@@ -102,10 +99,7 @@ pub fn ca_data(ca: &Pair, previous: &[Certificate]) -> Data {
 #[must_use]
 pub fn serving_data(serving: &Pair, bundle: &[Certificate]) -> Data {
     Data::from([
-        (
-            SERVING_CERTIFICATE.to_owned(),
-            serving.certificate().pem().into_bytes(),
-        ),
+        (SERVING_CERTIFICATE.to_owned(), serving.certificate().pem().into_bytes()),
         (SERVING_KEY.to_owned(), serving.key_pem().as_bytes().to_vec()),
         (BUNDLE.to_owned(), bundle::pem(bundle).into_bytes()),
     ])
@@ -151,15 +145,9 @@ mod tests {
         for key in [CA_CERTIFICATE, CA_KEY] {
             let mut half = whole.clone();
             half.insert(key.to_owned(), Vec::new());
-            assert!(
-                matches!(read(Some(&half)), Err(Absent::Damaged(_))),
-                "{key} emptied"
-            );
+            assert!(matches!(read(Some(&half)), Err(Absent::Damaged(_))), "{key} emptied");
             half.remove(key);
-            assert!(
-                matches!(read(Some(&half)), Err(Absent::Damaged(_))),
-                "{key} removed"
-            );
+            assert!(matches!(read(Some(&half)), Err(Absent::Damaged(_))), "{key} removed");
         }
         assert_eq!(read(Some(&whole)), Ok(pair));
     }

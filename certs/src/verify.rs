@@ -24,7 +24,5 @@ pub fn accepted(leaf: &Certificate, bundle: &[&Certificate], now: Timestamp) -> 
     };
     let now = UnixTime::since_unix_epoch(Duration::from_secs(now.as_second().unsigned_abs()));
     let name = ServerName::try_from(NAME).unwrap();
-    verifier
-        .verify_server_cert(&CertificateDer::from(leaf.der()), &[], &name, &[], now)
-        .is_ok()
+    verifier.verify_server_cert(&CertificateDer::from(leaf.der()), &[], &name, &[], now).is_ok()
 }

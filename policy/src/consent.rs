@@ -40,11 +40,7 @@ mod tests {
         assert_eq!(Consent::parse(&BTreeMap::new()), Consent::Absent);
         assert_eq!(Consent::parse(&annotated("yes")), Consent::Yes);
         for near in ["Yes", "YES", "true", "y", "no", "yes ", " yes", "", "1", "yes\n"] {
-            assert_eq!(
-                Consent::parse(&annotated(near)),
-                Consent::Invalid(near.to_owned()),
-                "{near:?}"
-            );
+            assert_eq!(Consent::parse(&annotated(near)), Consent::Invalid(near.to_owned()), "{near:?}");
         }
     }
 

@@ -31,30 +31,18 @@ mod tests {
     use super::*;
 
     fn of(pairs: &[(&str, &str)]) -> String {
-        digest(
-            &pairs
-                .iter()
-                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-                .collect(),
-        )
+        digest(&pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect())
     }
 
     #[test]
     fn it_follows_the_chaos_keys_and_nothing_else() {
         let consent = of(&[("chaos", "yes"), ("purechaos.dev/limit", "1")]);
-        let same = of(&[
-            ("chaos", "yes"),
-            ("purechaos.dev/limit", "1"),
-            ("team", "a"),
-            ("purechaos.dev/halt", "x"),
-        ]);
+        let same =
+            of(&[("chaos", "yes"), ("purechaos.dev/limit", "1"), ("team", "a"), ("purechaos.dev/halt", "x")]);
         assert_eq!(consent, same);
         assert_ne!(consent, of(&[("chaos", "yes"), ("purechaos.dev/limit", "2")]));
         assert_ne!(consent, of(&[("chaos", "yes")]));
-        assert_ne!(
-            of(&[("chaos", "yes")]),
-            of(&[("chaos", "ye"), ("purechaos.dev/s", "")])
-        );
+        assert_ne!(of(&[("chaos", "yes")]), of(&[("chaos", "ye"), ("purechaos.dev/s", "")]));
     }
 
     #[test]

@@ -46,13 +46,7 @@ mod tests {
 
     #[test]
     fn forms() {
-        for (text, seconds) in [
-            ("10s", 10),
-            ("5m", 300),
-            ("1h30m", 5_400),
-            ("7d", 604_800),
-            ("90m", 5_400),
-        ] {
+        for (text, seconds) in [("10s", 10), ("5m", 300), ("1h30m", 5_400), ("7d", 604_800), ("90m", 5_400)] {
             assert_eq!(parse(text), Some(Duration::from_secs(seconds)), "{text}");
         }
         for wrong in [

@@ -38,9 +38,7 @@ impl Protected {
             if entry == "!default" {
                 protected.allow_default = true;
             } else if !entry.is_empty()
-                && entry
-                    .bytes()
-                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-*".contains(&b))
+                && entry.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-*".contains(&b))
             {
                 protected.globs.push(entry.clone());
             } else {
@@ -110,9 +108,7 @@ fn matches(glob: &str, name: &str) -> bool {
     match glob.split_once('*') {
         None => glob == name,
         Some((start, rest)) => name.strip_prefix(start).is_some_and(|tail| {
-            (0..=tail.len())
-                .filter(|cut| tail.is_char_boundary(*cut))
-                .any(|cut| matches(rest, &tail[cut..]))
+            (0..=tail.len()).filter(|cut| tail.is_char_boundary(*cut)).any(|cut| matches(rest, &tail[cut..]))
         }),
     }
 }
@@ -125,10 +121,7 @@ mod tests {
         NamespaceView {
             name: name.to_owned(),
             uid: "1".to_owned(),
-            annotations: pairs
-                .iter()
-                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-                .collect(),
+            annotations: pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
             terminating: false,
         }
     }
@@ -140,37 +133,22 @@ mod tests {
     #[test]
     fn consent_makes_a_namespace_eligible() {
         assert_eq!(of(&namespace("a", &[])), Eligibility::OptedOut);
-        assert_eq!(
-            of(&namespace("a", &[("purechaos.dev/limit", "9")])),
-            Eligibility::OptedOut
-        );
-        assert_eq!(
-            of(&namespace("a", &[("chaos", "yes")])),
-            Eligibility::Eligible(Settings::BUILT_IN)
-        );
+        assert_eq!(of(&namespace("a", &[("purechaos.dev/limit", "9")])), Eligibility::OptedOut);
+        assert_eq!(of(&namespace("a", &[("chaos", "yes")])), Eligibility::Eligible(Settings::BUILT_IN));
     }
 
     #[test]
     fn protected_and_terminating_namespaces_are_never_eligible() {
         for name in ["kube-system", "kube-anything", "pure-chaos", "default"] {
-            assert_eq!(
-                of(&namespace(name, &[("chaos", "yes")])),
-                Eligibility::Protected,
-                "{name}"
-            );
+            assert_eq!(of(&namespace(name, &[("chaos", "yes")])), Eligibility::Protected, "{name}");
         }
-        let terminating = NamespaceView {
-            terminating: true,
-            ..namespace("a", &[("chaos", "yes")])
-        };
+        let terminating = NamespaceView { terminating: true, ..namespace("a", &[("chaos", "yes")]) };
         assert_eq!(of(&terminating), Eligibility::Terminating);
     }
 
     #[test]
     fn what_is_not_understood_is_said() {
-        let Eligibility::NotUnderstood(problems) = of(&namespace("a", &[("chaos", "Yes")])) else {
-            panic!()
-        };
+        let Eligibility::NotUnderstood(problems) = of(&namespace("a", &[("chaos", "Yes")])) else { panic!() };
         assert_eq!(
             problems[0].to_string(),
             "metadata.annotations[chaos]: Invalid value: \"Yes\": write `yes` to opt in, or remove the annotation to opt out"
@@ -200,10 +178,6 @@ mod tests {
         }
         assert!(Protected::parse(&["Prod".to_owned()]).is_err());
         assert!(Protected::parse(&[String::new()]).is_err());
-        assert!(
-            !Protected::parse(&["!default".to_owned()])
-                .unwrap()
-                .covers("default")
-        );
+        assert!(!Protected::parse(&["!default".to_owned()]).unwrap().covers("default"));
     }
 }

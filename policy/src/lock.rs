@@ -59,9 +59,7 @@ pub fn may_kill(
 ) -> Result<Settings, Locked> {
     match system.map(halt) {
         None => {
-            return Err(Locked::HaltedEverywhere(format!(
-                "namespace {SYSTEM_NAMESPACE} can't be read"
-            )));
+            return Err(Locked::HaltedEverywhere(format!("namespace {SYSTEM_NAMESPACE} can't be read")));
         }
         Some(Some(text)) => return Err(Locked::HaltedEverywhere(text)),
         Some(None) => {}
@@ -85,11 +83,7 @@ pub fn may_kill(
             Err(Locked::NotOptedIn)
         }
         Eligibility::NotUnderstood(problems) => Err(Locked::NotUnderstood(
-            problems
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join("; "),
+            problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
         )),
     }
 }
@@ -107,10 +101,7 @@ mod tests {
     fn namespace(name: &str, pairs: &[(&str, &str)]) -> NamespaceView {
         NamespaceView {
             name: name.to_owned(),
-            annotations: pairs
-                .iter()
-                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-                .collect(),
+            annotations: pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
             ..NamespaceView::default()
         }
     }
@@ -126,30 +117,15 @@ mod tests {
         assert_eq!(ask(&opted_in, Some(&system)), Ok(Settings::BUILT_IN));
 
         let halted = namespace("pure-chaos", &[(HALT, "")]);
-        assert_eq!(
-            ask(&opted_in, Some(&halted)),
-            Err(Locked::HaltedEverywhere(String::new()))
-        );
+        assert_eq!(ask(&opted_in, Some(&halted)), Err(Locked::HaltedEverywhere(String::new())));
         assert!(matches!(ask(&opted_in, None), Err(Locked::HaltedEverywhere(_))));
         let here = namespace("a", &[("chaos", "yes"), (HALT, "incident 4711")]);
-        assert_eq!(
-            ask(&here, Some(&system)),
-            Err(Locked::Halted("incident 4711".to_owned()))
-        );
+        assert_eq!(ask(&here, Some(&system)), Err(Locked::Halted("incident 4711".to_owned())));
 
         assert_eq!(ask(&namespace("a", &[]), Some(&system)), Err(Locked::NotOptedIn));
-        assert_eq!(
-            ask(&namespace("a", &[("chaos", "no")]), Some(&system)),
-            Err(Locked::NotOptedIn)
-        );
-        assert_eq!(
-            ask(&namespace("kube-x", &[("chaos", "yes")]), Some(&system)),
-            Err(Locked::Protected)
-        );
-        let terminating = NamespaceView {
-            terminating: true,
-            ..opted_in.clone()
-        };
+        assert_eq!(ask(&namespace("a", &[("chaos", "no")]), Some(&system)), Err(Locked::NotOptedIn));
+        assert_eq!(ask(&namespace("kube-x", &[("chaos", "yes")]), Some(&system)), Err(Locked::Protected));
+        let terminating = NamespaceView { terminating: true, ..opted_in.clone() };
         assert_eq!(ask(&terminating, Some(&system)), Err(Locked::Terminating));
         let past = namespace("a", &[("chaos", "yes"), ("purechaos.dev/limit", "6")]);
         assert!(matches!(ask(&past, Some(&system)), Err(Locked::NotUnderstood(_))));

@@ -54,11 +54,7 @@ impl Ceilings {
     /// The built-in ceilings of the specification.
     #[must_use]
     pub fn built_in() -> Self {
-        Self {
-            shortest_interval: Duration::from_secs(60),
-            modes: vec![Mode::Evict],
-            largest_limit: 5,
-        }
+        Self { shortest_interval: Duration::from_secs(60), modes: vec![Mode::Evict], largest_limit: 5 }
     }
 
     /// What of these settings is past a ceiling, as the paths `path(key)` and with the ceiling's name.
@@ -69,22 +65,13 @@ impl Ceilings {
         };
         if settings.schedule.interval() < self.shortest_interval {
             let shortest = Schedule::Every(self.shortest_interval);
-            past(
-                Key::Schedule,
-                format!("the platform's ceilings.schedule is `{shortest}`"),
-            );
+            past(Key::Schedule, format!("the platform's ceilings.schedule is `{shortest}`"));
         }
         if !self.modes.contains(&settings.mode) {
-            past(
-                Key::Mode,
-                format!("the platform's ceilings.mode is `{}`", words(&self.modes)),
-            );
+            past(Key::Mode, format!("the platform's ceilings.mode is `{}`", words(&self.modes)));
         }
         if settings.limit > self.largest_limit {
-            past(
-                Key::Limit,
-                format!("the platform's ceilings.limit is `{}`", self.largest_limit),
-            );
+            past(Key::Limit, format!("the platform's ceilings.limit is `{}`", self.largest_limit));
         }
         problems
     }
@@ -107,14 +94,8 @@ impl PlatformPolicy {
     /// # Errors
     /// When it isn't understood in full: [`PolicyFileError`] says where and why.
     pub fn parse(yaml: &str) -> Result<Self, PolicyFileError> {
-        let is_empty = yaml
-            .lines()
-            .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
-        let File {
-            defaults: default_words,
-            ceilings: ceiling_words,
-            protected: globs,
-        } = if is_empty {
+        let is_empty = yaml.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
+        let File { defaults: default_words, ceilings: ceiling_words, protected: globs } = if is_empty {
             File::default()
         } else {
             serde_saphyr::from_str(yaml).map_err(|error| PolicyFileError(error.to_string()))?
@@ -129,11 +110,7 @@ impl PlatformPolicy {
             }
         }
         let mut ceilings = Ceilings::built_in();
-        let CeilingWords {
-            schedule,
-            mode,
-            limit,
-        } = ceiling_words;
+        let CeilingWords { schedule, mode, limit } = ceiling_words;
         if let Some(Word(value)) = schedule {
             ceilings.shortest_interval = Schedule::parse(&value)
                 .ok_or_else(|| wrong("ceilings", Key::Schedule, &value, Key::Schedule.expected()))?
@@ -145,12 +122,7 @@ impl PlatformPolicy {
                 .map(|word| Mode::parse(word.trim()))
                 .collect::<Option<_>>()
                 .ok_or_else(|| {
-                    wrong(
-                        "ceilings",
-                        Key::Mode,
-                        &value,
-                        "modes joined with commas, such as `evict,delete`",
-                    )
+                    wrong("ceilings", Key::Mode, &value, "modes joined with commas, such as `evict,delete`")
                 })?;
         }
         if let Some(Word(value)) = limit {
@@ -160,19 +132,13 @@ impl PlatformPolicy {
                 .map_err(|NotUnderstood| wrong("ceilings", Key::Limit, &value, Key::Limit.expected()))?;
             ceilings.largest_limit = largest.limit;
         }
-        if let Some(problem) = ceilings
-            .exceeded_by(&defaults, |key| format!("defaults.{}", key.word()))
-            .first()
+        if let Some(problem) =
+            ceilings.exceeded_by(&defaults, |key| format!("defaults.{}", key.word())).first()
         {
             return Err(PolicyFileError(problem.to_string()));
         }
         let protected = Protected::parse(&globs).map_err(PolicyFileError)?;
-        Ok(Self {
-            defaults,
-            ceilings,
-            protected,
-            hash: hash(yaml),
-        })
+        Ok(Self { defaults, ceilings, protected, hash: hash(yaml) })
     }
 
     /// What holds in a namespace with these annotations, defaults and ceilings applied.
@@ -184,9 +150,8 @@ impl PlatformPolicy {
         annotations: &std::collections::BTreeMap<String, String>,
     ) -> Result<Settings, Vec<Problem>> {
         let settings = Settings::parse(annotations, &self.defaults)?;
-        let past = self.ceilings.exceeded_by(&settings, |key| {
-            format!("metadata.annotations[{}]", key.annotation())
-        });
+        let past =
+            self.ceilings.exceeded_by(&settings, |key| format!("metadata.annotations[{}]", key.annotation()));
         if past.is_empty() { Ok(settings) } else { Err(past) }
     }
 }
@@ -269,11 +234,7 @@ fn wrong(part: &str, key: Key, value: &str, expected: &str) -> PolicyFileError {
 }
 
 fn words(modes: &[Mode]) -> String {
-    modes
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(",")
+    modes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 fn hash(yaml: &str) -> String {
@@ -306,10 +267,7 @@ protected: [prod-*, '!default']
     #[test]
     fn an_empty_file_is_the_built_in_policy() {
         assert_eq!(PlatformPolicy::parse("").unwrap(), PlatformPolicy::built_in());
-        assert_eq!(
-            PlatformPolicy::parse("# nothing yet\n").unwrap().ceilings,
-            Ceilings::built_in()
-        );
+        assert_eq!(PlatformPolicy::parse("# nothing yet\n").unwrap().ceilings, Ceilings::built_in());
     }
 
     #[test]
@@ -317,22 +275,12 @@ protected: [prod-*, '!default']
         let policy = PlatformPolicy::parse(WHOLE).unwrap();
         assert_eq!(policy.defaults.schedule.to_string(), "every 5m");
         assert_eq!(
-            (
-                policy.defaults.mode,
-                policy.defaults.limit,
-                policy.defaults.dry_run
-            ),
+            (policy.defaults.mode, policy.defaults.limit, policy.defaults.dry_run),
             (Mode::Delete, 2, true)
         );
         assert_eq!(policy.defaults.min_age, Duration::from_secs(30));
         assert_eq!(policy.ceilings.modes, [Mode::Evict, Mode::Delete]);
-        assert_eq!(
-            (
-                policy.ceilings.largest_limit,
-                policy.ceilings.shortest_interval.as_secs()
-            ),
-            (3, 10)
-        );
+        assert_eq!((policy.ceilings.largest_limit, policy.ceilings.shortest_interval.as_secs()), (3, 10));
         assert!(policy.protected.covers("prod-eu") && !policy.protected.covers("default"));
         assert_eq!(policy.hash.len(), 12);
     }
@@ -340,10 +288,7 @@ protected: [prod-*, '!default']
     #[test]
     fn a_bad_file_is_refused_with_the_place() {
         let message = refused("defaults:\n  limit: 1\n  speed: 3\n");
-        assert!(
-            message.contains("speed") && message.contains("line 3"),
-            "{message}"
-        );
+        assert!(message.contains("speed") && message.contains("line 3"), "{message}");
         assert!(refused("defaults:\n  limit: many\n").contains("defaults.limit: Invalid value: \"many\""));
         assert!(refused("ceilings:\n  mode: shout\n").contains("ceilings.mode"));
         assert!(refused("ceilings:\n  schedule: 1m\n").contains("ceilings.schedule"));
@@ -363,20 +308,13 @@ protected: [prod-*, '!default']
     #[test]
     fn ceilings_hold_and_are_named() {
         let policy = PlatformPolicy::built_in();
-        let annotations: BTreeMap<String, String> = [
-            (Key::Schedule, "every 30s"),
-            (Key::Mode, "force"),
-            (Key::Limit, "6"),
-        ]
-        .into_iter()
-        .map(|(key, value)| (key.annotation(), value.to_owned()))
-        .collect();
-        let problems: Vec<String> = policy
-            .settings(&annotations)
-            .unwrap_err()
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let annotations: BTreeMap<String, String> =
+            [(Key::Schedule, "every 30s"), (Key::Mode, "force"), (Key::Limit, "6")]
+                .into_iter()
+                .map(|(key, value)| (key.annotation(), value.to_owned()))
+                .collect();
+        let problems: Vec<String> =
+            policy.settings(&annotations).unwrap_err().iter().map(ToString::to_string).collect();
         assert_eq!(
             problems,
             [

@@ -23,9 +23,7 @@ impl Schedule {
     /// Reads `every 10m`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        text.strip_prefix("every ")
-            .and_then(durations::parse)
-            .map(Self::Every)
+        text.strip_prefix("every ").and_then(durations::parse).map(Self::Every)
     }
 
     /// The shortest time between two slots, jitter left out.
@@ -39,9 +37,7 @@ impl Schedule {
     #[must_use]
     pub fn next_after(&self, uid: &str, instant: Timestamp) -> Option<Timestamp> {
         let around = self.index_around(uid, instant);
-        (around - 1..=around + 1)
-            .filter_map(|n| self.slot(uid, n))
-            .find(|slot| *slot > instant)
+        (around - 1..=around + 1).filter_map(|n| self.slot(uid, n)).find(|slot| *slot > instant)
     }
 
     /// The newest slot in (`after`, `until`]: the only one of them that is still worth a round.
@@ -93,10 +89,7 @@ fn hash(parts: &[&[u8]]) -> u64 {
         hash.update(part);
     }
     let bytes: [u8; 32] = hash.finalize().into();
-    bytes
-        .iter()
-        .take(8)
-        .fold(0, |number, byte| (number << 8) | u64::from(*byte))
+    bytes.iter().take(8).fold(0, |number, byte| (number << 8) | u64::from(*byte))
 }
 
 #[cfg(test)]
@@ -112,21 +105,10 @@ mod tests {
 
     #[test]
     fn forms() {
-        assert_eq!(
-            Schedule::parse("every 10m"),
-            Some(Schedule::Every(Duration::from_secs(600)))
-        );
-        for wrong in [
-            "",
-            "10m",
-            "every",
-            "every ",
-            "every 0s",
-            "Every 10m",
-            "every  10m",
-            "every 10m ",
-            "hourly",
-        ] {
+        assert_eq!(Schedule::parse("every 10m"), Some(Schedule::Every(Duration::from_secs(600))));
+        for wrong in
+            ["", "10m", "every", "every ", "every 0s", "Every 10m", "every  10m", "every 10m ", "hourly"]
+        {
             assert_eq!(Schedule::parse(wrong), None, "{wrong:?}");
         }
     }
@@ -142,11 +124,7 @@ mod tests {
         }
         assert_eq!(
             seen,
-            [
-                "2026-11-23T12:04:44.363Z",
-                "2026-11-23T12:14:27.015Z",
-                "2026-11-23T12:24:35.815Z"
-            ]
+            ["2026-11-23T12:04:44.363Z", "2026-11-23T12:14:27.015Z", "2026-11-23T12:24:35.815Z"]
         );
     }
 

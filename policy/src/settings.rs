@@ -25,13 +25,7 @@ pub enum Key {
 
 impl Key {
     /// All of them, in the order of the documents.
-    pub const ALL: [Self; 5] = [
-        Self::Schedule,
-        Self::Mode,
-        Self::Limit,
-        Self::MinAge,
-        Self::DryRun,
-    ];
+    pub const ALL: [Self; 5] = [Self::Schedule, Self::Mode, Self::Limit, Self::MinAge, Self::DryRun];
 
     /// The word after the prefix; the same in the policy file.
     #[must_use]
@@ -173,20 +167,12 @@ impl Settings {
             match Key::of(word) {
                 None => problems.push(Problem::unknown(path, word)),
                 Some(key) if settings.set(key, value).is_err() => {
-                    problems.push(Problem::invalid(
-                        path,
-                        value,
-                        format!("expected {}", key.expected()),
-                    ));
+                    problems.push(Problem::invalid(path, value, format!("expected {}", key.expected())));
                 }
                 Some(_) => {}
             }
         }
-        if problems.is_empty() {
-            Ok(settings)
-        } else {
-            Err(problems)
-        }
+        if problems.is_empty() { Ok(settings) } else { Err(problems) }
     }
 }
 
@@ -207,30 +193,18 @@ impl Problem {
     /// A value that isn't allowed at `path`.
     #[must_use]
     pub fn invalid(path: String, value: &str, why: String) -> Self {
-        Self {
-            path,
-            message: format!("Invalid value: {value:?}: {why}"),
-        }
+        Self { path, message: format!("Invalid value: {value:?}: {why}") }
     }
 
     fn unknown(path: String, word: &str) -> Self {
         let known = Key::ALL.map(Key::word);
-        let nearest = known
-            .into_iter()
-            .map(|key| (strsim::damerau_levenshtein(word, key), key))
-            .min();
+        let nearest = known.into_iter().map(|key| (strsim::damerau_levenshtein(word, key), key)).min();
         let advice = match nearest {
             // Farther than half of the word, a guess only misleads.
             Some((distance, key)) if distance * 2 <= key.len() => format!("did you mean `{PREFIX}{key}`?"),
-            _ => format!(
-                "this version knows {}",
-                known.map(|key| format!("`{key}`")).join(", ")
-            ),
+            _ => format!("this version knows {}", known.map(|key| format!("`{key}`")).join(", ")),
         };
-        Self {
-            path,
-            message: format!("Unknown setting: {advice}"),
-        }
+        Self { path, message: format!("Unknown setting: {advice}") }
     }
 }
 
@@ -255,10 +229,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn annotations(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs
-            .iter()
-            .map(|(key, value)| (format!("{PREFIX}{key}"), (*value).to_owned()))
-            .collect()
+        pairs.iter().map(|(key, value)| (format!("{PREFIX}{key}"), (*value).to_owned())).collect()
     }
 
     fn parse(pairs: &[(&str, &str)]) -> Result<Settings, Vec<String>> {
@@ -269,14 +240,7 @@ mod tests {
     #[test]
     fn what_is_not_set_is_the_default() {
         let settings = parse(&[("limit", "3"), ("dry-run", "true")]).unwrap();
-        assert_eq!(
-            settings,
-            Settings {
-                limit: 3,
-                dry_run: true,
-                ..Settings::BUILT_IN
-            }
-        );
+        assert_eq!(settings, Settings { limit: 3, dry_run: true, ..Settings::BUILT_IN });
         assert_eq!(parse(&[]).unwrap(), Settings::BUILT_IN);
     }
 
@@ -330,20 +294,15 @@ mod tests {
 
     fn any_settings() -> impl Strategy<Value = Settings> {
         let duration = || (1..=durations::LONGEST.as_secs()).prop_map(Duration::from_secs);
-        (
-            duration(),
-            0..Mode::ALL.len(),
-            1..=u32::MAX,
-            duration(),
-            any::<bool>(),
-        )
-            .prop_map(|(interval, mode, limit, min_age, dry_run)| Settings {
+        (duration(), 0..Mode::ALL.len(), 1..=u32::MAX, duration(), any::<bool>()).prop_map(
+            |(interval, mode, limit, min_age, dry_run)| Settings {
                 schedule: Schedule::Every(interval),
                 mode: Mode::ALL[mode],
                 limit,
                 min_age,
                 dry_run,
-            })
+            },
+        )
     }
 
     proptest! {

@@ -34,19 +34,13 @@ pub fn router(registry: Registry, readiness: Readiness) -> Router {
 /// # Errors
 /// When the listener fails.
 pub async fn serve(listener: TcpListener, router: Router, end: CancellationToken) -> anyhow::Result<()> {
-    axum::serve(listener, router)
-        .with_graceful_shutdown(end.cancelled_owned())
-        .await?;
+    axum::serve(listener, router).with_graceful_shutdown(end.cancelled_owned()).await?;
     Ok(())
 }
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     match TextEncoder::new().encode_to_string(&admin.registry.gather()) {
-        Ok(text) => (
-            StatusCode::OK,
-            [(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)],
-            text,
-        ),
+        Ok(text) => (StatusCode::OK, [(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text),
         Err(error) => (
             StatusCode::INTERNAL_SERVER_ERROR,
             [(header::CONTENT_TYPE, "text/plain")],
@@ -72,10 +66,7 @@ mod tests {
     async fn get(path: &str, readiness: Result<(), String>) -> (StatusCode, String) {
         let registry = crate::metrics::registry().unwrap();
         let router = router(registry, Arc::new(move || readiness.clone()));
-        let response = router
-            .oneshot(Request::get(path).body(Body::empty()).unwrap())
-            .await
-            .unwrap();
+        let response = router.oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap();
         let status = response.status();
         let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
         (status, String::from_utf8(body.to_vec()).unwrap())
@@ -94,10 +85,7 @@ mod tests {
         let missing = Err("no certificate".to_owned());
         assert_eq!(
             get("/readyz", missing.clone()).await,
-            (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "not ready: no certificate\n".to_owned()
-            )
+            (StatusCode::SERVICE_UNAVAILABLE, "not ready: no certificate\n".to_owned())
         );
         assert_eq!(get("/readyz", Ok(())).await.0, StatusCode::OK);
         assert_eq!(get("/livez", missing).await.0, StatusCode::OK);

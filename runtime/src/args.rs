@@ -9,22 +9,11 @@ use crate::logs::LogFormat;
 #[derive(Debug, Clone, clap::Args)]
 pub struct CommonArgs {
     /// Where `/metrics`, `/livez` and `/readyz` are served, over plain HTTP
-    #[arg(
-        long,
-        env = "PURE_CHAOS_METRICS_ADDRESS",
-        default_value = "0.0.0.0:9090",
-        value_name = "ADDRESS"
-    )]
+    #[arg(long, env = "PURE_CHAOS_METRICS_ADDRESS", default_value = "0.0.0.0:9090", value_name = "ADDRESS")]
     pub metrics_address: SocketAddr,
 
     /// Form of the log lines
-    #[arg(
-        long,
-        env = "PURE_CHAOS_LOG_FORMAT",
-        default_value = "json",
-        value_enum,
-        value_name = "FORMAT"
-    )]
+    #[arg(long, env = "PURE_CHAOS_LOG_FORMAT", default_value = "json", value_enum, value_name = "FORMAT")]
     pub log_format: LogFormat,
 
     /// Talk to the cluster of this kubeconfig's current context; without it, to the cluster this Pod runs in

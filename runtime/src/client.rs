@@ -85,7 +85,11 @@ mod tests {
 
     #[test]
     fn a_refusal_reads_as_the_api_server_wrote_it() {
-        let status = kube::core::Status { message: "pods is forbidden".to_owned(), code: 403, ..kube::core::Status::default() };
+        let status = kube::core::Status {
+            message: "pods is forbidden".to_owned(),
+            code: 403,
+            ..kube::core::Status::default()
+        };
         let error = CallError::Kube(kube::Error::Api(Box::new(status)));
         assert_eq!((error.to_string().as_str(), error.code()), ("pods is forbidden (403)", Some(403)));
     }

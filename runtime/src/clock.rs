@@ -40,10 +40,7 @@ impl TokioClock {
     /// A clock that reads `start` now.
     #[must_use]
     pub fn starting_at(start: Timestamp) -> Self {
-        Self {
-            start,
-            origin: SystemClock.monotonic(),
-        }
+        Self { start, origin: SystemClock.monotonic() }
     }
 }
 

@@ -24,12 +24,9 @@ pub fn start(format: LogFormat) -> anyhow::Result<()> {
     };
     let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
-        LogFormat::Json => lines
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
-            .try_init(),
+        LogFormat::Json => {
+            lines.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
+        }
         LogFormat::Text => lines.with_ansi(false).try_init(),
     }
     .map_err(|error| anyhow::anyhow!("failed to start logging: {error}"))

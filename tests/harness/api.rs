@@ -79,15 +79,9 @@ impl Api {
         world.version += 1;
         let version = world.version;
         object["metadata"]["resourceVersion"] = json!(version.to_string());
-        let kind = if world.objects.contains_key(path) {
-            "MODIFIED"
-        } else {
-            "ADDED"
-        };
+        let kind = if world.objects.contains_key(path) { "MODIFIED" } else { "ADDED" };
         world.objects.insert(path.to_owned(), object.clone());
-        world
-            .history
-            .push((version, collection(path), json!({"type": kind, "object": object})));
+        world.history.push((version, collection(path), json!({"type": kind, "object": object})));
         drop(world);
         self.changed.notify_waiters();
     }
@@ -106,11 +100,7 @@ impl Api {
         let version = world.version;
         let mut object = world.objects.remove(path).unwrap_or_else(|| panic!("no {path}"));
         object["metadata"]["resourceVersion"] = json!(version.to_string());
-        world.history.push((
-            version,
-            collection(path),
-            json!({"type": "DELETED", "object": object}),
-        ));
+        world.history.push((version, collection(path), json!({"type": "DELETED", "object": object})));
         drop(world);
         self.changed.notify_waiters();
     }
@@ -122,34 +112,20 @@ impl Api {
 
     /// Answers the next `times` calls of this verb to paths that end so with a fault.
     pub fn fail(&self, verb: &'static str, path: &str, times: usize, answer: Answer) {
-        let fault = Fault {
-            verb,
-            path: path.to_owned(),
-            answer,
-            left: times,
-        };
+        let fault = Fault { verb, path: path.to_owned(), answer, left: times };
         self.world.lock().unwrap().faults.push(fault);
     }
 
     /// Runs `then` once, just before the next call of this verb to a path that ends so is answered.
     pub fn before(&self, verb: &'static str, path: &str, then: impl FnOnce(&Self) + Send + 'static) {
-        let hook = Hook {
-            verb,
-            path: path.to_owned(),
-            then: Box::new(then),
-        };
+        let hook = Hook { verb, path: path.to_owned(), then: Box::new(then) };
         self.world.lock().unwrap().hooks.push(hook);
     }
 
     /// All calls so far but watches and Events, in order.
     pub fn calls(&self) -> Vec<Call> {
         let world = self.world.lock().unwrap();
-        world
-            .calls
-            .iter()
-            .filter(|call| !call.path.contains("events.k8s.io"))
-            .cloned()
-            .collect()
+        world.calls.iter().filter(|call| !call.path.contains("events.k8s.io")).cloned().collect()
     }
 
     /// The calls that would kill.
@@ -161,20 +137,14 @@ impl Api {
     /// The reasons of the Events written so far.
     pub fn events(&self) -> Vec<String> {
         let world = self.world.lock().unwrap();
-        let events = world
-            .calls
-            .iter()
-            .filter(|call| call.path.contains("events.k8s.io") && call.verb == "POST");
-        events
-            .filter_map(|call| call.body["reason"].as_str().map(str::to_owned))
-            .collect()
+        let events =
+            world.calls.iter().filter(|call| call.path.contains("events.k8s.io") && call.verb == "POST");
+        events.filter_map(|call| call.body["reason"].as_str().map(str::to_owned)).collect()
     }
 }
 
 fn collection(path: &str) -> String {
-    path.rsplit_once('/')
-        .map_or(path, |(collection, _)| collection)
-        .to_owned()
+    path.rsplit_once('/').map_or(path, |(collection, _)| collection).to_owned()
 }
 
 async fn handle(
@@ -190,11 +160,7 @@ async fn handle(
     if query.get("watch").is_some_and(|watch| watch == "true") {
         return watch(api, path, query);
     }
-    let verb = if method == Method::GET && is_collection {
-        "LIST".to_owned()
-    } else {
-        method.to_string()
-    };
+    let verb = if method == Method::GET && is_collection { "LIST".to_owned() } else { method.to_string() };
     let mut world = api.world.lock().unwrap();
     world.calls.push(Call {
         verb: verb.clone(),
@@ -210,10 +176,7 @@ async fn handle(
         fault.left -= 1;
         fault.answer.clone()
     });
-    let hook = world
-        .hooks
-        .iter()
-        .position(|hook| hook.verb == verb && path.ends_with(&hook.path));
+    let hook = world.hooks.iter().position(|hook| hook.verb == verb && path.ends_with(&hook.path));
     let hook = hook.map(|at| world.hooks.swap_remove(at));
     drop(world);
     if let Some(hook) = hook {
@@ -224,16 +187,11 @@ async fn handle(
     }
     let answer = match verb.as_str() {
         "LIST" => list(&api, &path),
-        "GET" => api
-            .get(&path)
-            .map_or_else(|| status(404, "not found", Value::Null), reply),
+        "GET" => api.get(&path).map_or_else(|| status(404, "not found", Value::Null), reply),
         "PATCH" => patch(&api, path.trim_end_matches("/status"), &body),
-        "POST" if path.ends_with("/eviction") => kill(
-            &api,
-            path.trim_end_matches("/eviction"),
-            &body["deleteOptions"],
-            &query,
-        ),
+        "POST" if path.ends_with("/eviction") => {
+            kill(&api, path.trim_end_matches("/eviction"), &body["deleteOptions"], &query)
+        }
         "DELETE" => kill(&api, &path, &body, &query),
         _ => reply(body),
     };
@@ -246,16 +204,8 @@ async fn handle(
 /// `/api/v1/pods`, `/api/v1/namespaces/n/pods`, `/apis/g/v/pods`, …: with a group, one segment more.
 fn is_collection(path: &str) -> bool {
     let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
-    let rest = if segments.first() == Some(&"api") {
-        &segments[2..]
-    } else {
-        &segments[3..]
-    };
-    match rest {
-        [_] => true,
-        ["namespaces", _, _] => true,
-        _ => false,
-    }
+    let rest = if segments.first() == Some(&"api") { &segments[2..] } else { &segments[3..] };
+    matches!(rest, [_] | ["namespaces", _, _])
 }
 
 /// Whether an object lies in a collection; a collection without a namespace holds those of all.
@@ -323,9 +273,7 @@ fn kill(api: &Api, path: &str, options: &Value, query: &BTreeMap<String, String>
     }
     let is_dry_run = query.contains_key("dryRun") || !options["dryRun"].is_null();
     if !is_dry_run {
-        api.change(path, |pod| {
-            pod["metadata"]["deletionTimestamp"] = json!("2026-11-23T13:00:00Z")
-        });
+        api.change(path, |pod| pod["metadata"]["deletionTimestamp"] = json!("2026-11-23T13:00:00Z"));
     }
     reply(json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}))
 }
@@ -339,24 +287,14 @@ fn status(code: u16, message: &str, details: Value) -> Response {
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
         "message": message, "reason": "Test", "details": details, "code": code,
     });
-    (
-        StatusCode::from_u16(code).unwrap(),
-        [(header::CONTENT_TYPE, "application/json")],
-        status.to_string(),
-    )
+    (StatusCode::from_u16(code).unwrap(), [(header::CONTENT_TYPE, "application/json")], status.to_string())
         .into_response()
 }
 
 /// Shows what happened since `resourceVersion`, then what happens, until `timeoutSeconds`.
 fn watch(api: Api, path: String, query: BTreeMap<String, String>) -> Response {
-    let since: u64 = query
-        .get("resourceVersion")
-        .and_then(|version| version.parse().ok())
-        .unwrap_or(0);
-    let seconds = query
-        .get("timeoutSeconds")
-        .and_then(|seconds| seconds.parse().ok())
-        .unwrap_or(290);
+    let since: u64 = query.get("resourceVersion").and_then(|version| version.parse().ok()).unwrap_or(0);
+    let seconds = query.get("timeoutSeconds").and_then(|seconds| seconds.parse().ok()).unwrap_or(290);
     let end = Box::pin(tokio::time::sleep(Duration::from_secs(seconds)));
     let stream = futures::stream::unfold((api, since, end), move |(api, since, mut end)| {
         let path = path.clone();

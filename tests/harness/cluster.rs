@@ -38,11 +38,7 @@ impl Output {
     /// Standard error of a command that must have failed.
     #[track_caller]
     pub fn fails(self) -> String {
-        assert!(
-            !self.ok,
-            "it should have been refused: {}{}",
-            self.stdout, self.stderr
-        );
+        assert!(!self.ok, "it should have been refused: {}{}", self.stdout, self.stderr);
         self.stderr
     }
 
@@ -70,12 +66,7 @@ pub fn kubectl_with(arguments: &[&str], object: &Value) -> Output {
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(object.to_string().as_bytes())
-        .unwrap();
+    child.stdin.take().unwrap().write_all(object.to_string().as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     Output {
         ok: output.status.success(),
@@ -92,9 +83,7 @@ fn kubectl_command() -> Command {
 
 /// Runs a command to its end.
 pub fn run(command: &mut Command) -> Output {
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     Output {
         ok: output.status.success(),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -143,9 +132,7 @@ impl Namespace {
     /// Opts in, and waits until the agent has its rights.
     pub fn opt_in(&self, settings: &[&str]) {
         self.annotate(&[&["chaos=yes"], settings].concat()).succeeds();
-        eventually("the RoleBinding of an opted-in namespace", || {
-            self.has_binding().then_some(())
-        });
+        eventually("the RoleBinding of an opted-in namespace", || self.has_binding().then_some(()));
     }
 
     /// Whether the agent has its rights here.
@@ -162,26 +149,9 @@ impl Namespace {
     pub fn deployment(&self, name: &str, replicas: u32) {
         let namespace = &self.name;
         let replicas = format!("--replicas={replicas}");
-        kubectl(&[
-            "-n",
-            namespace,
-            "create",
-            "deployment",
-            name,
-            "--image=chentex/random-logger",
-            &replicas,
-        ])
-        .succeeds();
-        kubectl(&[
-            "-n",
-            namespace,
-            "rollout",
-            "status",
-            "deployment",
-            name,
-            "--timeout=60s",
-        ])
-        .succeeds();
+        kubectl(&["-n", namespace, "create", "deployment", name, "--image=chentex/random-logger", &replicas])
+            .succeeds();
+        kubectl(&["-n", namespace, "rollout", "status", "deployment", name, "--timeout=60s"]).succeeds();
     }
 
     /// The names of its Pods that aren't being deleted.
@@ -192,9 +162,7 @@ impl Namespace {
             .into_iter()
             .flatten()
             .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
-        alive
-            .map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned())
-            .collect()
+        alive.map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned()).collect()
     }
 }
 
@@ -203,12 +171,7 @@ impl Drop for Namespace {
         if std::thread::panicking() {
             for what in [&["get", "pods,optins", "-o", "wide"][..], &["get", "events"]] {
                 let output = kubectl(&[&["-n", &self.name], what].concat());
-                eprintln!(
-                    "--- kubectl {}\n{}{}",
-                    what.join(" "),
-                    output.stdout,
-                    output.stderr
-                );
+                eprintln!("--- kubectl {}\n{}{}", what.join(" "), output.stdout, output.stderr);
             }
             let logs = kubectl(&[
                 "-n",
@@ -230,12 +193,8 @@ impl Drop for Namespace {
 
 /// The agent's metrics, as Prometheus would scrape them.
 pub fn metrics() -> String {
-    kubectl(&[
-        "get",
-        "--raw",
-        "/api/v1/namespaces/pure-chaos/services/agent:metrics/proxy/metrics",
-    ])
-    .succeeds()
+    kubectl(&["get", "--raw", "/api/v1/namespaces/pure-chaos/services/agent:metrics/proxy/metrics"])
+        .succeeds()
 }
 
 /// The sum of the series of a metric with all of these labels, such as `target_namespace="a"`.
@@ -244,7 +203,5 @@ pub fn total(metrics: &str, name: &str, labels: &[&str]) -> f64 {
     let series = metrics
         .lines()
         .filter(|line| line.starts_with(&prefix) && labels.iter().all(|label| line.contains(label)));
-    series
-        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-        .sum()
+    series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }

@@ -37,12 +37,7 @@ pub struct RunArgs {
     pub policy: PolicyFileArg,
 
     /// Where admission reviews are served, over HTTPS
-    #[arg(
-        long,
-        env = "PURE_CHAOS_ADDRESS",
-        default_value = "0.0.0.0:8443",
-        value_name = "ADDRESS"
-    )]
+    #[arg(long, env = "PURE_CHAOS_ADDRESS", default_value = "0.0.0.0:8443", value_name = "ADDRESS")]
     pub address: SocketAddr,
 
     /// Directory of `tls.crt` and `tls.key`, as a Secret is mounted; what is put there later is served without a restart
@@ -80,13 +75,7 @@ impl RunArgs {
     /// # Errors
     /// When it can't be read or isn't understood, with the place.
     pub fn check(self) -> anyhow::Result<Config> {
-        let Self {
-            common,
-            policy,
-            address,
-            certificate_directory,
-            drain,
-        } = self;
+        let Self { common, policy, address, certificate_directory, drain } = self;
         let policy = match policy.policy_file {
             None => PlatformPolicy::built_in(),
             Some(file) => {
@@ -95,13 +84,7 @@ impl RunArgs {
                 PlatformPolicy::parse(&yaml).with_context(|| format!("in {}", file.display()))?
             }
         };
-        Ok(Config {
-            common,
-            policy,
-            address,
-            certificate_directory,
-            drain,
-        })
+        Ok(Config { common, policy, address, certificate_directory, drain })
     }
 }
 
@@ -109,11 +92,7 @@ impl RunArgs {
 const LONGEST_DRAIN: Duration = Duration::from_secs(60);
 
 fn drain(text: &str) -> Result<Duration, String> {
-    let duration = if text == "0s" {
-        Some(Duration::ZERO)
-    } else {
-        durations::parse(text)
-    };
+    let duration = if text == "0s" { Some(Duration::ZERO) } else { durations::parse(text) };
     duration
         .filter(|duration| *duration <= LONGEST_DRAIN)
         .ok_or_else(|| "expected a duration of at most 60s, such as `8s`".to_owned())
@@ -125,9 +104,8 @@ mod tests {
     use clap::CommandFactory;
 
     fn run(flags: &[&str]) -> Result<RunArgs, clap::Error> {
-        let Args {
-            command: Command::Run(args),
-        } = Args::try_parse_from(["webhook", "run"].iter().chain(flags).copied())?;
+        let Args { command: Command::Run(args) } =
+            Args::try_parse_from(["webhook", "run"].iter().chain(flags).copied())?;
         Ok(args)
     }
 
@@ -147,21 +125,12 @@ mod tests {
 
     #[test]
     fn wrong_usage_exits_2() {
-        for flags in [
-            &["--drain", "soon"][..],
-            &["--drain", "2m"],
-            &["--address", "8443"],
-            &["--port", "1"],
-        ] {
+        for flags in [&["--drain", "soon"][..], &["--drain", "2m"], &["--address", "8443"], &["--port", "1"]]
+        {
             assert_eq!(run(flags).unwrap_err().exit_code(), 2, "{flags:?}");
         }
         assert_eq!(Args::try_parse_from(["webhook"]).unwrap_err().exit_code(), 2);
-        assert_eq!(
-            Args::try_parse_from(["webhook", "--version"])
-                .unwrap_err()
-                .exit_code(),
-            0
-        );
+        assert_eq!(Args::try_parse_from(["webhook", "--version"]).unwrap_err().exit_code(), 0);
         assert_eq!(run(&["--drain", "0s"]).unwrap().drain, Duration::ZERO);
     }
 
@@ -169,19 +138,11 @@ mod tests {
     fn a_bad_policy_file_is_refused_with_line_and_reason() {
         let file = std::env::temp_dir().join(format!("webhook-policy-{}.yaml", std::process::id()));
         std::fs::write(&file, "defaults:\n  limit: 1\n  speed: 3\n").unwrap();
-        let error = format!(
-            "{:#}",
-            run(&["--policy-file", file.to_str().unwrap()])
-                .unwrap()
-                .check()
-                .unwrap_err()
-        );
+        let error =
+            format!("{:#}", run(&["--policy-file", file.to_str().unwrap()]).unwrap().check().unwrap_err());
         std::fs::remove_file(&file).unwrap();
         assert!(error.contains("line 3") && error.contains("speed"), "{error}");
-        let missing = run(&["--policy-file", "/nonexistent"])
-            .unwrap()
-            .check()
-            .unwrap_err();
+        let missing = run(&["--policy-file", "/nonexistent"]).unwrap().check().unwrap_err();
         assert!(missing.to_string().contains("/nonexistent"));
     }
 }

@@ -52,11 +52,7 @@ pub fn binding(namespace: &str, record_uid: &str) -> RoleBinding {
 #[must_use]
 pub fn step(existing: Option<&RoleBinding>, record_uid: Option<&str>) -> Step {
     let Some(existing) = existing else {
-        return if record_uid.is_some() {
-            Step::Create
-        } else {
-            Step::Nothing
-        };
+        return if record_uid.is_some() { Step::Create } else { Step::Nothing };
     };
     let Some(uid) = existing.metadata.uid.clone().filter(|_| is_ours(existing)) else {
         return Step::Foreign;
@@ -69,12 +65,7 @@ pub fn step(existing: Option<&RoleBinding>, record_uid: Option<&str>) -> Step {
         return Step::Replace(uid);
     }
     let same_owner = existing.metadata.owner_references == wanted.metadata.owner_references;
-    if same_owner
-        && existing
-            .subjects
-            .as_ref()
-            .map(|all| all.iter().map(plain).collect())
-            == wanted.subjects
+    if same_owner && existing.subjects.as_ref().map(|all| all.iter().map(plain).collect()) == wanted.subjects
     {
         Step::Nothing
     } else {
@@ -103,10 +94,7 @@ fn owner(record_uid: &str) -> OwnerReference {
 
 /// The API group of a ServiceAccount is empty, which may be written in two ways.
 fn plain(subject: &Subject) -> Subject {
-    Subject {
-        api_group: subject.api_group.clone().filter(|group| !group.is_empty()),
-        ..subject.clone()
-    }
+    Subject { api_group: subject.api_group.clone().filter(|group| !group.is_empty()), ..subject.clone() }
 }
 
 #[cfg(test)]
@@ -125,23 +113,13 @@ mod tests {
         let cases: [(Option<RoleBinding>, Step, Step); 8] = [
             // the one there is; the step where the agent should have rights; and where not
             (None, Step::Create, Step::Nothing),
+            (Some(existing(|_| {})), Step::Nothing, Step::Delete("b-1".to_owned())),
             (
-                Some(existing(|_| {})),
+                Some(existing(|b| b.subjects.as_mut().unwrap()[0].api_group = Some(String::new()))),
                 Step::Nothing,
                 Step::Delete("b-1".to_owned()),
             ),
-            (
-                Some(existing(|b| {
-                    b.subjects.as_mut().unwrap()[0].api_group = Some(String::new())
-                })),
-                Step::Nothing,
-                Step::Delete("b-1".to_owned()),
-            ),
-            (
-                Some(existing(|b| b.subjects = None)),
-                Step::PutRight,
-                Step::Delete("b-1".to_owned()),
-            ),
+            (Some(existing(|b| b.subjects = None)), Step::PutRight, Step::Delete("b-1".to_owned())),
             (
                 Some(existing(|b| b.role_ref.name = "cluster-admin".to_owned())),
                 Step::Replace("b-1".to_owned()),
@@ -149,17 +127,11 @@ mod tests {
             ),
             (
                 // Owned by a record that is gone.
-                Some(existing(|b| {
-                    b.metadata.owner_references.as_mut().unwrap()[0].uid = "r-0".to_owned()
-                })),
+                Some(existing(|b| b.metadata.owner_references.as_mut().unwrap()[0].uid = "r-0".to_owned())),
                 Step::PutRight,
                 Step::Delete("b-1".to_owned()),
             ),
-            (
-                Some(existing(|b| b.metadata.owner_references = None)),
-                Step::Foreign,
-                Step::Foreign,
-            ),
+            (Some(existing(|b| b.metadata.owner_references = None)), Step::Foreign, Step::Foreign),
             (
                 Some(existing(|b| {
                     b.metadata.owner_references.as_mut().unwrap()[0].kind = "Deployment".to_owned()
@@ -182,10 +154,7 @@ mod tests {
             json["subjects"][0],
             serde_json::json!({"kind": "ServiceAccount", "name": "agent", "namespace": "pure-chaos"})
         );
-        assert_eq!(
-            json["metadata"]["ownerReferences"][0]["apiVersion"],
-            "purechaos.dev/v1alpha1"
-        );
+        assert_eq!(json["metadata"]["ownerReferences"][0]["apiVersion"], "purechaos.dev/v1alpha1");
         assert_eq!(json["metadata"]["ownerReferences"][0]["kind"], "OptIn");
     }
 }

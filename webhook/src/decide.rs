@@ -42,20 +42,12 @@ pub struct Note {
 
 impl Decision {
     fn allow(reason: &'static str) -> Self {
-        Self {
-            answer: Answer::Allow { warnings: Vec::new() },
-            reason,
-            note: None,
-        }
+        Self { answer: Answer::Allow { warnings: Vec::new() }, reason, note: None }
     }
 
     fn deny(code: Code, reason: &'static str, message: String) -> Self {
         let message = shortened(message, LONGEST_MESSAGE);
-        Self {
-            answer: Answer::Deny { code, message },
-            reason,
-            note: None,
-        }
+        Self { answer: Answer::Deny { code, message }, reason, note: None }
     }
 }
 
@@ -77,11 +69,7 @@ pub fn opt_in(request: &Request, policy: &PlatformPolicy) -> Decision {
             format!("this rule is about namespaces, not {}", request.resource.resource),
         );
     }
-    let name = if new.metadata.name.is_empty() {
-        &request.name
-    } else {
-        &new.metadata.name
-    };
+    let name = if new.metadata.name.is_empty() { &request.name } else { &new.metadata.name };
     let view = NamespaceView {
         name: name.clone(),
         uid: new.metadata.uid.clone().unwrap_or_default(),
@@ -101,11 +89,7 @@ pub fn opt_in(request: &Request, policy: &PlatformPolicy) -> Decision {
 fn judge(view: NamespaceView, request: &Request, policy: &PlatformPolicy, admitted: String) -> Decision {
     let name = &view.name;
     let forbidden = |reason, why: String| {
-        Decision::deny(
-            Code::Forbidden,
-            reason,
-            format!("metadata.annotations[{CHAOS}]: Forbidden: {why}"),
-        )
+        Decision::deny(Code::Forbidden, reason, format!("metadata.annotations[{CHAOS}]: Forbidden: {why}"))
     };
     match Eligibility::of(&view, policy) {
         Eligibility::OptedOut => {

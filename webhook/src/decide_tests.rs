@@ -38,54 +38,18 @@ fn the_opt_in_rule() {
     // old annotations, new annotations, code, words, whether remembered
     let cases = [
         (json!({}), json!({"chaos": "yes"}), 200, "", true),
-        (
-            json!({"chaos": "yes"}),
-            json!({"chaos": "yes", "purechaos.dev/limit": "2"}),
-            200,
-            "",
-            true,
-        ),
+        (json!({"chaos": "yes"}), json!({"chaos": "yes", "purechaos.dev/limit": "2"}), 200, "", true),
         // dropping a setting widens consent
-        (
-            json!({"chaos": "yes", "purechaos.dev/dry-run": "true"}),
-            json!({"chaos": "yes"}),
-            200,
-            "",
-            true,
-        ),
+        (json!({"chaos": "yes", "purechaos.dev/dry-run": "true"}), json!({"chaos": "yes"}), 200, "", true),
         // opting out
         (json!({"chaos": "yes"}), json!({}), 200, "", false),
         (json!({"chaos": "Yes"}), json!({}), 200, "", false),
         // nobody consents by changing something else
-        (
-            json!({"chaos": "yes"}),
-            json!({"chaos": "yes", "team": "a"}),
-            200,
-            "",
-            false,
-        ),
-        (
-            json!({"chaos": "Yes"}),
-            json!({"chaos": "Yes", "team": "a"}),
-            200,
-            "",
-            false,
-        ),
-        (
-            json!({"chaos": "yes"}),
-            json!({"chaos": "yes", HALT: "4711"}),
-            200,
-            "",
-            false,
-        ),
+        (json!({"chaos": "yes"}), json!({"chaos": "yes", "team": "a"}), 200, "", false),
+        (json!({"chaos": "Yes"}), json!({"chaos": "Yes", "team": "a"}), 200, "", false),
+        (json!({"chaos": "yes"}), json!({"chaos": "yes", HALT: "4711"}), 200, "", false),
         // settings alone
-        (
-            json!({}),
-            json!({"purechaos.dev/limit": "nine"}),
-            200,
-            "no effect: purechaos.dev/limit",
-            false,
-        ),
+        (json!({}), json!({"purechaos.dev/limit": "nine"}), 200, "no effect: purechaos.dev/limit", false),
         (
             json!({"chaos": "yes", "purechaos.dev/mode": "evict"}),
             json!({"purechaos.dev/mode": "evict"}),
@@ -153,12 +117,8 @@ fn a_huge_value_makes_no_huge_denial() {
 
 #[test]
 fn what_is_remembered() {
-    let decision = decided(&request(
-        "UPDATE",
-        "a",
-        Some(json!({})),
-        Some(json!({"chaos": "yes", "team": "a"})),
-    ));
+    let decision =
+        decided(&request("UPDATE", "a", Some(json!({})), Some(json!({"chaos": "yes", "team": "a"}))));
     let note = decision.note.unwrap();
     assert_eq!(
         note,
@@ -176,17 +136,10 @@ fn what_is_remembered() {
 fn protected_and_terminating_namespaces_cannot_opt_in() {
     for name in ["kube-system", "pure-chaos", "default"] {
         for value in ["yes", "Yes"] {
-            let (code, message) = outcome(&decided(&request(
-                "UPDATE",
-                name,
-                Some(json!({})),
-                Some(json!({"chaos": value})),
-            )));
+            let (code, message) =
+                outcome(&decided(&request("UPDATE", name, Some(json!({})), Some(json!({"chaos": value})))));
             assert_eq!(code, 403, "{name} {message}");
-            assert!(
-                message.contains(&format!("kubectl annotate namespace {name} chaos-")),
-                "{message}"
-            );
+            assert!(message.contains(&format!("kubectl annotate namespace {name} chaos-")), "{message}");
         }
     }
     let mut request = request("UPDATE", "a", Some(json!({})), Some(json!({"chaos": "yes"})));
@@ -198,16 +151,7 @@ fn protected_and_terminating_namespaces_cannot_opt_in() {
 
 #[test]
 fn a_deletion_is_always_allowed_and_an_empty_review_never() {
-    assert_eq!(
-        outcome(&decided(&request(
-            "DELETE",
-            "a",
-            Some(json!({"chaos": "yes"})),
-            None
-        )))
-        .0,
-        200
-    );
+    assert_eq!(outcome(&decided(&request("DELETE", "a", Some(json!({"chaos": "yes"})), None))).0, 200);
     assert_eq!(outcome(&decided(&request("CREATE", "a", None, None))).0, 400);
     let mut pods = request("UPDATE", "a", Some(json!({})), Some(json!({"chaos": "yes"})));
     pods.resource.resource = "pods".to_owned();
@@ -225,37 +169,17 @@ fn kill_request(operation: &str, sub: &str, namespace: &str, user: &str, groups:
 #[test]
 fn every_account_of_the_system_namespace_is_locked_and_nobody_else() {
     let cases = [
-        (
-            "system:serviceaccount:pure-chaos:agent",
-            &["system:serviceaccounts:pure-chaos"][..],
-            true,
-        ),
-        (
-            "system:serviceaccount:pure-chaos:default",
-            &["system:serviceaccounts:pure-chaos"],
-            true,
-        ),
+        ("system:serviceaccount:pure-chaos:agent", &["system:serviceaccounts:pure-chaos"][..], true),
+        ("system:serviceaccount:pure-chaos:default", &["system:serviceaccounts:pure-chaos"], true),
         ("system:serviceaccount:pure-chaos:agent", &[], true),
         ("impersonator", &["system:serviceaccounts:pure-chaos"], true),
-        (
-            "system:serviceaccount:pure-chaos-2:agent",
-            &["system:serviceaccounts:pure-chaos-2"],
-            false,
-        ),
-        (
-            "system:serviceaccount:a:pure-chaos",
-            &["system:serviceaccounts"],
-            false,
-        ),
+        ("system:serviceaccount:pure-chaos-2:agent", &["system:serviceaccounts:pure-chaos-2"], false),
+        ("system:serviceaccount:a:pure-chaos", &["system:serviceaccounts"], false),
         ("system:node:n", &["system:nodes"], false),
         ("", &[], false),
     ];
     for (user, groups, locked) in cases {
-        assert_eq!(
-            is_locked(&kill_request("DELETE", "", "a", user, groups)),
-            locked,
-            "{user}"
-        );
+        assert_eq!(is_locked(&kill_request("DELETE", "", "a", user, groups)), locked, "{user}");
     }
     assert_eq!(outcome(&not_locked()).0, 200);
 }
@@ -283,10 +207,7 @@ fn only_kills_have_a_place() {
 fn namespace(name: &str, pairs: &[(&str, &str)]) -> NamespaceView {
     NamespaceView {
         name: name.to_owned(),
-        annotations: pairs
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect(),
+        annotations: pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
         ..NamespaceView::default()
     }
 }
@@ -300,42 +221,19 @@ fn the_kill_rule() {
     let opted_in = namespace("a", &[("chaos", "yes")]);
     assert_eq!(ask(&opted_in, Some(&system)).0, 200);
     let denials = [
-        (
-            namespace("a", &[]),
-            Some(system.clone()),
-            "kubectl annotate namespace a chaos=yes",
-        ),
-        (
-            namespace("a", &[("chaos", "no")]),
-            Some(system.clone()),
-            "not opted in",
-        ),
-        (
-            namespace("kube-system", &[("chaos", "yes")]),
-            Some(system.clone()),
-            "protected",
-        ),
-        (
-            namespace("a", &[("chaos", "yes"), (HALT, "x")]),
-            Some(system.clone()),
-            "namespace a is halted (x)",
-        ),
+        (namespace("a", &[]), Some(system.clone()), "kubectl annotate namespace a chaos=yes"),
+        (namespace("a", &[("chaos", "no")]), Some(system.clone()), "not opted in"),
+        (namespace("kube-system", &[("chaos", "yes")]), Some(system.clone()), "protected"),
+        (namespace("a", &[("chaos", "yes"), (HALT, "x")]), Some(system.clone()), "namespace a is halted (x)"),
         (
             opted_in.clone(),
             Some(namespace("pure-chaos", &[(HALT, "incident")])),
             "Pure Chaos is halted (incident)",
         ),
         (opted_in.clone(), None, "namespace pure-chaos can't be read"),
+        (namespace("a", &[("chaos", "yes"), ("purechaos.dev/limit", "99")]), Some(system), "ceilings.limit"),
         (
-            namespace("a", &[("chaos", "yes"), ("purechaos.dev/limit", "99")]),
-            Some(system),
-            "ceilings.limit",
-        ),
-        (
-            NamespaceView {
-                terminating: true,
-                ..opted_in
-            },
+            NamespaceView { terminating: true, ..opted_in },
             Some(namespace("pure-chaos", &[])),
             "being deleted",
         ),

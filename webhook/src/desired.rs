@@ -47,10 +47,7 @@ pub fn desired(
     let (verdict, reason) = match (&settings, &admission) {
         (None, _) => {
             let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            (
-                Verdict::NotUnderstood,
-                Some(shortened(all.join("; "), LONGEST_REASON)),
-            )
+            (Verdict::NotUnderstood, Some(shortened(all.join("; "), LONGEST_REASON)))
         }
         (Some(_), None) => (Verdict::NotAdmitted, Some(how_to_be_admitted(&namespace.name))),
         (Some(_), Some(_)) => (Verdict::Admitted, None),

@@ -5,10 +5,7 @@ fn namespace(name: &str, pairs: &[(&str, &str)]) -> NamespaceView {
     NamespaceView {
         name: name.to_owned(),
         uid: "n-1".to_owned(),
-        annotations: pairs
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect(),
+        annotations: pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
         terminating: false,
     }
 }
@@ -34,23 +31,14 @@ fn spec(desired: Desired) -> OptInSpec {
 
 #[test]
 fn who_gets_no_record() {
-    assert_eq!(
-        of(&namespace("a", &[]), None, None),
-        Desired::Nothing("opted out")
-    );
+    assert_eq!(of(&namespace("a", &[]), None, None), Desired::Nothing("opted out"));
     assert_eq!(
         of(&namespace("a", &[("purechaos.dev/limit", "1")]), None, None),
         Desired::Nothing("opted out")
     );
-    assert_eq!(
-        of(&namespace("kube-system", &[("chaos", "yes")]), None, None),
-        Desired::Nothing("protected")
-    );
+    assert_eq!(of(&namespace("kube-system", &[("chaos", "yes")]), None, None), Desired::Nothing("protected"));
     for pairs in [&[][..], &[("chaos", "yes")], &[("chaos", "Yes")]] {
-        let terminating = NamespaceView {
-            terminating: true,
-            ..namespace("a", pairs)
-        };
+        let terminating = NamespaceView { terminating: true, ..namespace("a", pairs) };
         assert_eq!(of(&terminating, None, None), Desired::LeftAlone);
     }
 }
@@ -71,14 +59,8 @@ fn an_admission_makes_the_verdict() {
     assert_eq!((admitted.verdict, &admitted.reason), (Verdict::Admitted, &None));
     assert_eq!(admitted.settings.as_ref().unwrap().limit, 2);
     // Opted out and in again by somebody else, before the record was removed.
-    let sam = Admission {
-        user: "sam".to_owned(),
-        ..admission(&opted_in)
-    };
-    assert_eq!(
-        spec(of(&opted_in, Some(&admitted), Some(sam.clone()))).admission,
-        Some(sam)
-    );
+    let sam = Admission { user: "sam".to_owned(), ..admission(&opted_in) };
+    assert_eq!(spec(of(&opted_in, Some(&admitted), Some(sam.clone()))).admission, Some(sam));
     // The other replica, which remembers nothing.
     assert_eq!(spec(of(&opted_in, Some(&admitted), None)), admitted);
 }
@@ -88,19 +70,10 @@ fn an_admission_of_something_else_is_dropped() {
     let before = namespace("a", &[("chaos", "yes"), ("purechaos.dev/dry-run", "true")]);
     let admitted = spec(of(&before, None, Some(admission(&before))));
     let widened = namespace("a", &[("chaos", "yes")]);
-    assert_eq!(
-        spec(of(&widened, Some(&admitted), None)).verdict,
-        Verdict::NotAdmitted
-    );
+    assert_eq!(spec(of(&widened, Some(&admitted), None)).verdict, Verdict::NotAdmitted);
     assert_eq!(spec(of(&widened, Some(&admitted), None)).admission, None);
-    let again = NamespaceView {
-        uid: "n-2".to_owned(),
-        ..before
-    };
-    assert_eq!(
-        spec(of(&again, Some(&admitted), None)).verdict,
-        Verdict::NotAdmitted
-    );
+    let again = NamespaceView { uid: "n-2".to_owned(), ..before };
+    assert_eq!(spec(of(&again, Some(&admitted), None)).verdict, Verdict::NotAdmitted);
 }
 
 #[test]

@@ -110,35 +110,18 @@ mod tests {
 
     #[test]
     fn it_lives_in_the_namespace_that_it_is_about() {
-        let namespace = NamespaceView {
-            name: "a".to_owned(),
-            uid: "1".to_owned(),
-            ..NamespaceView::default()
-        };
+        let namespace =
+            NamespaceView { name: "a".to_owned(), uid: "1".to_owned(), ..NamespaceView::default() };
         let now = "2026-11-23T12:00:00Z".parse().unwrap();
         for (news, reason, words) in [
-            (
-                News::OptedIn("kim".to_owned()),
-                "ChaosOptedIn",
-                "kim opted this namespace in",
-            ),
-            (
-                News::OptedOut("opted out"),
-                "ChaosOptedOut",
-                "from now on: opted out",
-            ),
+            (News::OptedIn("kim".to_owned()), "ChaosOptedIn", "kim opted this namespace in"),
+            (News::OptedOut("opted out"), "ChaosOptedOut", "from now on: opted out"),
         ] {
             let event = event(&namespace, &news, now, "webhook-1");
             assert_eq!(event.metadata.namespace.as_deref(), Some("a"));
             let regarding = event.regarding.unwrap();
-            assert_eq!(
-                (regarding.namespace.as_deref(), regarding.name.as_deref()),
-                (Some("a"), Some("a"))
-            );
-            assert_eq!(
-                (regarding.kind.as_deref(), regarding.uid.as_deref()),
-                (Some("Namespace"), Some("1"))
-            );
+            assert_eq!((regarding.namespace.as_deref(), regarding.name.as_deref()), (Some("a"), Some("a")));
+            assert_eq!((regarding.kind.as_deref(), regarding.uid.as_deref()), (Some("Namespace"), Some("1")));
             assert_eq!(event.reason.as_deref(), Some(reason));
             assert!(event.note.unwrap().contains(words));
             // Without these the API server refuses it.

@@ -40,18 +40,15 @@ pub struct Store {
 
 impl Store {
     pub fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
-        self.objects
-            .get(&(kind.to_owned(), namespace.to_owned(), name.to_owned()))
-            .cloned()
+        self.objects.get(&(kind.to_owned(), namespace.to_owned(), name.to_owned())).cloned()
     }
 
     pub fn put(&mut self, kind: &str, namespace: &str, name: &str, mut object: Value) -> Value {
         self.version += 1;
         let before = self.get(kind, namespace, name);
-        let uid = before.as_ref().map_or_else(
-            || json!(format!("uid-{}", self.version)),
-            |old| old["metadata"]["uid"].clone(),
-        );
+        let uid = before
+            .as_ref()
+            .map_or_else(|| json!(format!("uid-{}", self.version)), |old| old["metadata"]["uid"].clone());
         let generation = match &before {
             Some(old) if old["spec"] == object["spec"] => old["metadata"]["generation"].clone(),
             Some(old) => json!(old["metadata"]["generation"].as_i64().unwrap_or(0) + 1),
@@ -63,39 +60,27 @@ impl Store {
             metadata.insert("namespace".to_owned(), json!(namespace));
         }
         metadata.entry("uid").or_insert(uid);
-        metadata
-            .entry("creationTimestamp")
-            .or_insert(json!("2026-11-23T12:00:00Z"));
+        metadata.entry("creationTimestamp").or_insert(json!("2026-11-23T12:00:00Z"));
         metadata.insert("generation".to_owned(), generation);
         metadata.insert("resourceVersion".to_owned(), json!(self.version.to_string()));
         let word = if before.is_some() { "MODIFIED" } else { "ADDED" };
-        self.history
-            .push((self.version, kind.to_owned(), word, object.clone()));
-        self.objects.insert(
-            (kind.to_owned(), namespace.to_owned(), name.to_owned()),
-            object.clone(),
-        );
+        self.history.push((self.version, kind.to_owned(), word, object.clone()));
+        self.objects.insert((kind.to_owned(), namespace.to_owned(), name.to_owned()), object.clone());
         object
     }
 
     pub fn remove(&mut self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
-        let mut object = self
-            .objects
-            .remove(&(kind.to_owned(), namespace.to_owned(), name.to_owned()))?;
+        let mut object = self.objects.remove(&(kind.to_owned(), namespace.to_owned(), name.to_owned()))?;
         self.version += 1;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
-        self.history
-            .push((self.version, kind.to_owned(), "DELETED", object.clone()));
+        self.history.push((self.version, kind.to_owned(), "DELETED", object.clone()));
         Some(object)
     }
 }
 
 impl Fake {
     pub fn new() -> Self {
-        let fake = Self {
-            inner: Arc::default(),
-            version: Arc::new(watch::Sender::new(0)),
-        };
+        let fake = Self { inner: Arc::default(), version: Arc::new(watch::Sender::new(0)) };
         fake.namespace("pure-chaos", json!({}));
         fake
     }
@@ -126,9 +111,7 @@ impl Fake {
     /// Sets a namespace's annotations.
     pub fn namespace(&self, name: &str, annotations: Value) {
         self.with(|store| {
-            let mut object = store
-                .get("namespaces", "", name)
-                .unwrap_or(json!({"metadata": {}}));
+            let mut object = store.get("namespaces", "", name).unwrap_or(json!({"metadata": {}}));
             object["metadata"]["annotations"] = annotations;
             store.put("namespaces", "", name, object);
         });
@@ -139,10 +122,8 @@ impl Fake {
     }
 
     pub fn verdict(&self, namespace: &str) -> String {
-        self.record(namespace).map_or_else(
-            || "none".to_owned(),
-            |r| r["spec"]["verdict"].as_str().unwrap_or("?").to_owned(),
-        )
+        self.record(namespace)
+            .map_or_else(|| "none".to_owned(), |r| r["spec"]["verdict"].as_str().unwrap_or("?").to_owned())
     }
 
     pub fn binding(&self, namespace: &str) -> Option<Value> {
@@ -154,18 +135,14 @@ impl Fake {
         self.with(|store| {
             let all = store.history.iter().filter(|(_, kind, ..)| kind == "events");
             let here = all.filter(|(.., event)| event["metadata"]["namespace"] == namespace);
-            here.map(|(.., event)| event["reason"].as_str().unwrap().to_owned())
-                .collect()
+            here.map(|(.., event)| event["reason"].as_str().unwrap().to_owned()).collect()
         })
     }
 
     /// Requests about single objects since the last call; lists and watches come and go by themselves.
     pub fn reads(&self) -> usize {
         let requests = std::mem::take(&mut self.inner.lock().unwrap().requests);
-        requests
-            .iter()
-            .filter(|(_, path)| path.contains("/namespaces/"))
-            .count()
+        requests.iter().filter(|(_, path)| path.contains("/namespaces/")).count()
     }
 
     /// Requests that changed something, as "METHOD last/part/of/path", since the last call.
@@ -176,10 +153,7 @@ impl Fake {
             .filter(|(method, path)| *method != Method::GET && !path.ends_with("/events"));
         writes
             .map(|(method, path)| {
-                format!(
-                    "{method} {}",
-                    path.split('/').skip(4).collect::<Vec<_>>().join("/")
-                )
+                format!("{method} {}", path.split('/').skip(4).collect::<Vec<_>>().join("/"))
             })
             .collect()
     }
@@ -192,11 +166,7 @@ pub fn refusal(code: u16, reason: &str, cause: &str) -> (u16, Value) {
 }
 
 fn reply((code, value): (u16, Value)) -> Response {
-    (
-        StatusCode::from_u16(code).unwrap(),
-        [("content-type", "application/json")],
-        value.to_string(),
-    )
+    (StatusCode::from_u16(code).unwrap(), [("content-type", "application/json")], value.to_string())
         .into_response()
 }
 
@@ -237,10 +207,7 @@ async fn serve(State(fake): State<Fake>, request: Request) -> Response {
         _ => return reply(refusal(404, "NotFound", "")),
     };
     if parts.method == Method::GET && name.is_none() {
-        return if query
-            .get("watch")
-            .is_some_and(|watch| watch == "true" || watch == "1")
-        {
+        return if query.get("watch").is_some_and(|watch| watch == "true" || watch == "1") {
             watched(fake, kind.to_owned(), &query)
         } else {
             reply((200, fake.with(|store| listed(store, kind))))
@@ -251,12 +218,8 @@ async fn serve(State(fake): State<Fake>, request: Request) -> Response {
 }
 
 fn listed(store: &Store, kind: &str) -> Value {
-    let items: Vec<Value> = store
-        .objects
-        .iter()
-        .filter(|(key, _)| key.0 == kind)
-        .map(|(_, object)| object.clone())
-        .collect();
+    let items: Vec<Value> =
+        store.objects.iter().filter(|(key, _)| key.0 == kind).map(|(_, object)| object.clone()).collect();
     json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": store.version.to_string()}, "items": items})
 }
 
@@ -270,9 +233,8 @@ fn served(
 ) -> (u16, Value) {
     let Some(name) = name else {
         let number = store.version;
-        let name = body["metadata"]["name"]
-            .as_str()
-            .map_or_else(|| format!("generated-{number}"), str::to_owned);
+        let name =
+            body["metadata"]["name"].as_str().map_or_else(|| format!("generated-{number}"), str::to_owned);
         if store.get(kind, namespace, &name).is_some() {
             return refusal(409, "AlreadyExists", "");
         }
@@ -286,10 +248,7 @@ fn served(
     match *method {
         Method::GET => (200, object),
         Method::PATCH => {
-            if ["uid", "resourceVersion"]
-                .iter()
-                .any(|field| differs(&body["metadata"], field))
-            {
+            if ["uid", "resourceVersion"].iter().any(|field| differs(&body["metadata"], field)) {
                 return refusal(409, "Conflict", "");
             }
             let mut changed = object.clone();
@@ -300,17 +259,11 @@ fn served(
             (200, store.put(kind, namespace, name, changed))
         }
         Method::DELETE => {
-            if ["uid", "resourceVersion"]
-                .iter()
-                .any(|field| differs(&body["preconditions"], field))
-            {
+            if ["uid", "resourceVersion"].iter().any(|field| differs(&body["preconditions"], field)) {
                 return refusal(409, "Conflict", "");
             }
             store.remove(kind, namespace, name);
-            (
-                200,
-                json!({"kind": "Status", "apiVersion": "v1", "status": "Success", "metadata": {}}),
-            )
+            (200, json!({"kind": "Status", "apiVersion": "v1", "status": "Success", "metadata": {}}))
         }
         _ => refusal(405, "MethodNotAllowed", ""),
     }
@@ -335,14 +288,8 @@ fn merge(target: &mut Value, patch: &Value) {
 }
 
 fn watched(fake: Fake, kind: String, query: &BTreeMap<String, String>) -> Response {
-    let from: u64 = query
-        .get("resourceVersion")
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(0);
-    let seconds: u64 = query
-        .get("timeoutSeconds")
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(60);
+    let from: u64 = query.get("resourceVersion").and_then(|text| text.parse().ok()).unwrap_or(0);
+    let seconds: u64 = query.get("timeoutSeconds").and_then(|text| text.parse().ok()).unwrap_or(60);
     let changes = fake.version.subscribe();
     let end = Box::pin(tokio::time::sleep(Duration::from_secs(seconds)));
     let lines = stream::unfold(
@@ -351,11 +298,7 @@ fn watched(fake: Fake, kind: String, query: &BTreeMap<String, String>) -> Respon
             loop {
                 changes.borrow_and_update();
                 let next = fake.with_quietly(|store| {
-                    store
-                        .history
-                        .iter()
-                        .find(|(version, of, ..)| *version > from && *of == kind)
-                        .cloned()
+                    store.history.iter().find(|(version, of, ..)| *version > from && *of == kind).cloned()
                 });
                 if let Some((version, _, word, object)) = next {
                     let line = format!("{}\n", json!({"type": word, "object": object}));
@@ -381,11 +324,8 @@ impl Fake {
 pub fn virtual_time(test: impl Future<Output = ()> + Send + 'static) {
     let (done, is_done) = std::sync::mpsc::channel();
     let thread = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .start_paused(true)
-            .build()
-            .unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         runtime.block_on(test);
         done.send(()).unwrap();
     });

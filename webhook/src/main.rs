@@ -8,8 +8,6 @@ use webhook::args::{Args, Command};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Args {
-        command: Command::Run(args),
-    } = Args::parse();
+    let Args { command: Command::Run(args) } = Args::parse();
     process::exit_code(webhook::run::run(args).await)
 }

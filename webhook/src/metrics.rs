@@ -7,9 +7,8 @@ use prometheus::{
 };
 
 /// Seconds. From what a rule costs without a read to the API server's limit of 5 s; 3 s is where the lock's own read ends.
-const BUCKETS: [f64; 14] = [
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 3.0, 5.0,
-];
+const BUCKETS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 3.0, 5.0];
 
 /// Which rule decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,10 +76,7 @@ impl Metrics {
     /// When one of the names is registered already.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
         let admissions = IntCounterVec::new(
-            Opts::new(
-                "pure_chaos_admissions_total",
-                "Admission reviews, by rule and decision.",
-            ),
+            Opts::new("pure_chaos_admissions_total", "Admission reviews, by rule and decision."),
             &["rule", "decision"],
         )?;
         let seconds = HistogramVec::new(
@@ -100,10 +96,7 @@ impl Metrics {
         )?;
         let opt_ins = IntGauge::new("pure_chaos_opt_ins", "Records of namespaces that opted in.")?;
         let policy = IntGaugeVec::new(
-            Opts::new(
-                "pure_chaos_policy_info",
-                "The platform's policy that is obeyed; always 1.",
-            ),
+            Opts::new("pure_chaos_policy_info", "The platform's policy that is obeyed; always 1."),
             &["hash"],
         )?;
         registry.register(Box::new(admissions.clone()))?;
@@ -118,22 +111,14 @@ impl Metrics {
             }
         }
         let not_after = certificates.with_label_values(&["serving"]);
-        Ok(Self {
-            admissions,
-            seconds,
-            not_after,
-            opt_ins,
-            policy,
-        })
+        Ok(Self { admissions, seconds, not_after, opt_ins, policy })
     }
 
     /// One review was answered after `time`.
     pub fn answered(&self, rule: Rule, outcome: Outcome, time: Duration) {
         let labels = [rule.label(), outcome.label()];
         self.admissions.with_label_values(&labels).inc();
-        self.seconds
-            .with_label_values(&labels)
-            .observe(time.as_secs_f64());
+        self.seconds.with_label_values(&labels).observe(time.as_secs_f64());
     }
 
     /// The serving certificate ends at this second of the Unix epoch.
@@ -161,20 +146,12 @@ mod tests {
         let registry = Registry::new();
         let metrics = Metrics::new(&registry).unwrap();
         metrics.obeys("abc");
-        let text = prometheus::TextEncoder::new()
-            .encode_to_string(&registry.gather())
-            .unwrap();
+        let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
         for rule in Rule::ALL {
             for outcome in Outcome::ALL {
                 let labels = format!("{{decision=\"{}\",rule=\"{}\"}}", outcome.label(), rule.label());
-                assert!(
-                    text.contains(&format!("pure_chaos_admissions_total{labels} 0")),
-                    "{text}"
-                );
-                assert!(
-                    text.contains(&format!("pure_chaos_admission_seconds_count{labels} 0")),
-                    "{text}"
-                );
+                assert!(text.contains(&format!("pure_chaos_admissions_total{labels} 0")), "{text}");
+                assert!(text.contains(&format!("pure_chaos_admission_seconds_count{labels} 0")), "{text}");
             }
         }
         assert!(text.contains("pure_chaos_certificate_not_after_timestamp_seconds{role=\"serving\"} 0"));
@@ -190,13 +167,8 @@ mod tests {
         metrics.answered(Rule::Kill, Outcome::Deny, Duration::from_millis(2));
         metrics.certificate_ends(1_800_000_000);
         metrics.records(3);
-        let text = prometheus::TextEncoder::new()
-            .encode_to_string(&registry.gather())
-            .unwrap();
-        assert!(
-            text.contains("pure_chaos_admissions_total{decision=\"deny\",rule=\"kill\"} 1"),
-            "{text}"
-        );
+        let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+        assert!(text.contains("pure_chaos_admissions_total{decision=\"deny\",rule=\"kill\"} 1"), "{text}");
         assert!(text.contains("{role=\"serving\"} 1800000000"), "{text}");
         assert!(text.contains("pure_chaos_opt_ins 3"), "{text}");
     }

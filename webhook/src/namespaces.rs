@@ -47,9 +47,7 @@ impl Stored {
                 annotations,
                 terminating: deletion_timestamp.is_some(),
             },
-            version: resource_version
-                .and_then(|version| version.parse().ok())
-                .unwrap_or(0),
+            version: resource_version.and_then(|version| version.parse().ok()).unwrap_or(0),
             created: creation_timestamp.map(|time| time.0),
         }
     }
@@ -72,9 +70,7 @@ impl Stored {
 /// # Errors
 /// The client's. It has no time limit of its own: the caller sets one.
 pub async fn read(client: &Client, name: &str) -> Result<Option<Stored>, kube::Error> {
-    let live = Api::<Namespace>::all(client.clone())
-        .get_metadata_opt(name)
-        .await?;
+    let live = Api::<Namespace>::all(client.clone()).get_metadata_opt(name).await?;
     Ok(live.map(|object| Stored::of(object.metadata)))
 }
 
@@ -96,11 +92,7 @@ pub async fn read_for_lock(
     };
     let (target, system) = tokio::join!(within(name), within(SYSTEM_NAMESPACE));
     if let Err(error) = &system {
-        tracing::warn!(
-            namespace = SYSTEM_NAMESPACE,
-            error,
-            "failed to read whether everything is halted"
-        );
+        tracing::warn!(namespace = SYSTEM_NAMESPACE, error, "failed to read whether everything is halted");
     }
     Ok((target?, system.ok()))
 }

@@ -62,12 +62,7 @@ impl Notes {
             );
             return;
         }
-        let Note {
-            namespace,
-            uid,
-            user,
-            digest,
-        } = note;
+        let Note { namespace, uid, user, digest } = note;
         let of_one = inner.fresh.entry(namespace).or_default();
         of_one.retain(|known| known.admission.digest != digest || known.uid != uid);
         if of_one.len() >= MOST_OF_ONE {
@@ -75,11 +70,7 @@ impl Notes {
         }
         of_one.push(Fresh {
             uid,
-            admission: Admission {
-                user,
-                time: wall.to_string(),
-                digest,
-            },
+            admission: Admission { user, time: wall.to_string(), digest },
             wall,
             until: now + LIFETIME,
         });
@@ -124,11 +115,7 @@ impl Notes {
     /// A namespace that a new list shows: what happened since the last event is not known.
     pub fn listed(&self, seen: &Stored) {
         let mut inner = self.lock();
-        if inner
-            .held
-            .get(&seen.view.name)
-            .is_some_and(|held| held.version < seen.version)
-        {
+        if inner.held.get(&seen.view.name).is_some_and(|held| held.version < seen.version) {
             inner.held.remove(&seen.view.name);
         }
     }
@@ -180,11 +167,7 @@ impl Inner {
     }
 
     fn hold(&mut self, live: &Stored, admission: Admission) {
-        let held = Held {
-            uid: live.view.uid.clone(),
-            admission,
-            version: live.version,
-        };
+        let held = Held { uid: live.view.uid.clone(), admission, version: live.version };
         match self.held.get(&live.view.name) {
             // A slow read must not set back what the watch has shown since.
             Some(known) if known.version > held.version => {}

@@ -16,12 +16,7 @@ fn stored(uid: &str, value: &str, version: u64) -> Stored {
         ])
     };
     Stored {
-        view: NamespaceView {
-            name: "a".to_owned(),
-            uid: uid.to_owned(),
-            annotations,
-            terminating: false,
-        },
+        view: NamespaceView { name: "a".to_owned(), uid: uid.to_owned(), annotations, terminating: false },
         version,
         created: Some("2026-11-23T12:00:00Z".parse().unwrap()),
     }
@@ -37,9 +32,7 @@ fn note(uid: Option<&str>, value: &str, user: &str) -> Note {
 }
 
 fn user(notes: &Notes, live: &Stored, clock: &TokioClock) -> Option<String> {
-    notes
-        .admission_of(live, clock.monotonic())
-        .map(|admission| admission.user)
+    notes.admission_of(live, clock.monotonic()).map(|admission| admission.user)
 }
 
 #[tokio::test(start_paused = true)]
@@ -48,11 +41,7 @@ async fn a_note_lasts_a_minute_and_fits_one_digest_and_uid() {
     notes.remember(note(Some("1"), "1", "kim"), clock.wall(), clock.monotonic());
     tokio::time::sleep(LIFETIME - Duration::from_millis(1)).await;
     assert_eq!(user(&notes, &stored("1", "2", 5), &clock), None, "another digest");
-    assert_eq!(
-        user(&notes, &stored("2", "1", 5), &clock),
-        None,
-        "another namespace of that name"
-    );
+    assert_eq!(user(&notes, &stored("2", "1", 5), &clock), None, "another namespace of that name");
     assert!(notes.is_waiting(clock.monotonic()));
     assert_eq!(user(&notes, &stored("1", "1", 5), &clock).as_deref(), Some("kim"));
     assert!(!notes.is_waiting(clock.monotonic()));
@@ -75,10 +64,7 @@ async fn concurrent_admissions_do_not_displace_each_other() {
 async fn without_a_uid_only_a_namespace_that_is_not_older_fits() {
     let (clock, notes) = (clock(), Notes::default());
     notes.remember(note(None, "1", "kim"), clock.wall(), clock.monotonic());
-    let older = Stored {
-        created: Some("2026-11-23T11:59:57Z".parse().unwrap()),
-        ..stored("1", "1", 5)
-    };
+    let older = Stored { created: Some("2026-11-23T11:59:57Z".parse().unwrap()), ..stored("1", "1", 5) };
     assert_eq!(user(&notes, &older, &clock), None);
     assert_eq!(user(&notes, &stored("1", "1", 5), &clock).as_deref(), Some("kim"));
 }
@@ -98,20 +84,14 @@ async fn what_is_held_lasts_until_the_annotations_change() {
     assert!(user(&notes, &stored("1", "1", 12), &clock).is_some());
     notes.changed(&stored("1", "", 13));
     notes.changed(&stored("1", "1", 14));
-    assert!(
-        user(&notes, &stored("1", "1", 14), &clock).is_none(),
-        "opted out in between"
-    );
+    assert!(user(&notes, &stored("1", "1", 14), &clock).is_none(), "opted out in between");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_gap_in_the_watch_ends_what_is_held_unless_nothing_changed() {
     let (clock, notes) = (clock(), Notes::default());
-    let admission = Admission {
-        user: "kim".to_owned(),
-        time: String::new(),
-        digest: stored("", "1", 0).digest(),
-    };
+    let admission =
+        Admission { user: "kim".to_owned(), time: String::new(), digest: stored("", "1", 0).digest() };
     notes.hold(&stored("1", "1", 10), &admission);
     notes.listed(&stored("1", "1", 10));
     assert!(user(&notes, &stored("1", "1", 10), &clock).is_some());
@@ -126,18 +106,11 @@ async fn a_gap_in_the_watch_ends_what_is_held_unless_nothing_changed() {
 async fn their_number_is_bounded() {
     let (clock, notes) = (clock(), Notes::default());
     for number in 0..MOST_OF_ONE + 3 {
-        notes.remember(
-            note(Some("1"), &number.to_string(), "kim"),
-            clock.wall(),
-            clock.monotonic(),
-        );
+        notes.remember(note(Some("1"), &number.to_string(), "kim"), clock.wall(), clock.monotonic());
     }
     assert_eq!(notes.lock().fresh["a"].len(), MOST_OF_ONE);
     for number in 0..MOST + 3 {
-        let note = Note {
-            namespace: format!("n{number}"),
-            ..note(None, "1", "kim")
-        };
+        let note = Note { namespace: format!("n{number}"), ..note(None, "1", "kim") };
         notes.remember(note, clock.wall(), clock.monotonic());
     }
     let total: usize = notes.lock().fresh.values().map(Vec::len).sum();

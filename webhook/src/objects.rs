@@ -56,12 +56,7 @@ fn is_terminating(error: &CallError) -> bool {
     error
         .status()
         .and_then(|status| status.details.as_ref())
-        .is_some_and(|details| {
-            details
-                .causes
-                .iter()
-                .any(|cause| cause.reason == "NamespaceTerminating")
-        })
+        .is_some_and(|details| details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating"))
 }
 
 /// The record there is. Read without its type, so that one that somebody wrote by hand or another version can be put right.
@@ -79,16 +74,11 @@ impl Objects {
     /// # Errors
     /// When the call fails.
     pub async fn find(&self, name: &str) -> Result<Option<Found>, LookError> {
-        let found = call(self.dynamic(name).get_opt(RECORD))
-            .await
-            .map_err(LookError::of("read the record"))?;
+        let found =
+            call(self.dynamic(name).get_opt(RECORD)).await.map_err(LookError::of("read the record"))?;
         Ok(found.map(|object| {
             let raw = object.data.get("spec").cloned().unwrap_or(Value::Null);
-            Found {
-                metadata: object.metadata,
-                spec: serde_json::from_value(raw.clone()).ok(),
-                raw,
-            }
+            Found { metadata: object.metadata, spec: serde_json::from_value(raw.clone()).ok(), raw }
         }))
     }
 
@@ -97,9 +87,7 @@ impl Objects {
     /// # Errors
     /// When the call fails.
     pub async fn find_binding(&self, name: &str) -> Result<Option<RoleBinding>, LookError> {
-        call(self.bindings(name).get_opt(AGENT_BINDING))
-            .await
-            .map_err(LookError::of("read the RoleBinding"))
+        call(self.bindings(name).get_opt(AGENT_BINDING)).await.map_err(LookError::of("read the RoleBinding"))
     }
 
     /// Creates the record, or changes just the one that was read. Returns its UID.
@@ -116,10 +104,8 @@ impl Objects {
         let uid = match found {
             None => {
                 let api: Api<OptIn> = Api::namespaced(self.client.clone(), &namespace.name);
-                let parameters = PostParams {
-                    field_manager: Some(MANAGER.to_owned()),
-                    ..PostParams::default()
-                };
+                let parameters =
+                    PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
                 let made = call(api.create(&parameters, &OptIn::new(RECORD, spec.clone()))).await;
                 made.map_err(LookError::of("create the record"))?.metadata.uid
             }
@@ -132,12 +118,7 @@ impl Objects {
                 changed.map_err(LookError::of("change the record"))?.metadata.uid
             }
         };
-        let OptInSpec {
-            verdict,
-            reason,
-            admission,
-            ..
-        } = spec;
+        let OptInSpec { verdict, reason, admission, .. } = spec;
         let user = admission.as_ref().map_or("", |admission| admission.user.as_str());
         match (verdict, reason) {
             (Verdict::Admitted, None) => {
@@ -175,10 +156,8 @@ impl Objects {
         };
         let api = self.dynamic(&namespace.name);
         // The version as well: the other replica may just have written a new opt-in into it.
-        let preconditions = Preconditions {
-            uid: metadata.uid.clone(),
-            resource_version: metadata.resource_version.clone(),
-        };
+        let preconditions =
+            Preconditions { uid: metadata.uid.clone(), resource_version: metadata.resource_version.clone() };
         match call(api.delete(RECORD, &exactly(preconditions))).await {
             Ok(_) => {
                 tracing::info!(namespace = namespace.name, why, "record removed");
@@ -203,20 +182,14 @@ impl Objects {
         let api = self.bindings(name);
         let wanted = || binding(name, record_uid.unwrap_or_default());
         let create = async || {
-            let parameters = PostParams {
-                field_manager: Some(MANAGER.to_owned()),
-                ..PostParams::default()
-            };
+            let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
             call(api.create(&parameters, &wanted()))
                 .await
                 .map(drop)
                 .map_err(LookError::of("create the RoleBinding"))
         };
         let delete = async |uid: String| {
-            let preconditions = Preconditions {
-                uid: Some(uid),
-                resource_version: None,
-            };
+            let preconditions = Preconditions { uid: Some(uid), resource_version: None };
             match call(api.delete(AGENT_BINDING, &exactly(preconditions))).await {
                 Err(error) if error.code() != Some(404) => {
                     Err(LookError::of("remove the RoleBinding")(error))
@@ -238,9 +211,7 @@ impl Objects {
             }
             Step::PutRight => {
                 let version = existing.and_then(|binding| binding.metadata.resource_version.clone());
-                let RoleBinding {
-                    metadata, subjects, ..
-                } = wanted();
+                let RoleBinding { metadata, subjects, .. } = wanted();
                 let patch = json!({
                     "metadata": {"resourceVersion": version, "ownerReferences": metadata.owner_references},
                     "subjects": subjects,
@@ -265,17 +236,11 @@ impl Objects {
 }
 
 fn parameters() -> PatchParams {
-    PatchParams {
-        field_manager: Some(MANAGER.to_owned()),
-        ..PatchParams::default()
-    }
+    PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() }
 }
 
 fn exactly(preconditions: Preconditions) -> DeleteParams {
-    DeleteParams {
-        preconditions: Some(preconditions),
-        ..DeleteParams::default()
-    }
+    DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() }
 }
 
 /// A merge patch that makes `to` of `from`: a member that is to go must be named with `null`.
@@ -283,16 +248,9 @@ fn difference(from: &Value, to: &Value) -> Value {
     let (Value::Object(from), Value::Object(to)) = (from, to) else {
         return to.clone();
     };
-    let gone = from
-        .keys()
-        .filter(|key| !to.contains_key(*key))
-        .map(|key| (key.clone(), Value::Null));
-    let there = to.iter().map(|(key, value)| {
-        (
-            key.clone(),
-            difference(from.get(key).unwrap_or(&Value::Null), value),
-        )
-    });
+    let gone = from.keys().filter(|key| !to.contains_key(*key)).map(|key| (key.clone(), Value::Null));
+    let there =
+        to.iter().map(|(key, value)| (key.clone(), difference(from.get(key).unwrap_or(&Value::Null), value)));
     gone.chain(there).collect()
 }
 
@@ -305,9 +263,6 @@ mod tests {
         let from = json!({"a": 1, "b": {"c": 1, "d": 2}, "e": [1]});
         let to = json!({"b": {"c": 3}, "e": [2], "f": null});
         let patch = difference(&from, &to);
-        assert_eq!(
-            patch,
-            json!({"a": null, "b": {"c": 3, "d": null}, "e": [2], "f": null})
-        );
+        assert_eq!(patch, json!({"a": null, "b": {"c": 3, "d": null}, "e": [2], "f": null}));
     }
 }

@@ -33,9 +33,7 @@ impl Pace {
         let since = match inner.unseen.get(namespace) {
             Some((known, since)) if known == digest => *since,
             _ => {
-                inner
-                    .unseen
-                    .insert(namespace.to_owned(), (digest.to_owned(), now));
+                inner.unseen.insert(namespace.to_owned(), (digest.to_owned(), now));
                 now
             }
         };

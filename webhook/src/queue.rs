@@ -42,12 +42,7 @@ impl Queue {
     /// An empty queue. `seed` is any number of which each replica has its own.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, seed: u64) -> Self {
-        Self {
-            clock,
-            seed,
-            inner: Mutex::default(),
-            changed: Notify::new(),
-        }
+        Self { clock, seed, inner: Mutex::default(), changed: Notify::new() }
     }
 
     /// A look at this namespace is due now.
@@ -142,11 +137,7 @@ impl Inner {
 
     /// The earliest that is due and not being looked at, or when the next one is.
     fn take(&mut self, now: Instant) -> Result<String, Option<Instant>> {
-        let next = self
-            .order
-            .iter()
-            .find(|(_, name)| !self.running.contains(name))
-            .cloned();
+        let next = self.order.iter().find(|(_, name)| !self.running.contains(name)).cloned();
         match next {
             Some((at, name)) if at <= now => {
                 self.remove(&name);
@@ -165,10 +156,7 @@ mod tests {
     use runtime::clock::TokioClock;
 
     fn queue() -> Queue {
-        Queue::new(
-            Arc::new(TokioClock::starting_at("2026-11-23T12:00:00Z".parse().unwrap())),
-            7,
-        )
+        Queue::new(Arc::new(TokioClock::starting_at("2026-11-23T12:00:00Z".parse().unwrap())), 7)
     }
 
     async fn next_within(queue: &Queue, limit: Duration) -> Option<String> {
@@ -198,16 +186,10 @@ mod tests {
         queue.add_after("a", Duration::from_secs(5));
         queue.add_after("a", Duration::from_secs(9));
         assert_eq!(next_within(&queue, Duration::from_millis(4_990)).await, None);
-        assert_eq!(
-            next_within(&queue, Duration::from_millis(20)).await.as_deref(),
-            Some("a")
-        );
+        assert_eq!(next_within(&queue, Duration::from_millis(20)).await.as_deref(), Some("a"));
         queue.done("a", Some(Duration::from_secs(1)));
         assert_eq!(next_within(&queue, Duration::from_millis(990)).await, None);
-        assert_eq!(
-            next_within(&queue, Duration::from_millis(20)).await.as_deref(),
-            Some("a")
-        );
+        assert_eq!(next_within(&queue, Duration::from_millis(20)).await.as_deref(), Some("a"));
     }
 
     #[tokio::test(start_paused = true)]
@@ -216,10 +198,7 @@ mod tests {
         let mut last = Duration::ZERO;
         for step in BACK_OFF {
             queue.add("a");
-            assert_eq!(
-                next_within(&queue, Duration::from_secs(100)).await.as_deref(),
-                Some("a")
-            );
+            assert_eq!(next_within(&queue, Duration::from_secs(100)).await.as_deref(), Some("a"));
             last = queue.failed("a");
             assert!(last >= step && last <= step * 3 / 2, "{last:?}");
             // Another name is not kept waiting by it.
@@ -228,10 +207,7 @@ mod tests {
             queue.done("b", None);
         }
         assert!(last >= Duration::from_secs(60));
-        assert_eq!(
-            next_within(&queue, Duration::from_secs(100)).await.as_deref(),
-            Some("a")
-        );
+        assert_eq!(next_within(&queue, Duration::from_secs(100)).await.as_deref(), Some("a"));
         queue.done("a", None);
         queue.add("a");
         next_within(&queue, SHORT).await.unwrap();

@@ -39,9 +39,7 @@ fn admit(fake: &Fake, parts: &Parts, namespace: &str, annotations: Value) {
         user: "kim".to_owned(),
         digest,
     };
-    parts
-        .notes
-        .remember(note, parts.records.clock.wall(), parts.records.clock.monotonic());
+    parts.notes.remember(note, parts.records.clock.wall(), parts.records.clock.monotonic());
     fake.namespace(namespace, annotations);
 }
 
@@ -60,20 +58,14 @@ fn an_admitted_opt_in_becomes_record_and_binding_and_goes_again() {
         let one = parts(&fake, 1);
         admit(&fake, &one, "a", yes());
         assert_eq!(look(&one, "a").await, None);
-        assert_eq!(
-            fake.writes(),
-            ["POST namespaces/a/optins", "POST namespaces/a/rolebindings"]
-        );
+        assert_eq!(fake.writes(), ["POST namespaces/a/optins", "POST namespaces/a/rolebindings"]);
         let record = fake.record("a").unwrap();
         assert_eq!(record["spec"]["verdict"], "Admitted");
         assert_eq!(record["spec"]["admission"]["user"], "kim");
         assert_eq!(record["spec"]["namespaceUid"], uid(&fake, "a"));
         assert_eq!(record["spec"]["settings"]["schedule"], "every 10m");
         let binding = fake.binding("a").unwrap();
-        assert_eq!(
-            binding["metadata"]["ownerReferences"][0]["uid"],
-            record["metadata"]["uid"]
-        );
+        assert_eq!(binding["metadata"]["ownerReferences"][0]["uid"], record["metadata"]["uid"]);
 
         // Nothing differs, nothing is written.
         assert_eq!(look(&one, "a").await, None);
@@ -84,10 +76,7 @@ fn an_admitted_opt_in_becomes_record_and_binding_and_goes_again() {
         assert_eq!(look(&one, "a").await, None);
         assert_eq!(
             fake.writes(),
-            [
-                "DELETE namespaces/a/rolebindings/pure-chaos-agent",
-                "DELETE namespaces/a/optins/chaos"
-            ],
+            ["DELETE namespaces/a/rolebindings/pure-chaos-agent", "DELETE namespaces/a/optins/chaos"],
             "rights go first"
         );
         assert_eq!(fake.events("a"), ["ChaosOptedIn", "ChaosOptedOut"]);
@@ -100,11 +89,7 @@ fn what_nobody_admitted_gets_a_record_that_says_so_and_no_binding() {
         let fake = Fake::new();
         let one = parts(&fake, 1);
         fake.namespace("a", yes());
-        assert_eq!(
-            look(&one, "a").await,
-            Some(PATIENCE),
-            "the other replica may know more"
-        );
+        assert_eq!(look(&one, "a").await, Some(PATIENCE), "the other replica may know more");
         tokio::time::sleep(PATIENCE).await;
         assert_eq!(look(&one, "a").await, None);
         assert_eq!(fake.verdict("a"), "NotAdmitted");
@@ -127,12 +112,7 @@ fn a_widened_consent_that_nobody_admitted_loses_the_rights() {
     virtual_time(async {
         let fake = Fake::new();
         let one = parts(&fake, 1);
-        admit(
-            &fake,
-            &one,
-            "a",
-            json!({"chaos": "yes", "purechaos.dev/dry-run": "true"}),
-        );
+        admit(&fake, &one, "a", json!({"chaos": "yes", "purechaos.dev/dry-run": "true"}));
         look(&one, "a").await;
         fake.namespace("a", yes());
         assert_eq!(look(&one, "a").await, Some(PATIENCE));
@@ -140,10 +120,7 @@ fn a_widened_consent_that_nobody_admitted_loses_the_rights() {
         look(&one, "a").await;
         assert_eq!(fake.verdict("a"), "NotAdmitted");
         assert!(fake.binding("a").is_none());
-        assert!(
-            fake.record("a").unwrap()["spec"].get("admission").is_none(),
-            "the patch must take it out"
-        );
+        assert!(fake.record("a").unwrap()["spec"].get("admission").is_none(), "the patch must take it out");
         // And back, through the other replica.
         let two = parts(&fake, 2);
         admit(&fake, &two, "a", yes());
@@ -180,10 +157,7 @@ fn a_conflict_is_read_again_and_the_newer_opt_in_wins() {
         assert_eq!(fake.record("a").unwrap()["spec"]["admission"]["user"], "sam");
         assert!(fake.binding("a").is_some());
         assert_eq!(
-            fake.writes()
-                .iter()
-                .filter(|write| write.starts_with("DELETE namespaces/a/optins"))
-                .count(),
+            fake.writes().iter().filter(|write| write.starts_with("DELETE namespaces/a/optins")).count(),
             1
         );
         assert_eq!(fake.events("a"), ["ChaosOptedIn"]);
@@ -203,11 +177,7 @@ fn conflicts_without_end_are_left_to_the_queue() {
         assert_eq!(fake.writes().len(), TRIES as usize);
         fake.no_hook();
         look(&one, "a").await;
-        assert_eq!(
-            fake.verdict("a"),
-            "Admitted",
-            "the admission is not lost meanwhile"
-        );
+        assert_eq!(fake.verdict("a"), "Admitted", "the admission is not lost meanwhile");
     });
 }
 
@@ -328,17 +298,10 @@ fn a_terminating_namespace_is_left_alone() {
             (*method == Method::POST).then(|| refusal(403, "Forbidden", "NamespaceTerminating"))
         });
         assert_eq!(look(&one, "b").await, None);
-        assert_eq!(
-            fake.writes(),
-            ["POST namespaces/b/optins"],
-            "final, not tried again"
-        );
+        assert_eq!(fake.writes(), ["POST namespaces/b/optins"], "final, not tried again");
         fake.no_hook();
         fake.hook(|method, _, _| (*method == Method::POST).then(|| refusal(403, "Forbidden", "")));
-        assert!(
-            matches!(one.records.look("b").await, Err(LookError::Call(..))),
-            "missing rights are no end"
-        );
+        assert!(matches!(one.records.look("b").await, Err(LookError::Call(..))), "missing rights are no end");
     });
 }
 
@@ -406,11 +369,7 @@ fn two_replicas_converge_within_a_second_and_heal() {
             assert_eq!(fake.events("n3"), ["ChaosOptedIn"], "once, by whoever wrote it");
             fake.writes();
             wait(Duration::from_secs(300)).await;
-            assert_eq!(
-                fake.writes(),
-                Vec::<String>::new(),
-                "nothing is written when nothing differs"
-            );
+            assert_eq!(fake.writes(), Vec::<String>::new(), "nothing is written when nothing differs");
 
             // What the agent writes into the status costs nothing here.
             fake.reads();
@@ -524,12 +483,7 @@ fn admit_later(fake: &Fake, parts: &Parts) -> Value {
         time: "2026-11-23T12:00:00Z".to_owned(),
         digest: policy::digest::digest(&annotations),
     };
-    let view = NamespaceView {
-        name: "a".to_owned(),
-        uid: uid(fake, "a"),
-        annotations,
-        terminating: false,
-    };
+    let view = NamespaceView { name: "a".to_owned(), uid: uid(fake, "a"), annotations, terminating: false };
     match desired(&view, None, Some(admission), &parts.records.policy) {
         Desired::Record(spec) => json!(spec),
         other => panic!("{other:?}"),

@@ -176,11 +176,7 @@ struct OnlyUid {
 /// [`Malformed`] when it isn't an `AdmissionReview` of admission.k8s.io/v1 with a request, or a part of it isn't understood.
 pub fn parse(body: &[u8]) -> Result<Request, Malformed> {
     let why = match serde_json::from_slice::<Envelope<Request>>(body) {
-        Ok(Envelope {
-            api_version,
-            kind,
-            request,
-        }) => match request {
+        Ok(Envelope { api_version, kind, request }) => match request {
             Some(request) if request.uid.is_empty() => "the request has no uid".to_owned(),
             Some(request) if api_version == API_VERSION && kind == KIND => return Ok(request),
             Some(_) => format!("expected a {KIND} of {API_VERSION}, got {kind:?} of {api_version:?}"),
@@ -190,10 +186,9 @@ pub fn parse(body: &[u8]) -> Result<Request, Malformed> {
     };
     // Read again for the UID alone: what was wrong elsewhere doesn't matter to it.
     match serde_json::from_slice::<Envelope<OnlyUid>>(body) {
-        Ok(Envelope {
-            request: Some(OnlyUid { uid }),
-            ..
-        }) if !uid.is_empty() => Err(Malformed::Answerable { uid, why }),
+        Ok(Envelope { request: Some(OnlyUid { uid }), .. }) if !uid.is_empty() => {
+            Err(Malformed::Answerable { uid, why })
+        }
         _ => Err(Malformed::Unanswerable(why)),
     }
 }
@@ -284,34 +279,20 @@ pub fn write(uid: &str, answer: &Answer, audit: &AuditAnnotations) -> serde_json
     let (allowed, status, warnings) = match answer {
         Answer::Allow { warnings } => (true, None, warnings.iter().map(|text| one_line(text)).collect()),
         Answer::Deny { code, message } => {
-            let status = Status {
-                status: "Failure",
-                code: code.number(),
-                reason: code.reason(),
-                message,
-            };
+            let status = Status { status: "Failure", code: code.number(), reason: code.reason(), message };
             (false, Some(status), Vec::new())
         }
     };
     serde_json::to_vec(&ReviewOut {
         api_version: API_VERSION,
         kind: KIND,
-        response: Response {
-            uid,
-            allowed,
-            status,
-            warnings,
-            audit_annotations: audit,
-        },
+        response: Response { uid, allowed, status, warnings, audit_annotations: audit },
     })
 }
 
 /// One line of at most [`LONGEST_WARNING`] characters.
 fn one_line(text: &str) -> String {
-    let line: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     shortened(line, LONGEST_WARNING)
 }
 

@@ -2,9 +2,7 @@ use super::*;
 use serde_json::{Value, json};
 
 fn review(request: Value) -> Vec<u8> {
-    json!({"apiVersion": API_VERSION, "kind": KIND, "request": request})
-        .to_string()
-        .into_bytes()
+    json!({"apiVersion": API_VERSION, "kind": KIND, "request": request}).to_string().into_bytes()
 }
 
 fn namespace_update() -> Value {
@@ -27,23 +25,12 @@ fn namespace_update() -> Value {
 #[test]
 fn a_real_update_is_read() {
     let request = parse(&review(namespace_update())).unwrap();
-    assert_eq!(
-        (request.uid.as_str(), request.operation),
-        ("u-1", Operation::Update)
-    );
+    assert_eq!((request.uid.as_str(), request.operation), ("u-1", Operation::Update));
     assert_eq!(request.user_info.username, "kim");
     let object = request.object.as_ref().unwrap();
     assert_eq!(object.metadata.annotations.as_ref().unwrap()["chaos"], "yes");
     assert_eq!(object.metadata.uid.as_deref(), Some("n-1"));
-    assert!(
-        request
-            .old_object
-            .as_ref()
-            .unwrap()
-            .metadata
-            .annotations
-            .is_none()
-    );
+    assert!(request.old_object.as_ref().unwrap().metadata.annotations.is_none());
     assert!(!request.is_dry_run());
 }
 
@@ -72,12 +59,7 @@ fn both_places_of_the_dry_run_flag_count() {
         }))
     };
     assert!(parse(&eviction(json!({"dryRun": ["All"]}))).unwrap().is_dry_run());
-    for options in [
-        json!({"dryRun": []}),
-        json!({"dryRun": null}),
-        json!({}),
-        json!(null),
-    ] {
+    for options in [json!({"dryRun": []}), json!({"dryRun": null}), json!({}), json!(null)] {
         assert!(!parse(&eviction(options)).unwrap().is_dry_run());
     }
 }
@@ -94,10 +76,7 @@ fn what_is_malformed_is_answered_where_the_uid_can_be_read() {
         (|r| r["apiVersion"] = json!("admission.k8s.io/v1beta1"), "v1beta1"),
         (|r| r["kind"] = json!("Pod"), "\"Pod\""),
         (|r| r["request"]["operation"] = json!("PATCH"), "PATCH"),
-        (
-            |r| r["request"]["object"]["metadata"]["annotations"] = json!({"chaos": true}),
-            "boolean",
-        ),
+        (|r| r["request"]["object"]["metadata"]["annotations"] = json!({"chaos": true}), "boolean"),
         (|r| r["request"]["resource"] = json!(7), "failed to read"),
     ];
     for (change, word) in answerable {
@@ -117,10 +96,7 @@ fn what_is_malformed_is_answered_where_the_uid_can_be_read() {
         assert!(matches!(with(change), Malformed::Unanswerable(_)));
     }
     for bytes in [&b""[..], b"yes", b"{", b"\xff\xfe", b"{}", b"null"] {
-        assert!(
-            matches!(parse(bytes), Err(Malformed::Unanswerable(_))),
-            "{bytes:?}"
-        );
+        assert!(matches!(parse(bytes), Err(Malformed::Unanswerable(_))), "{bytes:?}");
     }
 }
 
@@ -130,10 +106,7 @@ fn written(answer: &Answer, audit: &AuditAnnotations) -> Value {
 
 #[test]
 fn a_denial_carries_code_reason_and_message() {
-    let answer = Answer::Deny {
-        code: Code::Invalid,
-        message: "write `yes`".to_owned(),
-    };
+    let answer = Answer::Deny { code: Code::Invalid, message: "write `yes`".to_owned() };
     assert_eq!(
         written(&answer, &AuditAnnotations::new()),
         json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": {
@@ -144,9 +117,7 @@ fn a_denial_carries_code_reason_and_message() {
 
 #[test]
 fn warnings_are_one_line_of_at_most_120_characters() {
-    let answer = Answer::Allow {
-        warnings: vec!["short".to_owned(), format!("a\nb{}", "é".repeat(200))],
-    };
+    let answer = Answer::Allow { warnings: vec!["short".to_owned(), format!("a\nb{}", "é".repeat(200))] };
     let review = written(&answer, &AuditAnnotations::from([("admitted", "x".to_owned())]));
     assert_eq!(review["response"]["allowed"], true);
     assert_eq!(review["response"]["auditAnnotations"], json!({"admitted": "x"}));

@@ -48,10 +48,7 @@ pub struct Reviews {
 /// The routes as a value that tests can call: POST `/opt-in` and `/kill`.
 pub fn router(reviews: Arc<Reviews>) -> Router {
     Router::new()
-        .route(
-            "/opt-in",
-            post(|state, request| answer(Rule::OptIn, state, request)),
-        )
+        .route("/opt-in", post(|state, request| answer(Rule::OptIn, state, request)))
         .route("/kill", post(|state, request| answer(Rule::Kill, state, request)))
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .with_state(reviews)
@@ -65,10 +62,7 @@ async fn answer(rule: Rule, State(reviews): State<Arc<Reviews>>, request: HttpRe
         Ok(Ok(answered)) => answered,
         Ok(Err(_)) => {
             tracing::error!(rule = rule.label(), "a review could not be answered: panic");
-            failure(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "failed to decide: a defect, see the webhook's log",
-            )
+            failure(StatusCode::INTERNAL_SERVER_ERROR, "failed to decide: a defect, see the webhook's log")
         }
         Err(_) => {
             tracing::error!(rule = rule.label(), "a review could not be answered in time");
@@ -95,10 +89,7 @@ impl Reviews {
             Err(Malformed::Unanswerable(why)) => return failure(StatusCode::BAD_REQUEST, &why),
             Err(Malformed::Answerable { uid, why }) => {
                 tracing::warn!(rule = rule.label(), uid, why, "a review was not understood");
-                let denial = Answer::Deny {
-                    code: Code::BadRequest,
-                    message: why,
-                };
+                let denial = Answer::Deny { code: Code::BadRequest, message: why };
                 return (Outcome::Error, written(&uid, &denial, &AuditAnnotations::new()));
             }
         };
@@ -114,8 +105,7 @@ impl Reviews {
         if let Some(note) = note.filter(|_| !request.is_dry_run()) {
             // Before the answer, so that the watch can't be faster.
             self.queue.add_after(&note.namespace, LOOK_AFTER);
-            self.notes
-                .remember(note, self.clock.wall(), self.clock.monotonic());
+            self.notes.remember(note, self.clock.wall(), self.clock.monotonic());
         }
         (outcome, written(&request.uid, &answer, &audit))
     }
@@ -151,10 +141,7 @@ fn outcome_of(decision: Decision) -> (Outcome, Decision) {
 }
 
 async fn body_of(request: HttpRequest) -> Result<Bytes, (StatusCode, String)> {
-    let kind = request
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
+    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let is_json = kind
         .and_then(|kind| kind.split(';').next())
         .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
@@ -174,11 +161,7 @@ fn written(uid: &str, answer: &Answer, audit: &AuditAnnotations) -> Response {
     match review::write(uid, answer, audit) {
         Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
         Err(error) => {
-            failure(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                &format!("failed to write the answer: {error}"),
-            )
-            .1
+            failure(StatusCode::INTERNAL_SERVER_ERROR, &format!("failed to write the answer: {error}")).1
         }
     }
 }

@@ -26,11 +26,7 @@ fn app_with(clock: impl Clock) -> App {
         Arc::new(clock),
         (1, "pod".to_owned()),
     );
-    App {
-        fake,
-        parts,
-        registry,
-    }
+    App { fake, parts, registry }
 }
 
 fn app() -> App {
@@ -39,27 +35,16 @@ fn app() -> App {
 
 impl App {
     async fn send(&self, path: &str, kind: &str, body: Vec<u8>) -> (StatusCode, Vec<u8>) {
-        let request = HttpRequest::post(path)
-            .header("content-type", kind)
-            .body(Body::from(body))
-            .unwrap();
-        let response = router(Arc::clone(&self.parts.reviews))
-            .oneshot(request)
-            .await
-            .unwrap();
+        let request = HttpRequest::post(path).header("content-type", kind).body(Body::from(body)).unwrap();
+        let response = router(Arc::clone(&self.parts.reviews)).oneshot(request).await.unwrap();
         let status = response.status();
-        (
-            status,
-            to_bytes(response.into_body(), 1 << 20).await.unwrap().to_vec(),
-        )
+        (status, to_bytes(response.into_body(), 1 << 20).await.unwrap().to_vec())
     }
 
     async fn review(&self, path: &str, request: Value) -> Value {
         let review =
             json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request});
-        let (status, body) = self
-            .send(path, "application/json", review.to_string().into_bytes())
-            .await;
+        let (status, body) = self.send(path, "application/json", review.to_string().into_bytes()).await;
         assert_eq!(status, StatusCode::OK);
         let answer: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(answer["response"]["uid"], review["request"]["uid"]);
@@ -67,10 +52,7 @@ impl App {
     }
 
     fn metric(&self, line: &str) -> bool {
-        TextEncoder::new()
-            .encode_to_string(&self.registry.gather())
-            .unwrap()
-            .contains(line)
+        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap().contains(line)
     }
 
     fn remembers(&self) -> bool {
@@ -97,23 +79,11 @@ fn an_opt_in_is_answered_remembered_and_counted() {
         let answer = app.review("/opt-in", opt_in(json!({"chaos": "yes"}), true)).await;
         assert_eq!(answer["allowed"], true);
         assert!(!app.remembers(), "a dry run stores nothing");
-        let answer = app
-            .review("/opt-in", opt_in(json!({"chaos": "Yes"}), false))
-            .await;
-        assert_eq!(
-            (&answer["allowed"], &answer["status"]["code"]),
-            (&json!(false), &json!(422))
-        );
+        let answer = app.review("/opt-in", opt_in(json!({"chaos": "Yes"}), false)).await;
+        assert_eq!((&answer["allowed"], &answer["status"]["code"]), (&json!(false), &json!(422)));
         assert!(!app.remembers());
-        let answer = app
-            .review("/opt-in", opt_in(json!({"chaos": "yes"}), false))
-            .await;
-        assert!(
-            answer["auditAnnotations"]["admitted"]
-                .as_str()
-                .unwrap()
-                .starts_with("user=kim digest=")
-        );
+        let answer = app.review("/opt-in", opt_in(json!({"chaos": "yes"}), false)).await;
+        assert!(answer["auditAnnotations"]["admitted"].as_str().unwrap().starts_with("user=kim digest="));
         assert!(app.remembers());
         assert!(app.metric("pure_chaos_admissions_total{decision=\"allow\",rule=\"opt-in\"} 2"));
         assert!(app.metric("pure_chaos_admissions_total{decision=\"deny\",rule=\"opt-in\"} 1"));
@@ -128,22 +98,13 @@ fn a_kill_is_judged_by_the_live_namespaces() {
         let answer = app.review("/kill", kill("a")).await;
         assert_eq!(answer["status"]["code"], 403);
         assert!(
-            answer["status"]["message"]
-                .as_str()
-                .unwrap()
-                .contains("kubectl annotate namespace a chaos=yes")
+            answer["status"]["message"].as_str().unwrap().contains("kubectl annotate namespace a chaos=yes")
         );
         app.fake.namespace("a", json!({"chaos": "yes"}));
         assert_eq!(app.review("/kill", kill("a")).await["allowed"], true);
-        app.fake
-            .namespace("pure-chaos", json!({"purechaos.dev/halt": "4711"}));
+        app.fake.namespace("pure-chaos", json!({"purechaos.dev/halt": "4711"}));
         let answer = app.review("/kill", kill("a")).await;
-        assert!(
-            answer["status"]["message"]
-                .as_str()
-                .unwrap()
-                .contains("halted (4711)")
-        );
+        assert!(answer["status"]["message"].as_str().unwrap().contains("halted (4711)"));
         let mut human = kill("kube-system");
         human["userInfo"] = json!({"username": "kim", "groups": ["system:authenticated"]});
         assert_eq!(app.review("/kill", human).await["allowed"], true);
@@ -157,28 +118,18 @@ fn what_cannot_be_read_is_not_killed_and_answered_in_time() {
         let app = app();
         app.fake.namespace("a", json!({"chaos": "yes"}));
         let message = |answer: Value| {
-            assert_eq!(
-                (&answer["allowed"], &answer["status"]["code"]),
-                (&json!(false), &json!(403))
-            );
+            assert_eq!((&answer["allowed"], &answer["status"]["code"]), (&json!(false), &json!(403)));
             answer["status"]["message"].as_str().unwrap().to_owned()
         };
         assert!(message(app.review("/kill", kill("gone")).await).contains("it does not exist"));
-        app.fake.hook(|_, path, _| {
-            path.ends_with("/namespaces/a")
-                .then(|| refusal(500, "etcd is away", ""))
-        });
+        app.fake.hook(|_, path, _| path.ends_with("/namespaces/a").then(|| refusal(500, "etcd is away", "")));
         assert!(message(app.review("/kill", kill("a")).await).contains("etcd is away"));
-        app.fake.hook(|_, path, _| {
-            path.ends_with("/namespaces/pure-chaos")
-                .then(|| refusal(500, "x", ""))
-        });
+        app.fake.hook(|_, path, _| path.ends_with("/namespaces/pure-chaos").then(|| refusal(500, "x", "")));
         assert!(message(app.review("/kill", kill("a")).await).contains("pure-chaos can't be read"));
         // No answer at all: well before the API server gives up.
         let clock = Arc::clone(&app.parts.records.clock);
         for silent in ["/namespaces/a", "/namespaces/pure-chaos"] {
-            app.fake
-                .hook(move |_, path, _| path.ends_with(silent).then_some((0, Value::Null)));
+            app.fake.hook(move |_, path, _| path.ends_with(silent).then_some((0, Value::Null)));
             let start = clock.monotonic();
             assert!(message(app.review("/kill", kill("a")).await).contains("can't be read"));
             assert_eq!(clock.monotonic() - start, namespaces::LOCK_TIMEOUT);
@@ -212,18 +163,10 @@ fn what_is_malformed_gets_a_clear_answer() {
             .await;
         let answer: Value = serde_json::from_slice(&answer).unwrap();
         assert_eq!(
-            (
-                status,
-                &answer["response"]["uid"],
-                &answer["response"]["status"]["code"]
-            ),
+            (status, &answer["response"]["uid"], &answer["response"]["status"]["code"]),
             (StatusCode::OK, &json!("u"), &json!(400))
         );
-        let get = HttpRequest::builder()
-            .method(Method::GET)
-            .uri("/kill")
-            .body(Body::empty())
-            .unwrap();
+        let get = HttpRequest::builder().method(Method::GET).uri("/kill").body(Body::empty()).unwrap();
         let response = router(Arc::clone(&app.parts.reviews)).oneshot(get).await.unwrap();
         assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
         assert!(app.metric("pure_chaos_admissions_total{decision=\"error\",rule=\"opt-in\"} 4"));
@@ -241,21 +184,9 @@ fn bodies_up_to_the_limit_are_read() {
             };
             review(size - review(0).len()).into_bytes()
         };
-        assert_eq!(
-            app.send("/opt-in", "application/json", sized(LARGEST_BODY))
-                .await
-                .0,
-            StatusCode::OK
-        );
-        let (status, body) = app
-            .send("/opt-in", "application/json", sized(LARGEST_BODY + 1))
-            .await;
-        assert_eq!(
-            status,
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "{}",
-            String::from_utf8_lossy(&body)
-        );
+        assert_eq!(app.send("/opt-in", "application/json", sized(LARGEST_BODY)).await.0, StatusCode::OK);
+        let (status, body) = app.send("/opt-in", "application/json", sized(LARGEST_BODY + 1)).await;
+        assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "{}", String::from_utf8_lossy(&body));
     });
 }
 
@@ -264,14 +195,9 @@ fn a_body_that_never_ends_is_given_up_in_time() {
     virtual_time(async {
         let app = app();
         let endless = Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>());
-        let request = HttpRequest::post("/opt-in")
-            .header("content-type", "application/json")
-            .body(endless)
-            .unwrap();
-        let response = router(Arc::clone(&app.parts.reviews))
-            .oneshot(request)
-            .await
-            .unwrap();
+        let request =
+            HttpRequest::post("/opt-in").header("content-type", "application/json").body(endless).unwrap();
+        let response = router(Arc::clone(&app.parts.reviews)).oneshot(request).await.unwrap();
         assert_eq!(response.status(), StatusCode::GATEWAY_TIMEOUT);
     });
 }
@@ -292,9 +218,7 @@ fn a_panic_fails_closed() {
     virtual_time(async {
         let app = app_with(BrokenClock(TokioClock::starting_at(Timestamp::UNIX_EPOCH)));
         let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": opt_in(json!({"chaos": "yes"}), false)});
-        let (status, _) = app
-            .send("/opt-in", "application/json", review.to_string().into())
-            .await;
+        let (status, _) = app.send("/opt-in", "application/json", review.to_string().into()).await;
         assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
         assert!(app.metric("pure_chaos_admissions_total{decision=\"error\",rule=\"opt-in\"} 1"));
     });

@@ -68,11 +68,7 @@ impl Parts {
             clock: Arc::clone(&clock),
         };
         let records = Records {
-            objects: Objects {
-                client: client.clone(),
-                clock: Arc::clone(&clock),
-                instance,
-            },
+            objects: Objects { client: client.clone(), clock: Arc::clone(&clock), instance },
             policy,
             notes: Arc::clone(&notes),
             queue: Arc::clone(&queue),
@@ -80,13 +76,7 @@ impl Parts {
             pace: Pace::default(),
         };
         let watches = Watches::new(Arc::clone(&queue), Arc::clone(&notes), metrics.clone());
-        Self {
-            reviews: Arc::new(reviews),
-            records,
-            watches,
-            queue,
-            notes,
-        }
+        Self { reviews: Arc::new(reviews), records, watches, queue, notes }
     }
 }
 
@@ -108,26 +98,15 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
 /// # Errors
 /// When an address can't be listened on, or a part fails.
 pub async fn serve(config: Config, client: Client, end: CancellationToken) -> anyhow::Result<()> {
-    let Config {
-        common,
-        policy,
-        address,
-        certificate_directory,
-        drain,
-    } = config;
+    let Config { common, policy, address, certificate_directory, drain } = config;
     let serving = Arc::new(Serving::default());
     let registry = runtime::metrics::registry()?;
     let metrics = Metrics::new(&registry)?;
     let seed = RandomState::new().build_hasher().finish();
     let instance = std::env::var("HOSTNAME").unwrap_or_else(|_| "webhook".to_owned());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let Parts {
-        reviews,
-        records,
-        watches,
-        queue,
-        notes,
-    } = Parts::new(&client, policy, &metrics, Arc::clone(&clock), (seed, instance));
+    let Parts { reviews, records, watches, queue, notes } =
+        Parts::new(&client, policy, &metrics, Arc::clone(&clock), (seed, instance));
     let watches = Arc::new(watches);
 
     let listener = listen(address).await?;
@@ -137,12 +116,7 @@ pub async fn serve(config: Config, client: Client, end: CancellationToken) -> an
     // What was admitted during the drain still has to be recorded: only this replica knows of it. So the server ends first.
     let all = CancellationToken::new();
     let readiness = readiness(&serving, &watches, &end);
-    let server = Server {
-        listener,
-        certificates: Arc::clone(&serving) as _,
-        router: router(reviews),
-        drain,
-    };
+    let server = Server { listener, certificates: Arc::clone(&serving) as _, router: router(reviews), drain };
     let serving_task = async {
         let outcome = essential("server", end.clone(), server.serve(end.clone())).await;
         let until = clock.monotonic() + LAST_RECORDS;
@@ -173,9 +147,7 @@ pub async fn serve(config: Config, client: Client, end: CancellationToken) -> an
 }
 
 async fn listen(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("failed to listen on {address}"))
+    TcpListener::bind(address).await.with_context(|| format!("failed to listen on {address}"))
 }
 
 fn readiness(serving: &Arc<Serving>, watches: &Arc<Watches>, end: &CancellationToken) -> admin::Readiness {

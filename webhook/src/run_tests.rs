@@ -15,11 +15,7 @@ use tokio::net::TcpStream;
 
 /// An address that nobody listens on, at least just now.
 async fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap()
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
 /// Status and body.
@@ -27,10 +23,7 @@ async fn get(address: SocketAddr, path: &str) -> String {
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut sender, connection) = handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
-    let request = Request::get(path)
-        .header("host", "x")
-        .body(Body::empty())
-        .unwrap();
+    let request = Request::get(path).header("host", "x").body(Body::empty()).unwrap();
     let response = sender.send_request(request).await.unwrap();
     let status = response.status();
     let body = to_bytes(Body::new(response.into_body()), 1 << 20).await.unwrap();
@@ -85,11 +78,7 @@ async fn the_whole_process_from_start_to_end() {
     fake.with(|store| store.put("namespaces", "", "a", json!({"metadata": {"uid": "uid-a"}})));
     let (address, metrics_address) = (free().await, free().await);
     let config = Config {
-        common: CommonArgs {
-            metrics_address,
-            log_format: LogFormat::Text,
-            kubeconfig: None,
-        },
+        common: CommonArgs { metrics_address, log_format: LogFormat::Text, kubeconfig: None },
         policy: PlatformPolicy::built_in(),
         address,
         certificate_directory: directory.0.clone(),
@@ -98,40 +87,24 @@ async fn the_whole_process_from_start_to_end() {
     let end = CancellationToken::new();
     let process = tokio::spawn(serve(config, fake.client(), end.clone()));
 
-    eventually("it listens", async || {
-        TcpStream::connect(metrics_address).await.is_ok()
-    })
-    .await;
+    eventually("it listens", async || TcpStream::connect(metrics_address).await.is_ok()).await;
     assert!(get(metrics_address, "/livez").await.contains("200 OK"));
-    assert!(
-        get(metrics_address, "/readyz")
-            .await
-            .contains("not ready: there is no serving certificate yet")
-    );
+    assert!(get(metrics_address, "/readyz").await.contains("not ready: there is no serving certificate yet"));
     let old = directory.swap(1);
-    eventually("it is ready", async || {
-        get(metrics_address, "/readyz").await.contains("200 OK")
-    })
-    .await;
+    eventually("it is ready", async || get(metrics_address, "/readyz").await.contains("200 OK")).await;
 
     // The files are swapped: no review fails, open connections go on, new ones see the new certificate.
     let mut connection = connect(address, &old).await.unwrap();
     let trusted = directory.swap(2);
     eventually("the new certificate", async || {
-        assert_eq!(
-            ask(&mut connection, json!({"chaos": "true"})).await.unwrap()["allowed"],
-            false
-        );
+        assert_eq!(ask(&mut connection, json!({"chaos": "true"})).await.unwrap()["allowed"], false);
         connect(address, &trusted).await.is_ok()
     })
     .await;
     assert!(connect(address, &old).await.is_err());
 
     let mut connection = connect(address, &trusted).await.unwrap();
-    assert_eq!(
-        ask(&mut connection, json!({"chaos": "true"})).await.unwrap()["status"]["code"],
-        422
-    );
+    assert_eq!(ask(&mut connection, json!({"chaos": "true"})).await.unwrap()["status"]["code"], 422);
     eventually("metrics", async || {
         let text = get(metrics_address, "/metrics").await;
         text.contains("pure_chaos_admissions_total{decision=\"deny\",rule=\"opt-in\"}")
@@ -143,20 +116,12 @@ async fn the_whole_process_from_start_to_end() {
 
     end.cancel();
     eventually("it is not ready any more", async || {
-        get(metrics_address, "/readyz")
-            .await
-            .contains("not ready: ending")
+        get(metrics_address, "/readyz").await.contains("not ready: ending")
     })
     .await;
     // What is still admitted is still recorded, even when it is stored after the last answer.
-    assert_eq!(
-        ask(&mut connection, json!({"chaos": "yes"})).await.unwrap()["allowed"],
-        true
-    );
-    eventually("the server is gone", async || {
-        TcpStream::connect(address).await.is_err()
-    })
-    .await;
+    assert_eq!(ask(&mut connection, json!({"chaos": "yes"})).await.unwrap()["allowed"], true);
+    eventually("the server is gone", async || TcpStream::connect(address).await.is_err()).await;
     fake.namespace("a", json!({"chaos": "yes"}));
     eventually("the record", async || fake.verdict("a") == "Admitted").await;
     process.await.unwrap().unwrap();

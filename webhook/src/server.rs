@@ -47,12 +47,7 @@ impl Server {
     /// # Errors
     /// When TLS can't be configured.
     pub async fn serve(self, end: CancellationToken) -> anyhow::Result<()> {
-        let Self {
-            listener,
-            certificates,
-            router,
-            drain,
-        } = self;
+        let Self { listener, certificates, router, drain } = self;
         let acceptor = TlsAcceptor::from(Arc::new(tls(certificates)?));
         let graceful = GracefulShutdown::new();
         let permits = Arc::new(Semaphore::new(MOST_CONNECTIONS));
@@ -61,12 +56,7 @@ impl Server {
                 let permit = Arc::clone(&permits).acquire_owned().await?;
                 match listener.accept().await {
                     Ok((stream, peer)) => {
-                        let connection = Connection {
-                            stream,
-                            peer,
-                            permit,
-                            watcher: graceful.watcher(),
-                        };
+                        let connection = Connection { stream, peer, permit, watcher: graceful.watcher() };
                         tokio::spawn(connection.serve(acceptor.clone(), router.clone()));
                     }
                     Err(error) => {
@@ -85,10 +75,7 @@ impl Server {
             outcome = accept => return outcome,
         }
         drop(listener);
-        if tokio::time::timeout(LAST_ANSWERS, graceful.shutdown())
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(LAST_ANSWERS, graceful.shutdown()).await.is_err() {
             tracing::warn!("some connections did not end in time");
         }
         Ok(())
@@ -115,12 +102,7 @@ struct Connection {
 
 impl Connection {
     async fn serve(self, acceptor: TlsAcceptor, router: Router) {
-        let Self {
-            stream,
-            peer,
-            permit,
-            watcher,
-        } = self;
+        let Self { stream, peer, permit, watcher } = self;
         let peer = peer.to_string();
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(peer, error = error.to_string(), "failed to set TCP_NODELAY");

@@ -19,11 +19,7 @@ pub(crate) const NAME: &str = "webhook.pure-chaos.svc";
 /// A new self-signed pair as PEM, and what to trust for it.
 pub(crate) fn pair() -> (String, String, CertificateDer<'static>) {
     let made = rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap();
-    (
-        made.cert.pem(),
-        made.signing_key.serialize_pem(),
-        made.cert.der().clone(),
-    )
+    (made.cert.pem(), made.signing_key.serialize_pem(), made.cert.der().clone())
 }
 
 /// Serves a new certificate from now on, and returns it.
@@ -61,13 +57,7 @@ async fn start(drain: Duration) -> Running {
         drain,
     };
     let task = tokio::spawn(server.serve(end.clone()));
-    Running {
-        address,
-        fake,
-        certificates,
-        end,
-        task,
-    }
+    Running { address, fake, certificates, end, task }
 }
 
 /// A connection that trusts just this certificate.
@@ -84,9 +74,7 @@ pub(crate) async fn connect(
         .with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let stream = TcpStream::connect(address).await?;
-    let stream = TlsConnector::from(Arc::new(config))
-        .connect(ServerName::try_from(NAME)?, stream)
-        .await?;
+    let stream = TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(NAME)?, stream).await?;
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
     let (sender, connection) = handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
@@ -115,10 +103,7 @@ async fn reviews_over_https_on_one_connection() {
     running.fake.namespace("a", json!({}));
     let trusted = swap(&running.certificates);
     let mut connection = connect(running.address, &trusted).await.unwrap();
-    assert_eq!(
-        ask(&mut connection, json!({"chaos": "yes"})).await.unwrap()["allowed"],
-        true
-    );
+    assert_eq!(ask(&mut connection, json!({"chaos": "yes"})).await.unwrap()["allowed"], true);
     let denied = ask(&mut connection, json!({"chaos": "true"})).await.unwrap();
     assert_eq!(denied["status"]["code"], 422);
 }
@@ -126,11 +111,7 @@ async fn reviews_over_https_on_one_connection() {
 #[tokio::test]
 async fn without_a_certificate_the_handshake_fails_and_the_server_goes_on() {
     let running = start(Duration::ZERO).await;
-    let stray = rcgen::generate_simple_self_signed([NAME.to_owned()])
-        .unwrap()
-        .cert
-        .der()
-        .clone();
+    let stray = rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap().cert.der().clone();
     assert!(connect(running.address, &stray).await.is_err());
     let trusted = swap(&running.certificates);
     assert!(connect(running.address, &trusted).await.is_ok());
@@ -141,10 +122,7 @@ async fn a_new_certificate_is_served_without_a_failed_review() {
     let running = start(Duration::ZERO).await;
     let old = swap(&running.certificates);
     let mut open = connect(running.address, &old).await.unwrap();
-    assert_eq!(
-        ask(&mut open, json!({"chaos": "yes"})).await.unwrap()["allowed"],
-        true
-    );
+    assert_eq!(ask(&mut open, json!({"chaos": "yes"})).await.unwrap()["allowed"], true);
     let new = swap(&running.certificates);
     assert_eq!(
         ask(&mut open, json!({"chaos": "yes"})).await.unwrap()["allowed"],
@@ -152,10 +130,7 @@ async fn a_new_certificate_is_served_without_a_failed_review() {
         "open connections go on"
     );
     let mut fresh = connect(running.address, &new).await.unwrap();
-    assert_eq!(
-        ask(&mut fresh, json!({"chaos": "yes"})).await.unwrap()["allowed"],
-        true
-    );
+    assert_eq!(ask(&mut fresh, json!({"chaos": "yes"})).await.unwrap()["allowed"], true);
     assert!(connect(running.address, &old).await.is_err());
 }
 
@@ -173,16 +148,8 @@ async fn the_end_waits_for_the_drain() {
         "on an open connection"
     );
     let mut late = connect(running.address, &trusted).await.unwrap();
-    assert_eq!(
-        ask(&mut late, json!({"chaos": "yes"})).await.unwrap()["allowed"],
-        true,
-        "on a new one"
-    );
+    assert_eq!(ask(&mut late, json!({"chaos": "yes"})).await.unwrap()["allowed"], true, "on a new one");
     // Both are idle then, and must not keep the process.
-    tokio::time::timeout(drain + Duration::from_secs(2), running.task)
-        .await
-        .unwrap()
-        .unwrap()
-        .unwrap();
+    tokio::time::timeout(drain + Duration::from_secs(2), running.task).await.unwrap().unwrap().unwrap();
     assert!(connect(running.address, &trusted).await.is_err());
 }

@@ -50,13 +50,7 @@ impl Watches {
     /// Nothing is known yet.
     #[must_use]
     pub fn new(queue: Arc<Queue>, notes: Arc<Notes>, metrics: Metrics) -> Self {
-        Self {
-            queue,
-            notes,
-            metrics,
-            known: Mutex::default(),
-            synced: AtomicBool::new(false),
-        }
+        Self { queue, notes, metrics, known: Mutex::default(), synced: AtomicBool::new(false) }
     }
 
     /// Whether every Namespace has been seen once.
@@ -71,9 +65,7 @@ impl Watches {
         let ours = format!("metadata.name={AGENT_BINDING}");
         let namespaces = {
             let mut listed = BTreeSet::new();
-            follow::<Namespace>("namespaces", client, "", move |event| {
-                self.namespace(event, &mut listed)
-            })
+            follow::<Namespace>("namespaces", client, "", move |event| self.namespace(event, &mut listed))
         };
         let records = {
             let mut listed = BTreeMap::new();
@@ -84,10 +76,8 @@ impl Watches {
                     |known| &mut known.records,
                     |metadata| {
                         // Others may have other names; they are nobody's.
-                        let version = (
-                            metadata.uid.clone(),
-                            metadata.generation.map(|number| number.to_string()),
-                        );
+                        let version =
+                            (metadata.uid.clone(), metadata.generation.map(|number| number.to_string()));
                         (metadata.name.as_deref() == Some(RECORD)).then_some(version)
                     },
                 );
@@ -165,10 +155,7 @@ impl Watches {
                 // All of them, those that vanished unseen too: a list is the time to put everything right.
                 let before = std::mem::replace(kind(&mut self.known()), std::mem::take(listed));
                 let now: Vec<String> = kind(&mut self.known()).keys().cloned().collect();
-                before
-                    .into_keys()
-                    .chain(now)
-                    .for_each(|namespace| self.queue.add(&namespace));
+                before.into_keys().chain(now).for_each(|namespace| self.queue.add(&namespace));
             }
             Event::Apply(metadata) => {
                 if let (Some(version), Some(namespace)) = (version(&metadata), metadata.namespace) {
@@ -206,11 +193,9 @@ where
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => show(metadata_of(event)),
-            Err(error) => tracing::warn!(
-                kind,
-                error = error.to_string(),
-                "a watch was interrupted, it is tried again"
-            ),
+            Err(error) => {
+                tracing::warn!(kind, error = error.to_string(), "a watch was interrupted, it is tried again")
+            }
         }
     }
 }

@@ -42,21 +42,12 @@ impl Story {
     }
 
     fn change(&mut self, name: &str, how: impl FnOnce(&mut PodView)) {
-        how(&mut self
-            .pods
-            .iter_mut()
-            .find(|seen| seen.pod.name == name)
-            .unwrap()
-            .pod);
+        how(&mut self.pods.iter_mut().find(|seen| seen.pod.name == name).unwrap().pod);
     }
 
     fn appears(&mut self, name: &str, after: u64, ready: bool) {
         let first_seen = self.start + Duration::from_secs(after);
-        let pod = PodView {
-            ready,
-            created: noon(),
-            ..pod(name)
-        };
+        let pod = PodView { ready, created: noon(), ..pod(name) };
         self.pods.push(Sighting { pod, first_seen });
     }
 
@@ -68,8 +59,7 @@ impl Story {
 
     fn judge(&mut self, after: u64) -> Option<Outcome> {
         let pods: Vec<&Sighting> = self.pods.iter().collect();
-        self.recovery
-            .judge(&pods, &self.surroundings, self.start + Duration::from_secs(after))
+        self.recovery.judge(&pods, &self.surroundings, self.start + Duration::from_secs(after))
     }
 }
 
@@ -126,14 +116,9 @@ fn t0_is_the_earlier_of_answer_and_event() {
     let mut story = Story::new();
     let event = story.start.checked_sub(Duration::from_millis(80)).unwrap();
     story.recovery.victim_seen_dying(event);
-    story
-        .recovery
-        .victim_seen_dying(story.start + Duration::from_secs(30));
+    story.recovery.victim_seen_dying(story.start + Duration::from_secs(30));
     let ready = story.start + Duration::from_secs(2);
-    assert_eq!(
-        story.recovery.duration_until(ready),
-        Some(Duration::from_millis(2_080))
-    );
+    assert_eq!(story.recovery.duration_until(ready), Some(Duration::from_millis(2_080)));
 }
 
 #[test]
@@ -141,14 +126,8 @@ fn a_stateful_sets_replacement_has_the_victims_name() {
     let mut story = Story::of("StatefulSet");
     story.appears("d", 1, true);
     assert_eq!(story.judge(2), None, "another ordinal");
-    let again = PodView {
-        uid: "a-again".to_owned(),
-        ..pod("a")
-    };
-    story.pods.push(Sighting {
-        pod: again,
-        first_seen: story.start + Duration::from_secs(2),
-    });
+    let again = PodView { uid: "a-again".to_owned(), ..pod("a") };
+    story.pods.push(Sighting { pod: again, first_seen: story.start + Duration::from_secs(2) });
     assert_eq!(story.judge(3), Some(Outcome::Recovered));
 }
 
@@ -187,11 +166,7 @@ fn rescaled_when_it_wants_fewer_and_not_when_it_wants_more() {
     let mut story = Story::new();
     story.resize(5);
     story.appears("d", 1, true);
-    assert_eq!(
-        story.judge(2),
-        Some(Outcome::Recovered),
-        "three of what it had are enough"
-    );
+    assert_eq!(story.judge(2), Some(Outcome::Recovered), "three of what it had are enough");
 }
 
 #[test]
@@ -241,30 +216,15 @@ fn a_resumed_recovery_is_counted_but_not_measured() {
     let story = Story::new();
     let pending = story.recovery.pending();
     let later = noon().checked_add(Duration::from_secs(100)).unwrap();
-    let replacement = PodView {
-        created: noon(),
-        ..pod("d")
-    };
+    let replacement = PodView { created: noon(), ..pod("d") };
     let pods = vec![pod("b"), pod("c"), replacement];
     let mut resumed = Recovery::resume(&pending, &pods, later, story.start).unwrap();
-    let seen: Vec<Sighting> = pods
-        .into_iter()
-        .map(|pod| Sighting {
-            pod,
-            first_seen: story.start,
-        })
-        .collect();
+    let seen: Vec<Sighting> = pods.into_iter().map(|pod| Sighting { pod, first_seen: story.start }).collect();
     let seen: Vec<&Sighting> = seen.iter().collect();
     let present = story.surroundings.clone();
     assert_eq!(resumed.duration_until(story.start), None);
-    assert_eq!(
-        resumed.clone().judge(&seen, &present, story.start),
-        Some(Outcome::RecoveredAfterRestart)
-    );
-    assert_eq!(
-        resumed.judge(&seen[..2], &present, story.start + Duration::from_secs(199)),
-        None
-    );
+    assert_eq!(resumed.clone().judge(&seen, &present, story.start), Some(Outcome::RecoveredAfterRestart));
+    assert_eq!(resumed.judge(&seen[..2], &present, story.start + Duration::from_secs(199)), None);
     assert_eq!(
         resumed.judge(&seen[..2], &present, story.start + Duration::from_secs(200)),
         Some(Outcome::TimedOut),
