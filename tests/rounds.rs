@@ -392,6 +392,78 @@ fn an_opt_out_during_the_round_stops_the_kill() {
 }
 
 #[test]
+fn a_slot_that_goes_by_while_something_else_is_done_is_served_at_once() {
+    play(async {
+        let mut stage = Stage::new();
+        stage.start();
+        pass(FIRST_SLOT - Duration::from_millis(10)).await;
+        // A Pod of a ReplicaSet that has to be asked for, and an API server that takes its time.
+        stage.api.fail("GET", "/replicasets/new", 1, Answer::After(Duration::from_secs(1)));
+        stage.add_pod("p9", true);
+        stage.api.change(&pod("p9"), |new| {
+            let owner = &mut new["metadata"]["ownerReferences"][0];
+            owner["name"] = json!("new");
+            owner["uid"] = json!("new-uid");
+        });
+        pass(Duration::from_secs(2)).await;
+        assert_eq!(stage.api.kills().len(), 1);
+    });
+}
+
+#[test]
+fn without_a_watch_of_the_pods_nothing_is_killed() {
+    play(async {
+        let mut stage = Stage::new();
+        stage.api.fail("LIST", "/pods", usize::MAX, Answer::Status(500, Value::Null));
+        stage.start();
+        pass(FIRST_SLOT - Duration::from_millis(1)).await;
+        stage.api.heal();
+        pass(Duration::from_millis(100)).await;
+        assert_eq!((stage.api.kills().len(), stage.rounds("failed")), (0, 1.0));
+    });
+}
+
+#[test]
+fn a_changed_schedule_begins_now() {
+    play(async {
+        let mut stage = Stage::new();
+        stage.opt_in(&[("chaos", "yes"), ("purechaos.dev/schedule", "every 12h")]);
+        stage.start();
+        // A schedule whose last slot was less than 20 s ago, had it been in force then.
+        let now = noon().checked_add(Duration::from_secs(60)).unwrap();
+        let recent = now.checked_sub(Duration::from_secs(20)).unwrap();
+        let seconds = (1_800..7_200).find(|seconds| {
+            let schedule = Schedule::parse(&format!("every {seconds}s")).unwrap();
+            schedule.newest_in(UID, recent, now).is_some()
+        });
+        pass(Duration::from_secs(60)).await;
+        let schedule = format!("every {}s", seconds.expect("one of so many schedules"));
+        stage.opt_in(&[("chaos", "yes"), ("purechaos.dev/schedule", &schedule)]);
+        pass(Duration::from_secs(1_200)).await;
+        assert_eq!(stage.api.kills(), []);
+        assert!(stage.status()["nextSlot"].is_string());
+    });
+}
+
+#[test]
+fn a_workload_rests_two_minutes_after_a_conflict() {
+    play(async {
+        let mut stage = Stage::new();
+        stage.opt_in(&[("chaos", "yes"), ("purechaos.dev/schedule", "every 1m")]);
+        stage.start();
+        stage.api.fail("POST", "/eviction", 1, Answer::Status(409, Value::Null));
+        while stage.api.kills().is_empty() {
+            pass(Duration::from_secs(1)).await;
+        }
+        pass(Duration::from_secs(110)).await;
+        assert_eq!(stage.api.kills().len(), 1);
+        assert!(stage.refusals("changed") >= 2.0);
+        pass(Duration::from_secs(90)).await;
+        assert_eq!(stage.api.kills().len(), 2);
+    });
+}
+
+#[test]
 fn a_budgets_refusal_is_not_retried_and_a_conflict_rests_the_workload() {
     let budget = json!({"causes": [{"reason": "DisruptionBudget", "message": "needs 3"}]});
     for (code, details, reason) in [(429, budget, "blocked_by_pdb"), (409, Value::Null, "changed")] {

@@ -30,9 +30,9 @@ finish() {
     if [[ ${KEEP:-} == 1 ]]; then
         echo "KEEP=1: the cluster is left up; make cluster-down NAME=test removes it"
     else
-        NAME=test "$PWD/tests/cluster/down.sh" || true
+        env NAME=test tests/cluster/down.sh || true
     fi
-    NAME=scratch "$PWD/tests/cluster/down.sh" || true
+    env NAME=scratch tests/cluster/down.sh || true
 }
 trap finish EXIT
 

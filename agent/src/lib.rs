@@ -22,6 +22,7 @@ pub mod recovery;
 pub mod round;
 pub mod run;
 pub mod select;
+pub mod slots;
 pub mod supervise;
 pub mod views;
 pub mod workloads;

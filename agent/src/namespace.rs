@@ -28,6 +28,7 @@ use crate::pod_book::PodBook;
 use crate::pods::{self, PodEvent};
 use crate::recovery::{Outcome, Recovery, Sighting, Surroundings};
 use crate::round::{Deps, Memory, RoundReport, round};
+use crate::slots::{Due, due};
 use crate::views::WorkloadView;
 use crate::workloads;
 
@@ -37,9 +38,6 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a workload rests after a kill met a change: retries would eat its disruption budget, which the API server charges before
 /// it checks preconditions.
 const REST: Duration = Duration::from_secs(120);
-
-/// A slot that is later than this is skipped: after a suspended machine or a stepped clock a round would come out of schedule.
-const LATEST: Duration = Duration::from_secs(30);
 
 /// The wall clock is asked again at least this often, so that a step of it is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
@@ -112,7 +110,6 @@ impl NamespaceTask {
         loop {
             let sleep = self.until_next_slot();
             tokio::select! {
-                biased;
                 () = end.cancelled() => {
                     self.ledger.save(&self.name).await;
                     return;
@@ -175,36 +172,37 @@ impl NamespaceTask {
         self.record = record;
     }
 
-    fn next_slot(&self) -> Option<Timestamp> {
-        let schedule = self.schedule?;
-        schedule.next_after(&self.record.spec.namespace_uid, self.floor.max(self.deps.clock.wall()))
+    fn slot_after(&self, instant: Timestamp) -> Option<Timestamp> {
+        self.schedule?.next_after(&self.record.spec.namespace_uid, instant)
     }
 
     fn plan_next(&mut self) {
-        let next = self.next_slot();
+        let next = self.slot_after(self.floor.max(self.deps.clock.wall()));
         self.ledger.set_next_slot(next);
         self.deps.metrics.set_next_slot(&self.name, next);
     }
 
+    /// From the floor, not from now: a slot that went by while something else was done is due at once.
     fn until_next_slot(&self) -> Duration {
         let now = self.deps.clock.wall();
-        self.next_slot()
-            .and_then(|slot| Duration::try_from(slot.duration_since(now)).ok())
-            .map_or(LONGEST_SLEEP, |wait| wait.min(LONGEST_SLEEP))
+        self.slot_after(self.floor).map_or(LONGEST_SLEEP, |slot| {
+            Duration::try_from(slot.duration_since(now)).unwrap_or(Duration::ZERO).min(LONGEST_SLEEP)
+        })
     }
 
     async fn serve_due_slot(&mut self) {
         let Some(schedule) = self.schedule else { return };
         let now = self.deps.clock.wall();
-        let Some(slot) = schedule.newest_in(&self.record.spec.namespace_uid, self.floor, now) else {
-            return;
+        let slot = match due(schedule, &self.record.spec.namespace_uid, self.floor, now) {
+            Due::Nothing => return,
+            Due::Missed(slot) => {
+                self.floor = slot;
+                tracing::warn!(namespace = self.name, slot = %slot, "skipped a slot that is too late");
+                return;
+            }
+            Due::Round(slot) => slot,
         };
         self.floor = slot;
-        let is_late = Duration::try_from(now.duration_since(slot)).is_ok_and(|late| late > LATEST);
-        if is_late {
-            tracing::warn!(namespace = self.name, slot = %slot, "skipped a slot that is too late");
-            return;
-        }
         if !self.book.is_listed() && self.record.spec.verdict == Verdict::Admitted {
             // Without the watch a recovery couldn't be measured, and other Pods' troubles not be seen.
             tracing::warn!(namespace = self.name, slot = %slot, outcome = "failed", "round skipped: the Pod watch isn't ready");

@@ -65,6 +65,8 @@ pub enum Answer {
     Status(u16, Value),
     /// This status, although it was done.
     Done(u16),
+    /// What is right, but only after this long.
+    After(Duration),
 }
 
 impl Api {
@@ -116,6 +118,11 @@ impl Api {
         self.world.lock().unwrap().faults.push(fault);
     }
 
+    /// Ends all faults.
+    pub fn heal(&self) {
+        self.world.lock().unwrap().faults.clear();
+    }
+
     /// Runs `then` once, just before the next call of this verb to a path that ends so is answered.
     pub fn before(&self, verb: &'static str, path: &str, then: impl FnOnce(&Self) + Send + 'static) {
         let hook = Hook { verb, path: path.to_owned(), then: Box::new(then) };
@@ -143,6 +150,23 @@ impl Api {
     }
 }
 
+impl Api {
+    /// Notes a call, and finds what was arranged for it.
+    fn note(&self, call: Call) -> (Option<Answer>, Option<Hook>) {
+        let mut world = self.world.lock().unwrap();
+        let is_meant = |verb: &str, path: &str| verb == call.verb && call.path.ends_with(path);
+        let fault = world.faults.iter_mut().find(|fault| fault.left > 0 && is_meant(fault.verb, &fault.path));
+        let fault = fault.map(|fault| {
+            fault.left -= 1;
+            fault.answer.clone()
+        });
+        let hook = world.hooks.iter().position(|hook| is_meant(hook.verb, &hook.path));
+        let hook = hook.map(|at| world.hooks.swap_remove(at));
+        world.calls.push(call);
+        (fault, hook)
+    }
+}
+
 fn collection(path: &str) -> String {
     path.rsplit_once('/').map_or(path, |(collection, _)| collection).to_owned()
 }
@@ -161,26 +185,13 @@ async fn handle(
         return watch(api, path, query);
     }
     let verb = if method == Method::GET && is_collection { "LIST".to_owned() } else { method.to_string() };
-    let mut world = api.world.lock().unwrap();
-    world.calls.push(Call {
-        verb: verb.clone(),
-        path: path.clone(),
-        query: query.clone(),
-        body: body.clone(),
-    });
-    let fault = world
-        .faults
-        .iter_mut()
-        .find(|fault| fault.left > 0 && fault.verb == verb && path.ends_with(&fault.path));
-    let fault = fault.map(|fault| {
-        fault.left -= 1;
-        fault.answer.clone()
-    });
-    let hook = world.hooks.iter().position(|hook| hook.verb == verb && path.ends_with(&hook.path));
-    let hook = hook.map(|at| world.hooks.swap_remove(at));
-    drop(world);
+    let (fault, hook) =
+        api.note(Call { verb: verb.clone(), path: path.clone(), query: query.clone(), body: body.clone() });
     if let Some(hook) = hook {
         (hook.then)(&api);
+    }
+    if let Some(Answer::After(time)) = fault {
+        tokio::time::sleep(time).await;
     }
     if let Some(Answer::Status(code, details)) = fault {
         return status(code, "the fault that was asked for", details);
