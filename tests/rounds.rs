@@ -40,6 +40,7 @@ struct Stage {
     end: CancellationToken,
     agent: Option<tokio::task::JoinHandle<anyhow::Result<()>>>,
     clock: TokioClock,
+    policy: PlatformPolicy,
 }
 
 impl Stage {
@@ -50,6 +51,8 @@ impl Stage {
             end: CancellationToken::new(),
             agent: None,
             clock: TokioClock::starting_at(noon()),
+            policy: PlatformPolicy::parse("ceilings: {mode: 'evict,delete,force', schedule: every 1s}")
+                .unwrap(),
         };
         stage.api.put(SYSTEM, json!({"metadata": {"name": "pure-chaos", "uid": "system"}}));
         stage.opt_in(&[("chaos", "yes")]);
@@ -79,7 +82,7 @@ impl Stage {
     fn opt_in(&self, annotations: &[(&str, &str)]) {
         let annotations =
             annotations.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let settings = PlatformPolicy::built_in().settings(&annotations).unwrap();
+        let settings = self.policy.settings(&annotations).unwrap();
         self.api.put(NAMESPACE, json!({"metadata": {"name": "a", "uid": UID, "annotations": annotations}}));
         self.api.put(
             RECORD,
@@ -117,7 +120,7 @@ impl Stage {
             events: Events::new(client.clone(), None),
             client,
             clock: Arc::new(self.clock.clone()),
-            policy: Arc::new(PlatformPolicy::built_in()),
+            policy: Arc::new(self.policy.clone()),
             metrics: Metrics::new(&self.registry, "test").unwrap(),
         };
         self.end = CancellationToken::new();
@@ -502,6 +505,23 @@ fn a_kill_without_an_answer_is_looked_up_before_it_is_counted() {
         assert_eq!(stage.metric(failures), Some(1.0));
         assert_eq!(stage.status()["pendingCount"], 0);
     });
+}
+
+#[test]
+fn a_deletion_is_of_exactly_the_chosen_pod() {
+    for (mode, grace) in [("delete", Value::Null), ("force", json!(0))] {
+        play(async move {
+            let mut stage = Stage::new();
+            stage.opt_in(&[("chaos", "yes"), ("purechaos.dev/mode", mode)]);
+            stage.start();
+            first_round().await;
+            let kills = stage.api.kills();
+            assert_eq!((kills.len(), kills[0].verb.as_str()), (1, "DELETE"));
+            assert_eq!(kills[0].body["preconditions"]["uid"], format!("{}-uid", stage.victim()));
+            assert_eq!(kills[0].body["gracePeriodSeconds"], grace);
+            assert_eq!(stage.kills(mode), 1.0);
+        });
+    }
 }
 
 #[test]
