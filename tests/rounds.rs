@@ -309,6 +309,18 @@ fn nothing_dies_because_a_process_started() {
 }
 
 #[test]
+fn a_slot_that_another_process_spent_is_not_spent_again() {
+    play(async {
+        let mut stage = Stage::new();
+        stage.start();
+        pass(FIRST_SLOT - Duration::from_secs(1)).await;
+        stage.api.change(RECORD, |record| record["status"]["lastSlot"] = json!("2026-11-23T12:04:44.363Z"));
+        pass(Duration::from_secs(10)).await;
+        assert_eq!((stage.api.kills().len(), stage.rounds("failed")), (0, 1.0));
+    });
+}
+
+#[test]
 fn a_namespace_that_opts_in_waits_for_its_next_slot() {
     play(async {
         let mut stage = Stage::new();
