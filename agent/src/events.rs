@@ -9,14 +9,19 @@ use policy::keys::SYSTEM_NAMESPACE;
 use policy::record::WorkloadReference;
 use policy::settings::Mode;
 use runtime::client::call;
+use tokio_util::task::TaskTracker;
 
 use crate::guards::Refusal;
 use crate::recovery::{DEADLINE, Recovery};
+
+/// How long the process waits at its end for Events under way.
+const LAST_EVENTS: Duration = Duration::from_secs(3);
 
 /// Writes Events in the background.
 #[derive(Clone)]
 pub struct Events {
     recorder: Recorder,
+    tasks: TaskTracker,
 }
 
 impl Events {
@@ -24,7 +29,15 @@ impl Events {
     #[must_use]
     pub fn new(client: Client, instance: Option<String>) -> Self {
         let reporter = Reporter { controller: "purechaos.dev/agent".to_owned(), instance };
-        Self { recorder: Recorder::new(client, reporter) }
+        Self { recorder: Recorder::new(client, reporter), tasks: TaskTracker::new() }
+    }
+
+    /// Waits for the Events under way, but not for long.
+    pub async fn finish(&self) {
+        self.tasks.close();
+        if tokio::time::timeout(LAST_EVENTS, self.tasks.wait()).await.is_err() {
+            tracing::warn!(lost = self.tasks.len(), "some Events were not written before the end");
+        }
     }
 
     /// `ChaosKilled`, on the Pod and on its workload.
@@ -120,7 +133,7 @@ impl Events {
             secondary,
         };
         let recorder = self.recorder.clone();
-        tokio::spawn(async move {
+        self.tasks.spawn(async move {
             if let Err(error) = call(recorder.publish(&event, &regarding)).await {
                 let namespace = regarding.namespace.as_deref().unwrap_or_default();
                 tracing::warn!(namespace, reason, error = %error, "failed to write an Event");

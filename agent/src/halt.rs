@@ -18,24 +18,24 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// Never; the form is that of the other tasks.
 pub async fn observe_halt(deps: Deps, end: CancellationToken) -> anyhow::Result<()> {
     let mut interval = tokio::time::interval(INTERVAL);
-    let mut before: Option<String> = None;
+    let mut before: Option<(String, Option<String>)> = None;
     loop {
         tokio::select! {
             () = end.cancelled() => return Ok(()),
             _ = interval.tick() => {}
         }
-        let (now, uid) = match read_namespace(&deps.client, SYSTEM_NAMESPACE).await {
-            Ok(system) => (halt(&system), system.uid),
-            Err(error) => {
-                (Some(format!("namespace {SYSTEM_NAMESPACE} can't be read: {error}")), String::new())
-            }
+        let now = match read_namespace(&deps.client, SYSTEM_NAMESPACE).await {
+            Ok(system) => halt(&system).map(|text| (text, Some(system.uid))),
+            Err(error) => Some((format!("namespace {SYSTEM_NAMESPACE} can't be read: {error}"), None)),
         };
         deps.metrics.set_halted(now.is_some());
         if now != before {
             match &now {
-                Some(text) => {
+                Some((text, uid)) => {
                     tracing::warn!(text, "every kill is halted");
-                    deps.events.halted(&uid, text);
+                    if let Some(uid) = uid {
+                        deps.events.halted(uid, text);
+                    }
                 }
                 None => tracing::info!("the halt ended"),
             }

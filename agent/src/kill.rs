@@ -1,5 +1,7 @@
 //! One kill: a last look at what consents and at the Pod, then an eviction or a DELETE that can hit that very Pod only.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::Eviction;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, ObjectMeta, Preconditions};
@@ -15,6 +17,9 @@ use crate::observe::{self, NotPermitted};
 use crate::permission::Forbidden;
 use crate::pods::SlimPod;
 use crate::views::PodView;
+
+/// How long after a time-out the Pod is looked up. An eviction is worked on for up to 10 s, less than the call's own limit.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Why the API server did not carry out a kill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,14 +80,6 @@ pub struct Warrant<'a> {
 
 /// Tries to kill one candidate. There is no second try: see `changed` in the specification.
 pub async fn kill(client: &Client, warrant: Warrant<'_>, candidate: &Candidate) -> Attempt {
-    let authority = observe::authority(client, warrant.namespace).await;
-    let settings = match authority.permits(warrant.record, warrant.policy) {
-        Ok(settings) => settings,
-        Err(NotPermitted::Refused(Forbidden { refusal, sentence })) => {
-            return Attempt::Refused(refusal, sentence);
-        }
-        Err(NotPermitted::Unreadable(sentence)) => return Attempt::Failed(Failure::ServerError, sentence),
-    };
     let pods: Api<SlimPod> = Api::namespaced(client.clone(), warrant.namespace);
     let name = &candidate.pod.name;
     let resource_version = match call(pods.get(name)).await {
@@ -106,6 +103,15 @@ pub async fn kill(client: &Client, warrant: Warrant<'_>, candidate: &Candidate) 
             return Attempt::Failed(Failure::ServerError, format!("failed to read Pod {name}: {error}"));
         }
     };
+    // Consent last: nothing that takes time may come between it and the kill.
+    let authority = observe::authority(client, warrant.namespace).await;
+    let settings = match authority.permits(warrant.record, warrant.policy) {
+        Ok(settings) => settings,
+        Err(NotPermitted::Refused(Forbidden { refusal, sentence })) => {
+            return Attempt::Refused(refusal, sentence);
+        }
+        Err(NotPermitted::Unreadable(sentence)) => return Attempt::Failed(Failure::ServerError, sentence),
+    };
     let sent = match settings.mode {
         Mode::Evict => evict(client, warrant.namespace, candidate, resource_version, settings.dry_run).await,
         Mode::Delete | Mode::Force => delete(client, warrant.namespace, candidate, &settings).await,
@@ -113,7 +119,7 @@ pub async fn kill(client: &Client, warrant: Warrant<'_>, candidate: &Candidate) 
     match sent {
         Ok(()) if settings.dry_run => Attempt::DryRun,
         Ok(()) => Attempt::Killed,
-        Err(error) => match judge(&error) {
+        Err(error) => match verdict(&error) {
             Some(attempt) => attempt,
             None if settings.dry_run => Attempt::Failed(Failure::ServerError, error.to_string()),
             None => look_up(&pods, candidate, &error).await,
@@ -170,7 +176,7 @@ async fn delete(
 }
 
 /// What an error means where the API server said it; `None` where it did not, or failed midway.
-fn judge(error: &CallError) -> Option<Attempt> {
+fn verdict(error: &CallError) -> Option<Attempt> {
     let status = error.status()?;
     let words = status.message.clone();
     match status.code {
@@ -195,6 +201,10 @@ fn is_disruption_budget(status: &kube::core::Status) -> bool {
 
 /// After no answer, or half of one: whether the Pod of that UID still lives.
 async fn look_up(pods: &Api<SlimPod>, candidate: &Candidate, error: &CallError) -> Attempt {
+    if matches!(error, CallError::TimedOut(_)) {
+        // What is still being worked on there may yet land.
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
     match call(pods.get_opt(&candidate.pod.name)).await {
         Ok(None) => Attempt::Killed,
         Ok(Some(pod)) => {

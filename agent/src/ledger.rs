@@ -1,5 +1,7 @@
 //! The status of a namespace's record: what outlives this process, and what `kubectl get chaos` shows.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{Patch, PatchParams};
@@ -8,14 +10,41 @@ use policy::keys::RECORD;
 use policy::record::{OptIn, OptInStatus, Pending};
 use runtime::client::{CallError, call};
 use serde_json::{Value, json};
+use tokio::time::Instant;
+
+/// How long after a failed write the next one is tried.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// The one condition: whether rounds kill.
 const ACTIVE: &str = "Active";
+
+/// What rounds do in a namespace at present.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activity {
+    /// They kill, or will at the next slot.
+    Kills,
+    /// They do everything but the effect.
+    DryRuns,
+    /// They kill nothing.
+    Nothing,
+}
+
+impl Activity {
+    fn status_and_reason(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Kills => ("True", "RoundsKill"),
+            Self::DryRuns => ("False", "DryRun"),
+            Self::Nothing => ("False", "NothingKilled"),
+        }
+    }
+}
 
 /// A namespace's status as this process knows it; the agent is its only writer.
 #[derive(Debug)]
 pub struct Ledger {
     records: Api<OptIn>,
+    uid: Option<String>,
+    retry_at: Option<Instant>,
     status: OptInStatus,
     saved: OptInStatus,
 }
@@ -25,7 +54,13 @@ impl Ledger {
     #[must_use]
     pub fn new(client: &Client, namespace: &str, record: &OptIn) -> Self {
         let status = record.status.clone().unwrap_or_default();
-        Self { records: Api::namespaced(client.clone(), namespace), saved: status.clone(), status }
+        Self {
+            records: Api::namespaced(client.clone(), namespace),
+            uid: record.uid(),
+            retry_at: None,
+            saved: status.clone(),
+            status,
+        }
     }
 
     /// What an earlier process left pending.
@@ -55,7 +90,8 @@ impl Ledger {
     /// When it couldn't be written, also because the record has changed since it was read: then nothing may be killed.
     pub async fn spend(&mut self, slot: Timestamp, record: &OptIn) -> Result<bool, CallError> {
         let stored = record.status.as_ref().and_then(|status| instant(status.last_slot.as_deref()));
-        if stored.is_some_and(|last| slot <= last) {
+        if let Some(last) = stored.filter(|last| slot <= *last) {
+            self.served(last);
             return Ok(false);
         }
         let last_slot = slot.to_string();
@@ -69,9 +105,11 @@ impl Ledger {
         Ok(true)
     }
 
-    /// Notes a slot that was served without a kill.
+    /// Notes a slot that was served; never an earlier one than is noted.
     pub fn served(&mut self, slot: Timestamp) {
-        self.status.last_slot = Some(slot.to_string());
+        if self.last_slot().is_none_or(|last| last < slot) {
+            self.status.last_slot = Some(slot.to_string());
+        }
     }
 
     /// Notes when the next round is due.
@@ -79,9 +117,17 @@ impl Ledger {
         self.status.next_slot = slot.map(|slot| slot.round(jiff::Unit::Second).unwrap_or(slot).to_string());
     }
 
-    /// Notes a kill.
-    pub fn killed(&mut self) {
+    /// Notes a kill, whose recovery is pending from here on.
+    pub fn killed(&mut self, pending: Pending) {
         self.status.kills = Some(self.status.kills.unwrap_or(0).saturating_add(1));
+        self.status.pending.push(pending);
+        self.status.pending_count = i64::try_from(self.status.pending.len()).ok();
+    }
+
+    /// What the record's column says.
+    #[must_use]
+    pub fn state(&self) -> Option<&str> {
+        self.status.state.as_deref()
     }
 
     /// Notes the end of a recovery.
@@ -97,8 +143,8 @@ impl Ledger {
     }
 
     /// Notes whether rounds kill, and if not why: `state` in few words, `sentence` in full.
-    pub fn set_state(&mut self, state: String, is_active: bool, sentence: String, now: Timestamp) {
-        let status = if is_active { "True" } else { "False" };
+    pub fn set_state(&mut self, state: &str, activity: Activity, sentence: String, now: Timestamp) {
+        let (status, reason) = activity.status_and_reason();
         let before = self.status.conditions.iter().find(|condition| condition.type_ == ACTIVE);
         let since = before
             .filter(|condition| condition.status == status)
@@ -106,27 +152,32 @@ impl Ledger {
         self.status.conditions = vec![Condition {
             type_: ACTIVE.to_owned(),
             status: status.to_owned(),
-            reason: if is_active { "RoundsKill" } else { "NothingKilled" }.to_owned(),
+            reason: reason.to_owned(),
             message: sentence,
             last_transition_time: since.unwrap_or(Time(now)),
             observed_generation: None,
         }];
-        self.status.state = Some(state);
+        self.status.state = Some(state.to_owned());
     }
 
-    /// Writes what changed since it was last written. A failure is logged and made good by the next call.
-    pub async fn save(&mut self, namespace: &str) {
-        if self.status == self.saved {
+    /// Writes what changed since it was last written. A failure is logged, and made good by a call [`RETRY`] or more after it.
+    pub async fn save(&mut self, namespace: &str, now: Instant) {
+        if self.status == self.saved || self.retry_at.is_some_and(|at| now < at) {
             return;
         }
         let Ok(status) = serde_json::to_value(&self.status) else {
             return;
         };
-        match self.patch(&json!({"status": replaced(status, &self.saved)})).await {
+        // The UID keeps an old record's counts out of a new one of the same name.
+        let patch = json!({"metadata": {"uid": self.uid}, "status": replaced(status, &self.saved)});
+        match self.patch(&patch).await {
             Ok(()) => self.saved = self.status.clone(),
-            // The namespace opted out meanwhile.
-            Err(error) if error.code() == Some(404) => {}
-            Err(error) => tracing::warn!(namespace, error = %error, "failed to write the record's status"),
+            // The namespace opted out meanwhile, and in again.
+            Err(error) if matches!(error.code(), Some(404 | 409)) => {}
+            Err(error) => {
+                self.retry_at = Some(now + RETRY);
+                tracing::warn!(namespace, error = %error, "failed to write the record's status");
+            }
         }
     }
 

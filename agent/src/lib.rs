@@ -18,6 +18,7 @@ pub mod observe;
 pub mod permission;
 pub mod pod_book;
 pub mod pods;
+pub mod recoveries;
 pub mod recovery;
 pub mod round;
 pub mod run;

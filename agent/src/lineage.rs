@@ -7,8 +7,10 @@ use kube::{Api, Client};
 use policy::record::WorkloadReference;
 use runtime::client::call;
 
+use crate::observe;
 use crate::pods::controller;
-use crate::views::{Observation, PodView};
+use crate::views::{PodView, ReplicaSetView};
+use crate::workloads::replica_set;
 
 /// The workloads above ReplicaSets, by the ReplicaSet's UID.
 #[derive(Debug)]
@@ -25,15 +27,22 @@ impl Lineage {
     }
 
     /// Takes over what a round saw, and forgets ReplicaSets that are gone.
-    pub fn learn(&mut self, observation: &Observation) {
-        self.above = observation
-            .replica_sets
-            .iter()
-            .map(|(uid, set)| {
-                let above = set.controller.clone().map_or_else(|| set.workload.reference.clone(), Into::into);
-                (uid.clone(), above)
+    pub fn learn<'a>(&mut self, replica_sets: impl Iterator<Item = &'a ReplicaSetView>) {
+        self.above = replica_sets
+            .map(|set| {
+                let itself = &set.workload.reference;
+                let above = set.controller.clone().map_or_else(|| itself.clone(), Into::into);
+                (itself.uid.clone(), above)
             })
             .collect();
+    }
+
+    /// Lists the ReplicaSets anew: one call where many Pods are new.
+    pub async fn list(&mut self, client: &Client, namespace: &str) {
+        match observe::list::<ReplicaSet>(client, namespace).await {
+            Ok(sets) => self.learn(sets.iter().map(replica_set).collect::<Vec<_>>().iter()),
+            Err(error) => tracing::warn!(namespace, error = %error, "the Pods' workloads are not known yet"),
+        }
     }
 
     /// The Pod's workload as far as it is known without asking.

@@ -20,6 +20,9 @@ use crate::recovery::Outcome;
 const RECOVERY_BUCKETS: [f64; 12] =
     [1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 120.0, 300.0, 600.0, 1800.0];
 
+/// Kinds whose workloads have series. Others, such as Jobs, may have a new name for each run: those have no end.
+const SERIES_KINDS: [&str; 4] = ["Deployment", "StatefulSet", "ReplicaSet", "DaemonSet"];
+
 /// How a round ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RoundOutcome {
@@ -138,7 +141,7 @@ impl Metrics {
             )?,
             kill_failures: counter(
                 "pure_chaos_kill_failures_total",
-                "Kills that were tried and failed.",
+                "Kills that failed, the last look before them included.",
                 &["target_namespace", "reason"],
             )?,
             recovery_seconds,
@@ -188,8 +191,7 @@ impl Metrics {
     /// Starts a workload's series at 0 when it is first seen, so that `increase()` misses nothing.
     pub fn see(&self, namespace: &str, workload: &WorkloadReference, mode: Option<Mode>) {
         let WorkloadReference { kind, name, uid: _ } = workload;
-        // Each run of a CronJob is a new Job: their names have no end.
-        if kind == "Job" || kind == "Node" {
+        if !SERIES_KINDS.contains(&kind.as_str()) {
             return;
         }
         if let Some(mode) = mode {
@@ -251,7 +253,7 @@ impl Metrics {
     /// Counts restarts of a workload's containers.
     pub fn container_restarts(&self, namespace: &str, workload: &WorkloadReference, restarts: u64) {
         self.see(namespace, workload, None);
-        if workload.kind != "Job" && workload.kind != "Node" {
+        if SERIES_KINDS.contains(&workload.kind.as_str()) {
             self.container_restarts
                 .with_label_values(&[namespace, &workload.kind, &workload.name])
                 .inc_by(restarts);

@@ -8,14 +8,15 @@ use kube::core::Selector;
 use kube::{Api, Client, ResourceExt};
 use policy::eligibility::NamespaceView;
 use policy::keys::SYSTEM_NAMESPACE;
+use policy::lock::halt;
 use policy::platform::PlatformPolicy;
-use policy::record::OptInSpec;
+use policy::record::{OptInSpec, Verdict};
 use policy::settings::Settings;
 use runtime::client::{CallError, call};
 use serde::de::DeserializeOwned;
 
 use crate::guards::Refusal;
-use crate::permission::{Forbidden, permitted};
+use crate::permission::{Forbidden, not_admitted, permitted};
 use crate::pods::{PAGE, SlimPod};
 use crate::views::{BudgetView, Observation, PodView};
 use crate::workloads::{Workload, replica_set};
@@ -71,14 +72,20 @@ impl Authority {
     /// [`NotPermitted`].
     pub fn permits(self, record: &OptInSpec, policy: &PlatformPolicy) -> Result<Settings, NotPermitted> {
         let Self { name, namespace, system } = self;
-        let refused = |refusal, error: &CallError| {
+        let namespace = namespace.map_err(|error| {
             let sentence = format!("failed to read namespace {name}: {error}");
-            NotPermitted::Refused(Forbidden { refusal, sentence })
-        };
-        let namespace = namespace.map_err(|error| match error.code() {
-            Some(403) => refused(Refusal::NoRights, &error),
-            Some(404) => refused(Refusal::NamespaceTerminating, &error),
-            _ => NotPermitted::Unreadable(format!("failed to read namespace {name}: {error}")),
+            let refused = |refusal| NotPermitted::Refused(Forbidden { refusal, sentence: sentence.clone() });
+            match error.code() {
+                // The halt comes first, whatever else is wrong.
+                _ if system.as_ref().is_none_or(|system| halt(system).is_some()) => refused(Refusal::Halted),
+                // Without an admission there are no rights either.
+                Some(403) if record.verdict != Verdict::Admitted => {
+                    NotPermitted::Refused(not_admitted(&name))
+                }
+                Some(403) => refused(Refusal::NoRights),
+                Some(404) => refused(Refusal::NamespaceTerminating),
+                _ => NotPermitted::Unreadable(sentence),
+            }
         })?;
         permitted(record, &namespace, system.as_ref(), policy).map_err(NotPermitted::Refused)
     }
@@ -147,7 +154,11 @@ fn budget(budget: &PodDisruptionBudget) -> Option<BudgetView> {
     })
 }
 
-async fn list<K>(client: &Client, namespace: &str) -> Result<Vec<K>, ObserveError>
+/// Lists all objects of a kind in a namespace, page by page.
+///
+/// # Errors
+/// When the list can't be completed.
+pub async fn list<K>(client: &Client, namespace: &str) -> Result<Vec<K>, ObserveError>
 where
     K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
     K: Clone + std::fmt::Debug + DeserializeOwned,

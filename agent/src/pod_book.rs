@@ -1,6 +1,6 @@
 //! What the watch has shown of a namespace's Pods: when each was first seen, how it looks now, and how often its containers restarted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 
@@ -46,12 +46,9 @@ impl PodBook {
             PodChange::Gone(pod) => self.remove(&pod.uid, &mut noticed),
             PodChange::Listed(pods) => {
                 self.listed = true;
-                let vanished: Vec<String> = self
-                    .pods
-                    .keys()
-                    .filter(|uid| !pods.iter().any(|pod| pod.uid == **uid))
-                    .cloned()
-                    .collect();
+                let listed: BTreeSet<&String> = pods.iter().map(|pod| &pod.uid).collect();
+                let vanished: Vec<String> =
+                    self.pods.keys().filter(|uid| !listed.contains(uid)).cloned().collect();
                 for uid in vanished {
                     self.remove(&uid, &mut noticed);
                 }

@@ -14,6 +14,9 @@ use crate::views::{PodView, WorkloadView};
 /// After this long a pending recovery is `timed_out`; the default of the specification.
 pub const DEADLINE: Duration = Duration::from_secs(300);
 
+/// Seconds by which this machine's clock may differ from the API server's, whose creation times are whole seconds.
+const CLOCK_SLACK: i64 = 2;
+
 /// How a recovery ended. The order is that of precedence, if several hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
@@ -117,15 +120,23 @@ pub struct Recovery {
     node: Option<String>,
     template: Option<String>,
     others: BTreeSet<String>,
+    /// Those of `others` that the watch has shown: only what was seen can be lost.
+    seen: BTreeSet<String>,
     start: Start,
     deadline: Instant,
     replacement: Option<String>,
+    last_change: Option<Instant>,
 }
 
 impl Recovery {
-    /// Begins at the API server's answer to the kill.
+    /// Begins at the API server's answer to the kill. `watched` are the UIDs of all Pods that the watch has shown.
     #[must_use]
-    pub fn begin(candidate: &Candidate, answered: Instant, killed: Timestamp) -> Self {
+    pub fn begin(
+        candidate: &Candidate,
+        watched: &BTreeSet<String>,
+        answered: Instant,
+        killed: Timestamp,
+    ) -> Self {
         Self {
             victim: candidate.pod.name.clone(),
             victim_uid: candidate.pod.uid.clone(),
@@ -135,37 +146,34 @@ impl Recovery {
             node: candidate.pod.node.clone(),
             template: candidate.workload.template.clone(),
             others: candidate.others.clone(),
+            seen: candidate.others.intersection(watched).cloned().collect(),
             start: Start::Seen(answered),
             deadline: answered + DEADLINE,
             replacement: None,
+            last_change: None,
         }
     }
 
-    /// Carries on what an earlier process left pending; `None` if the record can't be read. `others` are found
-    /// by their age: whatever was made before the kill.
+    /// Carries on what an earlier process left pending; `None` if the record can't be read. Which other Pods the workload had is not
+    /// known any more, so only the loss of the replacement counts as disturbance.
     #[must_use]
-    pub fn resume(pending: &Pending, pods: &[PodView], now: Timestamp, monotonic: Instant) -> Option<Self> {
+    pub fn resume(pending: &Pending, now: Timestamp, monotonic: Instant) -> Option<Self> {
         let killed: Timestamp = pending.time.parse().ok()?;
         let elapsed = Duration::try_from(now.duration_since(killed)).unwrap_or(Duration::ZERO);
-        let victim = pods.iter().find(|pod| pod.uid == pending.uid);
         Some(Self {
             victim: pending.pod.clone(),
             victim_uid: pending.uid.clone(),
             workload: pending.workload.clone(),
             steady_state: u32::try_from(pending.steady_state).ok()?,
             killed,
-            node: victim.and_then(|pod| pod.node.clone()),
+            node: None,
             template: None,
-            others: pods
-                .iter()
-                // Creation times are whole seconds.
-                .filter(|pod| pod.created.as_second() < killed.as_second())
-                .filter(|pod| pod.uid != pending.uid && !pod.is_lost())
-                .map(|pod| pod.uid.clone())
-                .collect(),
+            others: BTreeSet::new(),
+            seen: BTreeSet::new(),
             start: Start::BeforeRestart,
             deadline: monotonic + DEADLINE.saturating_sub(elapsed),
             replacement: None,
+            last_change: None,
         })
     }
 
@@ -186,6 +194,11 @@ impl Recovery {
         if let Start::Seen(t0) = &mut self.start {
             *t0 = at.min(*t0);
         }
+    }
+
+    /// The watch showed something of the workload's Pods. Until it does again they are as they were at this moment.
+    pub fn pods_changed(&mut self, at: Instant) {
+        self.last_change = Some(at);
     }
 
     /// Whether it ended by `at`, given the workload's Pods and surroundings at that moment. The victim may be among the Pods.
@@ -210,10 +223,15 @@ impl Recovery {
         if self.replacement.is_none() {
             self.replacement = self.find_replacement(pods);
         }
-        let alive = |uid: &String| pods.iter().any(|seen| seen.pod.uid == *uid && !seen.pod.is_lost());
-        if !self.others.iter().chain(&self.replacement).all(alive) {
+        let lost = |uid: &String| match pods.iter().find(|seen| seen.pod.uid == *uid) {
+            Some(seen) => seen.pod.is_lost(),
+            None => self.seen.contains(uid) || self.replacement.as_ref() == Some(uid),
+        };
+        if self.others.iter().chain(&self.replacement).any(lost) {
             return Some(Outcome::Disturbed);
         }
+        let others = &self.others;
+        self.seen.extend(pods.iter().map(|seen| &seen.pod.uid).filter(|uid| others.contains(*uid)).cloned());
         let ready: Vec<&str> = pods
             .iter()
             .filter(|seen| seen.pod.uid != self.victim_uid && seen.pod.counts_as_ready())
@@ -229,11 +247,12 @@ impl Recovery {
         timed_out
     }
 
-    /// How long the recovery took, if it ended at `at`; `None` if its beginning wasn't seen.
+    /// How long the recovery took: from t0 to the last change of the workload's Pods, also when it was looked at only later.
+    /// `None` if its beginning wasn't seen.
     #[must_use]
-    pub fn duration_until(&self, at: Instant) -> Option<Duration> {
+    pub fn duration(&self) -> Option<Duration> {
         match self.start {
-            Start::Seen(t0) => Some(at.saturating_duration_since(t0)),
+            Start::Seen(t0) => Some(self.last_change?.saturating_duration_since(t0)),
             Start::BeforeRestart => None,
         }
     }
@@ -244,7 +263,7 @@ impl Recovery {
             .filter(|seen| seen.pod.uid != self.victim_uid && !self.others.contains(&seen.pod.uid))
             .filter(|seen| match self.start {
                 Start::Seen(t0) => seen.first_seen >= t0,
-                Start::BeforeRestart => seen.pod.created.as_second() >= self.killed.as_second(),
+                Start::BeforeRestart => seen.pod.created.as_second() >= self.killed.as_second() - CLOCK_SLACK,
             })
             .filter(|seen| match self.workload.kind.as_str() {
                 "StatefulSet" => seen.pod.name == self.victim,

@@ -6,19 +6,22 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kube::Client;
 use policy::platform::PlatformPolicy;
-use policy::record::{OptIn, WorkloadReference};
+use policy::record::{OptIn, Pending, WorkloadReference};
+use policy::schedule::Schedule;
 use policy::settings::Settings;
 use rand::Rng;
 use runtime::clock::Clock;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::events::Events;
 use crate::guards::{Candidate, Circumstances, Refusal, Refused, screen};
-use crate::kill::{Attempt, Warrant, kill};
+use crate::kill::{Attempt, Failure, Warrant, kill};
 use crate::ledger::Ledger;
 use crate::metrics::{Metrics, RoundOutcome};
 use crate::observe::{NotPermitted, ObserveError, authority, observe};
 use crate::permission::Forbidden;
+use crate::recovery::Recovery;
 use crate::select::select_victims;
 use crate::views::Observation;
 
@@ -48,6 +51,13 @@ pub struct Kill {
     pub at: Timestamp,
 }
 
+impl Kill {
+    /// The form in which its pending recovery outlives this process.
+    fn pending(&self) -> Pending {
+        Recovery::begin(&self.candidate, &BTreeSet::new(), self.answered, self.at).pending()
+    }
+}
+
 /// What a round did.
 #[derive(Debug)]
 #[must_use]
@@ -60,7 +70,7 @@ pub struct RoundReport {
     pub reasons: BTreeSet<Refusal>,
     /// Workloads of which nothing could be killed, with the first guard's reason.
     pub refused: BTreeMap<WorkloadReference, Refusal>,
-    /// Workloads that changed while one of their Pods was being killed.
+    /// UIDs of workloads of which a Pod changed while it was being killed, or may have been killed without an answer.
     pub changed: Vec<String>,
     /// For the record: why nothing was killed, in a sentence.
     pub sentence: String,
@@ -100,24 +110,33 @@ impl RoundReport {
     }
 }
 
-/// What the caller remembers from round to round.
+/// What a round is given.
 #[derive(Debug)]
-pub struct Memory<'a> {
+pub struct Occasion<'a> {
+    /// The namespace.
+    pub namespace: &'a str,
+    /// The slot that is due.
+    pub slot: Timestamp,
+    /// The schedule that it was computed from.
+    pub schedule: Schedule,
+    /// Whether the namespace's Pods are being watched: without that no recovery could be measured.
+    pub is_watched: bool,
     /// UIDs of workloads with a pending recovery.
     pub pending: &'a BTreeSet<String>,
     /// UIDs of workloads that rest because a kill met a change.
     pub resting: &'a BTreeSet<String>,
+    /// The end of the process: no victim after it.
+    pub end: &'a CancellationToken,
 }
 
 /// Serves one slot.
 pub async fn round(
     deps: &Deps,
-    namespace: &str,
-    slot: Timestamp,
-    memory: &Memory<'_>,
+    occasion: &Occasion<'_>,
     ledger: &mut Ledger,
     rng: &mut impl Rng,
 ) -> RoundReport {
+    let Occasion { namespace, slot, schedule, is_watched, pending, resting, end: _ } = occasion;
     // Live, not from the watch: the record and the Namespaces (client required).
     let record = match ledger.read().await {
         Ok(record) => record,
@@ -130,57 +149,67 @@ pub async fn round(
         Err(NotPermitted::Refused(forbidden)) => return RoundReport::refused(forbidden),
         Err(NotPermitted::Unreadable(sentence)) => return failed(sentence),
     };
+    if settings.schedule != *schedule {
+        return failed("the schedule has changed since this slot was computed".to_owned());
+    }
     // The Pods, what they belong to, and their budgets (client required).
     let observation = match observe(&deps.client, namespace).await {
         Ok(observation) => observation,
         Err(error) if error.is_forbidden() => return RoundReport::refused(no_rights(namespace, &error)),
         Err(error) => return failed(error.to_string()),
     };
+    if !is_watched {
+        return failed("the Pods could not be watched yet".to_owned());
+    }
     // Guards and choice (no client required).
-    let circumstances = Circumstances {
-        now: deps.clock.wall(),
-        settings: &settings,
-        pending: memory.pending,
-        resting: memory.resting,
-    };
+    let circumstances = Circumstances { now: deps.clock.wall(), settings: &settings, pending, resting };
     let screening = screen(&observation, &circumstances);
     let victims = select_victims(&screening.candidates, settings.limit, rng);
     // Spend the slot, then kill (client required).
     let mut report = RoundReport::new(RoundOutcome::NoCandidate, String::new());
     if !victims.is_empty() {
-        match ledger.spend(slot, &record).await {
-            Ok(true) => kill_each(deps, namespace, &settings, &record, &victims, &mut report).await,
+        match ledger.spend(*slot, &record).await {
+            Ok(true) => kill_each(deps, occasion, &settings, &record, &victims, ledger, &mut report).await,
             Ok(false) => return failed(format!("slot {slot} was served before")),
             Err(error) => return failed(format!("failed to spend slot {slot}: {error}")),
         }
     }
-    explain(&mut report, &screening.refused, &screening.candidates);
+    explain(namespace, &mut report, &screening.refused, &screening.candidates);
     report.observation = Some(observation);
     report
 }
 
 async fn kill_each(
     deps: &Deps,
-    namespace: &str,
+    occasion: &Occasion<'_>,
     settings: &Settings,
     record: &OptIn,
     victims: &[&Candidate],
+    ledger: &mut Ledger,
     report: &mut RoundReport,
 ) {
+    let Occasion { namespace, end, .. } = *occasion;
     let warrant = Warrant { namespace, record: &record.spec, policy: &deps.policy };
     let mut dry_runs = 0;
     let mut refusals = 0;
     for victim in victims {
+        if end.is_cancelled() {
+            break;
+        }
         let WorkloadReference { kind, name, uid: workload_uid } = &victim.workload.reference;
         let (pod, uid) = (victim.pod.name.as_str(), victim.pod.uid.as_str());
         let mode = settings.mode;
         match kill(&deps.client, warrant, victim).await {
             Attempt::Killed => {
-                report.kills.push(Kill {
+                let kill = Kill {
                     candidate: (*victim).clone(),
                     answered: deps.clock.monotonic(),
                     at: deps.clock.wall(),
-                });
+                };
+                // At once: this process may end before the round does.
+                ledger.killed(kill.pending());
+                ledger.save(namespace, deps.clock.monotonic()).await;
+                report.kills.push(kill);
                 deps.metrics.kill(namespace, &victim.workload.reference, mode);
                 deps.events.killed(namespace, &victim.workload.reference, pod, uid, mode);
                 tracing::info!(namespace, workload_kind = kind, workload = name, pod, uid, %mode, "killed");
@@ -211,6 +240,10 @@ async fn kill_each(
             }
             Attempt::Failed(failure, sentence) => {
                 deps.metrics.kill_failure(namespace, failure);
+                if matches!(failure, Failure::ServerError | Failure::UnknownOutcome) {
+                    // It may yet have been killed.
+                    report.changed.push(workload_uid.clone());
+                }
                 let reason = failure.label();
                 tracing::warn!(
                     namespace,
@@ -227,6 +260,7 @@ async fn kill_each(
         }
     }
     report.outcome = if !report.kills.is_empty() {
+        report.sentence = String::new();
         RoundOutcome::Killed
     } else if dry_runs > 0 {
         RoundOutcome::DryRun
@@ -238,9 +272,11 @@ async fn kill_each(
 }
 
 /// Adds what the guards said, workload by workload, and finds the words for it.
-fn explain(report: &mut RoundReport, refused: &[Refused], candidates: &[Candidate]) {
+fn explain(namespace: &str, report: &mut RoundReport, refused: &[Refused], candidates: &[Candidate]) {
     report.reasons.extend(refused.iter().map(|refused| refused.refusal));
-    for Refused { workload, refusal, .. } in refused {
+    for Refused { pod, uid, workload, refusal } in refused {
+        let (reason, name) = (refusal.label(), workload.as_ref().map(|workload| workload.name.as_str()));
+        tracing::debug!(namespace, workload = name, pod, uid, reason, "refused");
         let Some(workload) = workload else { continue };
         if candidates.iter().all(|candidate| candidate.workload.reference != *workload) {
             let first = report.refused.entry(workload.clone()).or_insert(*refusal);

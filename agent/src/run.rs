@@ -57,7 +57,9 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         })
     };
     tracing::info!(version = runtime::VERSION, policy = deps.policy.hash, address = %metrics_address, "started");
-    tokio::try_join!(
+    let events = deps.events.clone();
+    // Not `try_join!`: one task's failure ends the others in order, it doesn't drop them.
+    let (admin, halt, records) = tokio::join!(
         essential(
             "admin",
             end.clone(),
@@ -65,8 +67,9 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         ),
         essential("halt", end.clone(), observe_halt(deps.clone(), end.clone())),
         essential("records", end.clone(), supervise(deps, generator(), synced, end.clone())),
-    )?;
-    Ok(())
+    );
+    events.finish().await;
+    records.and(halt).and(admin)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one source of randomness")]

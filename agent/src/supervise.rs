@@ -1,10 +1,11 @@
 //! Follows the records: one task for each namespace that has one, and an end to the series of those that had.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use anyhow::Context;
 use futures::StreamExt;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
@@ -68,6 +69,7 @@ pub async fn supervise(
         ended: BTreeMap::new(),
     };
     let mut listed: Vec<OptIn> = Vec::new();
+    let mut failure = None;
     loop {
         let event = tokio::select! {
             () = end.cancelled() => break,
@@ -75,14 +77,22 @@ pub async fn supervise(
                 supervisor.sweep();
                 continue;
             }
-            Some(task) = supervisor.tasks.join_next() => {
-                task?;
-                continue;
-            }
+            Some(task) = supervisor.tasks.join_next() => match task {
+                Ok(()) => continue,
+                Err(error) => {
+                    // The others must not be dropped in the middle of what they do.
+                    failure = Some(error);
+                    end.cancel();
+                    break;
+                }
+            },
             event = events.next() => event,
         };
         match event {
-            None => anyhow::bail!("the watch of records ended"),
+            None => {
+                end.cancel();
+                break;
+            }
             Some(Err(error)) => {
                 tracing::warn!(error = %error, "the watch of records failed, it will be tried again")
             }
@@ -99,20 +109,17 @@ pub async fn supervise(
         }
     }
     while let Some(task) = supervisor.tasks.join_next().await {
-        task?;
+        failure = failure.or(task.err());
     }
-    Ok(())
+    failure.map_or(Ok(()), |error| Err(error).context("a namespace's task failed"))
 }
 
 impl Supervisor {
     /// All records there are: the ones that vanished while the watch was down are lost.
     fn list(&mut self, records: Vec<OptIn>) {
-        let lost: Vec<String> = self
-            .followed
-            .keys()
-            .filter(|followed| !records.iter().any(|record| record.namespace().as_ref() == Some(followed)))
-            .cloned()
-            .collect();
+        let listed: BTreeSet<String> = records.iter().filter_map(ResourceExt::namespace).collect();
+        let lost: Vec<String> =
+            self.followed.keys().filter(|followed| !listed.contains(*followed)).cloned().collect();
         for namespace in lost {
             self.lose(&namespace);
         }
@@ -145,8 +152,8 @@ impl Supervisor {
         let (sender, receiver) = watch::channel(record.clone());
         let gone = CancellationToken::new();
         let rng = ChaCha8Rng::seed_from_u64(self.rng.next_u64());
-        let task = NamespaceTask::new(self.deps.clone(), namespace.clone(), record, rng);
-        self.tasks.spawn(task.run(receiver, gone.clone(), self.end.clone()));
+        let task = NamespaceTask::new(self.deps.clone(), namespace.clone(), record, rng, self.end.clone());
+        self.tasks.spawn(task.run(receiver, gone.clone()));
         self.ended.remove(&namespace);
         self.followed.insert(namespace, Followed { record_uid: uid, records: sender, gone });
         self.deps.metrics.set_opt_ins(self.followed.len());

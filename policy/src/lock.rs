@@ -19,7 +19,7 @@ pub enum Locked {
     Protected,
     /// The namespace is being deleted.
     Terminating,
-    /// The namespace's annotations aren't understood or past a ceiling; the first problem.
+    /// The namespace's annotations aren't understood or past a ceiling; all problems.
     NotUnderstood(String),
 }
 

@@ -9,6 +9,9 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 /// How long one call may take. An eviction may legitimately take 10 s: the API server retries conflicts inside it.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// How long a connection may be silent. Watches are asked to end after a minute at most, so silence beyond that means a dead one.
+const READ_TIMEOUT: Duration = Duration::from_secs(90);
+
 /// A call that got no usable answer.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
@@ -76,6 +79,8 @@ pub async fn connect(kubeconfig: Option<&Path>) -> anyhow::Result<kube::Client> 
             .context("failed to find the cluster: not in a Pod with a ServiceAccount; give --kubeconfig")?,
     };
     config.default_retry = false;
+    config.read_timeout = Some(READ_TIMEOUT);
+    config.reset_reader_on_write = true;
     kube::Client::try_from(config).context("failed to make the Kubernetes client")
 }
 

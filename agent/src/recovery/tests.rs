@@ -26,7 +26,7 @@ impl Story {
             others: BTreeSet::from(["b-uid".to_owned(), "c-uid".to_owned()]),
         };
         let mut story = Self {
-            recovery: Recovery::begin(&candidate, start, noon()),
+            recovery: Recovery::begin(&candidate, &candidate.others, start, noon()),
             start,
             pods: Vec::new(),
             surroundings: Surroundings::Present(workload),
@@ -118,7 +118,8 @@ fn t0_is_the_earlier_of_answer_and_event() {
     story.recovery.victim_seen_dying(event);
     story.recovery.victim_seen_dying(story.start + Duration::from_secs(30));
     let ready = story.start + Duration::from_secs(2);
-    assert_eq!(story.recovery.duration_until(ready), Some(Duration::from_millis(2_080)));
+    story.recovery.pods_changed(ready);
+    assert_eq!(story.recovery.duration(), Some(Duration::from_millis(2_080)));
 }
 
 #[test]
@@ -212,17 +213,30 @@ fn what_ended_the_surroundings_comes_first() {
 }
 
 #[test]
+fn a_pod_that_the_watch_never_showed_is_not_lost() {
+    let mut story = Story::new();
+    story.recovery.seen.remove("c-uid");
+    story.pods.retain(|seen| seen.pod.name != "c");
+    assert_eq!(story.judge(1), None);
+    story.pods.push(Sighting { pod: pod("c"), first_seen: story.start });
+    assert_eq!(story.judge(2), None);
+    story.pods.retain(|seen| seen.pod.name != "c");
+    assert_eq!(story.judge(3), Some(Outcome::Disturbed));
+}
+
+#[test]
 fn a_resumed_recovery_is_counted_but_not_measured() {
     let story = Story::new();
     let pending = story.recovery.pending();
     let later = noon().checked_add(Duration::from_secs(100)).unwrap();
     let replacement = PodView { created: noon(), ..pod("d") };
     let pods = vec![pod("b"), pod("c"), replacement];
-    let mut resumed = Recovery::resume(&pending, &pods, later, story.start).unwrap();
+    let mut resumed = Recovery::resume(&pending, later, story.start).unwrap();
+    resumed.pods_changed(story.start);
     let seen: Vec<Sighting> = pods.into_iter().map(|pod| Sighting { pod, first_seen: story.start }).collect();
     let seen: Vec<&Sighting> = seen.iter().collect();
     let present = story.surroundings.clone();
-    assert_eq!(resumed.duration_until(story.start), None);
+    assert_eq!(resumed.duration(), None);
     assert_eq!(resumed.clone().judge(&seen, &present, story.start), Some(Outcome::RecoveredAfterRestart));
     assert_eq!(resumed.judge(&seen[..2], &present, story.start + Duration::from_secs(199)), None);
     assert_eq!(

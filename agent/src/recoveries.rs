@@ -1,0 +1,215 @@
+//! A namespace's pending recoveries, and what is watched to see them end.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use policy::consent::Consent;
+use policy::eligibility::NamespaceView;
+use policy::settings::Mode;
+use runtime::client::CallError;
+use tokio::time::Instant;
+
+use crate::ledger::Ledger;
+use crate::lineage::Lineage;
+use crate::observe::read_namespace;
+use crate::pod_book::PodBook;
+use crate::pods::{PodChange, PodEvent};
+use crate::recovery::{Outcome, Recovery, Sighting, Surroundings};
+use crate::round::{Deps, Kill};
+use crate::views::{Observation, WorkloadView};
+use crate::workloads;
+
+/// The pending recoveries of one namespace, at most one per workload.
+pub struct Recoveries {
+    deps: Deps,
+    namespace: String,
+    lineage: Lineage,
+    book: PodBook,
+    /// By the workload's UID.
+    pending: BTreeMap<String, Recovery>,
+}
+
+impl Recoveries {
+    /// Carries on what an earlier process left pending in the record.
+    #[must_use]
+    pub fn resume(deps: &Deps, namespace: &str, ledger: &Ledger) -> Self {
+        let (now, monotonic) = (deps.clock.wall(), deps.clock.monotonic());
+        let mut pending = BTreeMap::new();
+        for left in ledger.pending() {
+            let (workload, uid) = (&left.workload.name, &left.uid);
+            match Recovery::resume(left, now, monotonic) {
+                Some(recovery) => {
+                    tracing::info!(namespace, workload, uid, "carrying on a pending recovery");
+                    pending.insert(recovery.workload.uid.clone(), recovery);
+                }
+                None => {
+                    tracing::warn!(namespace, workload, uid, "a pending recovery in the record can't be read")
+                }
+            }
+        }
+        let recoveries = Self {
+            lineage: Lineage::new(&deps.client, namespace),
+            deps: deps.clone(),
+            namespace: namespace.to_owned(),
+            book: PodBook::default(),
+            pending,
+        };
+        recoveries.export();
+        recoveries
+    }
+
+    /// Whether none is pending.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// Whether all Pods have been seen at least once.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        self.book.is_listed()
+    }
+
+    /// UIDs of the workloads with a pending recovery.
+    #[must_use]
+    pub fn workloads(&self) -> BTreeSet<String> {
+        self.pending.keys().cloned().collect()
+    }
+
+    /// Whether no Pod is left that isn't being deleted.
+    #[must_use]
+    pub fn all_pods_lost(&self) -> bool {
+        self.book.sightings().all(|seen| seen.pod.is_lost())
+    }
+
+    /// Takes over what a round saw.
+    pub fn learn(&mut self, observation: &Observation) {
+        self.lineage.learn(observation.replica_sets.values());
+    }
+
+    /// Begins the recovery from a kill that the ledger has noted.
+    pub fn begin(&mut self, kill: &Kill) {
+        let watched = self.book.sightings().map(|seen| seen.pod.uid.clone()).collect();
+        let recovery = Recovery::begin(&kill.candidate, &watched, kill.answered, kill.at);
+        self.pending.insert(recovery.workload.uid.clone(), recovery);
+        self.export();
+    }
+
+    /// Enters what the Pod watch showed, and looks at the recoveries that it concerns.
+    pub async fn enter(&mut self, event: PodEvent, mode: Option<Mode>, ledger: &mut Ledger) {
+        let PodEvent { at, change } = event;
+        let is_list = matches!(change, PodChange::Listed(_));
+        let noticed = self.book.enter(at, change);
+        for recovery in self.pending.values_mut() {
+            if noticed.dying.contains(&recovery.victim_uid) {
+                recovery.victim_seen_dying(at);
+            }
+        }
+        if is_list && noticed.touched.iter().any(|pod| self.lineage.known(pod).is_none()) {
+            self.lineage.list(&self.deps.client, &self.namespace).await;
+        }
+        let mut concerned = BTreeSet::new();
+        for pod in &noticed.touched {
+            let workload =
+                if is_list { self.lineage.known(pod) } else { self.lineage.workload_of(pod).await };
+            if let Some(workload) = workload {
+                self.deps.metrics.see(&self.namespace, &workload, mode);
+                concerned.insert(workload.uid);
+            }
+        }
+        for (pod, restarts) in &noticed.restarted {
+            if let Some(workload) = self.lineage.known(pod) {
+                self.deps.metrics.container_restarts(&self.namespace, &workload, *restarts);
+            }
+        }
+        concerned.retain(|uid| self.pending.contains_key(uid));
+        for uid in &concerned {
+            if let Some(recovery) = self.pending.get_mut(uid) {
+                recovery.pods_changed(at);
+            }
+        }
+        self.judge(&concerned, at, ledger).await;
+    }
+
+    /// Looks at all of them, whether or not anything was shown.
+    pub async fn look(&mut self, ledger: &mut Ledger) {
+        let now = self.deps.clock.monotonic();
+        self.judge(&self.workloads(), now, ledger).await;
+    }
+
+    async fn judge(&mut self, workloads: &BTreeSet<String>, at: Instant, ledger: &mut Ledger) {
+        for uid in workloads {
+            let Some(recovery) = self.pending.get_mut(uid) else { continue };
+            let (namespace, workload) = tokio::join!(
+                read_namespace(&self.deps.client, &self.namespace),
+                workloads::read(&self.deps.client, &self.namespace, &recovery.workload),
+            );
+            let is_of_workload =
+                |seen: &&Sighting| self.lineage.known(&seen.pod).is_some_and(|workload| workload.uid == *uid);
+            let pods: Vec<&Sighting> = self.book.sightings().filter(is_of_workload).collect();
+            if let Some(outcome) = recovery.judge(&pods, &surroundings(namespace, workload), at) {
+                self.conclude(uid, outcome, ledger);
+            }
+        }
+    }
+
+    /// Ends all of them with this outcome.
+    pub fn conclude_all(&mut self, outcome: Outcome, ledger: &mut Ledger) {
+        for uid in self.workloads() {
+            self.conclude(&uid, outcome, ledger);
+        }
+    }
+
+    /// Forgets the Pods: they can't be watched any more.
+    pub fn stop_watching(&mut self) {
+        self.book = PodBook::default();
+    }
+
+    fn conclude(&mut self, workload_uid: &str, outcome: Outcome, ledger: &mut Ledger) {
+        let Some(recovery) = self.pending.remove(workload_uid) else { return };
+        let duration = recovery.duration().filter(|_| outcome == Outcome::Recovered);
+        let Recovery { workload, victim, victim_uid, .. } = &recovery;
+        self.deps.metrics.recovery(&self.namespace, workload, outcome, duration);
+        ledger.ended(outcome.label());
+        ledger.set_pending(self.pending.values().map(Recovery::pending).collect());
+        match outcome {
+            Outcome::Recovered | Outcome::RecoveredAfterRestart => {
+                self.deps.events.recovered(&self.namespace, &recovery, duration);
+            }
+            Outcome::TimedOut => self.deps.events.timed_out(&self.namespace, &recovery),
+            _ => {}
+        }
+        tracing::info!(
+            namespace = self.namespace,
+            workload_kind = workload.kind,
+            workload = workload.name,
+            pod = victim,
+            uid = victim_uid,
+            outcome = outcome.label(),
+            seconds = duration.map(|duration| duration.as_secs_f64()),
+            "recovery ended"
+        );
+        self.export();
+    }
+
+    fn export(&self) {
+        let oldest = self.pending.values().map(|recovery| recovery.killed).min();
+        self.deps.metrics.set_pending(&self.namespace, self.pending.len(), oldest);
+    }
+}
+
+/// What two reads say together. A namespace that can't be read, for want of rights or otherwise, says nothing.
+fn surroundings(
+    namespace: Result<NamespaceView, CallError>,
+    workload: Result<Option<WorkloadView>, CallError>,
+) -> Surroundings {
+    match (namespace, workload) {
+        (Ok(namespace), _) if namespace.terminating => Surroundings::NamespaceDeleted,
+        (Err(error), _) if error.code() == Some(404) => Surroundings::NamespaceDeleted,
+        (Ok(namespace), _) if Consent::parse(&namespace.annotations) != Consent::Yes => {
+            Surroundings::OptedOut
+        }
+        (Ok(_), Ok(None)) => Surroundings::WorkloadDeleted,
+        (Ok(_), Ok(Some(workload))) => Surroundings::Present(workload),
+        _ => Surroundings::Unknown,
+    }
+}
