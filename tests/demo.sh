@@ -24,6 +24,7 @@ run() {
         [[ $word != *' '* ]] || word="${word%%=*}='${word#*=}'"
         line+="$word "
     done
+    line="${line% }"
     printf '\n$ %s\n' "${line/#kubectl/$spoken}"
     "$@"
 }
