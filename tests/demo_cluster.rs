@@ -10,6 +10,15 @@ fn make(arguments: &[&str]) -> Command {
     make.current_dir(root()).args(["--no-print-directory"]).args(arguments);
     make.env_remove("MAKEFLAGS").env_remove("NAME").env_remove("REGISTRY").env_remove("OVERLAY");
     make.env("KUBECONFIG", kubeconfig());
+    // What cargo sets for a test would make the build inside begin from nothing.
+    let of_cargo = |key: &String| {
+        (key.starts_with("CARGO") && key != "CARGO_HOME")
+            || (key.starts_with("RUST") && key != "RUSTUP_HOME")
+            || key == "LD_LIBRARY_PATH"
+    };
+    for (key, _) in std::env::vars().filter(|(key, _)| of_cargo(key)) {
+        make.env_remove(key);
+    }
     make
 }
 
