@@ -10,18 +10,24 @@ RUN RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dis
     && cp target/x86_64-unknown-linux-gnu/dist/agent target/x86_64-unknown-linux-gnu/dist/webhook target/x86_64-unknown-linux-gnu/dist/certs /
 
 FROM scratch AS webhook
+ARG REVISION=unknown
+ENV PURE_CHAOS_REVISION=$REVISION
 COPY --from=build /webhook /webhook
 USER 65532:65532
 ENTRYPOINT ["/webhook"]
 CMD ["run"]
 
 FROM scratch AS certs
+ARG REVISION=unknown
+ENV PURE_CHAOS_REVISION=$REVISION
 COPY --from=build /certs /certs
 USER 65532:65532
 ENTRYPOINT ["/certs"]
 CMD ["run"]
 
 FROM scratch AS agent
+ARG REVISION=unknown
+ENV PURE_CHAOS_REVISION=$REVISION
 COPY --from=build /agent /agent
 USER 65532:65532
 # No CMD until there is a command worth a default: alone, the agent prints its help and exits with 2.

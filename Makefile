@@ -14,7 +14,6 @@ OVERLAY ?=
 
 TARGET := x86_64-unknown-linux-gnu
 export NAME CONTEXT REGISTRY OVERLAY
-export PURE_CHAOS_REVISION := $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -15,7 +15,8 @@ for binary in agent webhook certs; do
     fi
 done
 
-tag="${TAG:-0.1.0-$(cat "$binaries"/{agent,webhook,certs} Dockerfile | sha256sum | cut -c1-12)}"
+revision="$(git rev-parse --short HEAD 2>/dev/null || echo unknown)"
+tag="${TAG:-0.1.0-$( (echo "$revision"; cat "$binaries"/{agent,webhook,certs} Dockerfile) | sha256sum | cut -c1-12)}"
 mkdir -p .cluster/images target
 work="$(mktemp -d "$PWD/.cluster/images/XXXXXX")"
 trap 'rm -rf "$work"' EXIT
@@ -54,7 +55,7 @@ for target in agent webhook certs; do
     image="$registry/chaos-$target:$tag"
     # The agent is the system's main part and bears its name.
     [[ $target != agent ]] || image="$registry/chaos:$tag"
-    if ! { "$tool" build --build-context "build=$binaries" --target "$target" -t "$image" . && push "$image"; } >"$log" 2>&1; then
+    if ! { "$tool" build --build-arg "REVISION=$revision" --build-context "build=$binaries" --target "$target" -t "$image" . && push "$image"; } >"$log" 2>&1; then
         echo "$image failed; the last lines:" >&2
         tail -n 20 "$log" >&2
         exit 1

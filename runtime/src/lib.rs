@@ -12,8 +12,9 @@ pub mod process;
 /// The version of this build, as in the workspace's Cargo.toml.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The commit of this build, where the build was told it (`PURE_CHAOS_REVISION`), else `unknown`.
-pub const REVISION: &str = match option_env!("PURE_CHAOS_REVISION") {
-    Some(revision) => revision,
-    None => "unknown",
-};
+/// The commit of this build, as the image says (`PURE_CHAOS_REVISION`), else `unknown`. Read at run time, so that a commit without a
+/// change of the code needs no new build.
+#[must_use]
+pub fn revision() -> String {
+    std::env::var("PURE_CHAOS_REVISION").unwrap_or_else(|_| "unknown".to_owned())
+}

@@ -12,7 +12,7 @@ pub fn registry() -> prometheus::Result<Registry> {
         Opts::new("pure_chaos_build_info", "The version and the commit of this process; always 1."),
         &["version", "revision"],
     )?;
-    build.with_label_values(&[crate::VERSION, crate::REVISION]).set(1);
+    build.with_label_values(&[crate::VERSION, &crate::revision()]).set(1);
     registry.register(Box::new(build))?;
     #[cfg(target_os = "linux")]
     registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
