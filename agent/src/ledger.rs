@@ -160,7 +160,7 @@ impl Ledger {
         self.status.state = Some(state.to_owned());
     }
 
-    /// Writes what changed since it was last written. A failure is logged, and made good by a call [`RETRY`] or more after it.
+    /// Writes what changed since it was last written. A failure is logged, and made good by a call 5 s or more after it.
     pub async fn save(&mut self, namespace: &str, now: Instant) {
         if self.status == self.saved || self.retry_at.is_some_and(|at| now < at) {
             return;
