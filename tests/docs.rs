@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use clap::CommandFactory;
+use policy::settings::Key;
 use prometheus::Registry;
 use tests::repository::read;
 
@@ -84,6 +85,26 @@ fn every_metric_is_in_the_readme_with_type_and_labels() {
         }
     }
     assert_eq!(documented, exported);
+}
+
+#[test]
+fn every_setting_is_in_the_readme_in_order_and_with_its_default() {
+    let defaults = policy::settings::Settings::built_in();
+    let rows = table(&read("README.md"), "## Opt in");
+    let documented: Vec<String> = rows.iter().flat_map(|row| code(&row[0])).collect();
+    assert_eq!(documented, Key::ALL.map(Key::annotation));
+    for (key, row) in Key::ALL.into_iter().zip(&rows) {
+        let default: Vec<String> = code(&row[1]).into_iter().collect();
+        assert_eq!(default, Vec::from_iter(defaults.print(key)), "{row:?}");
+    }
+}
+
+#[test]
+fn the_policy_file_of_the_readme_is_understood() {
+    let readme = read("README.md");
+    let section = readme.split("\n## The platform's policy\n").nth(1).unwrap();
+    let yaml = section.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    policy::platform::PlatformPolicy::parse(yaml).unwrap();
 }
 
 #[test]

@@ -1,209 +1,17 @@
 //! The agent against an API in this process, with virtual time: exact calls, faults, and what must not be called.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use agent::events::Events;
-use agent::metrics::Metrics;
-use agent::round::Deps;
-use agent::supervise::supervise;
-use jiff::Timestamp;
-use policy::digest::digest;
-use policy::platform::PlatformPolicy;
-use policy::schedule::Schedule;
-use prometheus::Registry;
-use rand::SeedableRng;
-use rand::rngs::ChaCha8Rng;
-use runtime::clock::TokioClock;
+use policy::schedule::Timetable;
+use policy::settings::{Key, Settings};
 use serde_json::{Value, json};
 use tests::api::{Answer, Api, Call};
-use tokio_util::sync::CancellationToken;
+use tests::stage::{FIRST_SLOT, NAMESPACE, RECORD, SYSTEM, Stage, UID, first_round, noon, pass, play, pod};
 
-const UID: &str = "2f9c1a52-6a0b-4f7e-9d8e-3c5b7a1e0d4f";
-const NAMESPACE: &str = "/api/v1/namespaces/a";
-const SYSTEM: &str = "/api/v1/namespaces/pure-chaos";
-const RECORD: &str = "/apis/purechaos.dev/v1alpha1/namespaces/a/optins/chaos";
-const WEB: &str = "/apis/apps/v1/namespaces/a/deployments/web";
-
-/// Noon, from which the first slot of `every 10m` in this namespace is 284 s away (a golden value of `policy`).
-fn noon() -> Timestamp {
-    "2026-11-23T12:00:00Z".parse().unwrap()
-}
-
-const FIRST_SLOT: Duration = Duration::from_millis(284_363);
-
-/// The stage: a namespace that opted in, with Deployment `web` of three Ready Pods.
-struct Stage {
-    api: Api,
-    registry: Registry,
-    end: CancellationToken,
-    agent: Option<tokio::task::JoinHandle<anyhow::Result<()>>>,
-    clock: TokioClock,
-    policy: PlatformPolicy,
-}
-
-impl Stage {
-    fn new() -> Self {
-        let stage = Self {
-            api: Api::default(),
-            registry: Registry::new(),
-            end: CancellationToken::new(),
-            agent: None,
-            clock: TokioClock::starting_at(noon()),
-            policy: PlatformPolicy::parse("ceilings: {mode: 'evict,delete,force', schedule: every 1s}")
-                .unwrap(),
-        };
-        stage.api.put(SYSTEM, json!({"metadata": {"name": "pure-chaos", "uid": "system"}}));
-        stage.opt_in(&[("chaos", "yes")]);
-        stage.api.put(
-            WEB,
-            json!({
-                "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "a", "uid": "web-uid"},
-                "spec": {"replicas": 3, "selector": {}, "template": {}}
-            }),
-        );
-        stage.api.put(
-            "/apis/apps/v1/namespaces/a/replicasets/web-1",
-            json!({
-                "apiVersion": "apps/v1", "kind": "ReplicaSet",
-                "metadata": {"name": "web-1", "namespace": "a", "uid": "web-1-uid", "ownerReferences": [
-                    {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": "web-uid", "controller": true}]},
-                "spec": {"replicas": 3, "selector": {}, "template": {}}
-            }),
-        );
-        for name in ["p1", "p2", "p3"] {
-            stage.add_pod(name, true);
-        }
-        stage
-    }
-
-    /// The Namespace with these annotations, and the record that the webhook would write.
-    fn opt_in(&self, annotations: &[(&str, &str)]) {
-        let annotations =
-            annotations.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let settings = self.policy.settings(&annotations).unwrap();
-        self.api.put(NAMESPACE, json!({"metadata": {"name": "a", "uid": UID, "annotations": annotations}}));
-        self.api.put(
-            RECORD,
-            json!({
-                "apiVersion": "purechaos.dev/v1alpha1", "kind": "OptIn",
-                "metadata": {"name": "chaos", "namespace": "a", "uid": "record"},
-                "spec": {
-                    "namespaceUid": UID, "verdict": "Admitted",
-                    "admission": {"user": "mara", "time": "2026-11-23T11:00:00Z", "digest": digest(&annotations)},
-                    "settings": serde_json::to_value(policy::record::RecordedSettings::from(&settings)).unwrap(),
-                }
-            }),
-        );
-    }
-
-    fn add_pod(&self, name: &str, ready: bool) {
-        let status = if ready { "True" } else { "False" };
-        self.api.put(
-            &pod(name),
-            json!({
-                "metadata": {"name": name, "namespace": "a", "uid": format!("{name}-uid"),
-                    "creationTimestamp": "2026-11-23T11:00:00Z", "labels": {"app": "web"}, "ownerReferences": [
-                    {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-1", "uid": "web-1-uid", "controller": true}]},
-                "spec": {"nodeName": "node"},
-                "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": status}],
-                    "containerStatuses": [{"name": "c", "restartCount": 0}]}
-            }),
-        );
-    }
-
-    fn start(&mut self) {
-        let client = self.api.client();
-        self.registry = Registry::new();
-        let deps = Deps {
-            events: Events::new(client.clone(), None),
-            client,
-            clock: Arc::new(self.clock.clone()),
-            policy: Arc::new(self.policy.clone()),
-            metrics: Metrics::new(&self.registry, "test").unwrap(),
-        };
-        self.end = CancellationToken::new();
-        let agent =
-            supervise(deps, ChaCha8Rng::seed_from_u64(1), Arc::new(AtomicBool::new(false)), self.end.clone());
-        self.agent = Some(tokio::spawn(agent));
-    }
-
-    async fn stop(&mut self) {
-        self.end.cancel();
-        self.agent.take().unwrap().await.unwrap().unwrap();
-    }
-
-    fn metric(&self, series: &str) -> Option<f64> {
-        let text = prometheus::TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap();
-        text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
-    }
-
-    fn rounds(&self, outcome: &str) -> f64 {
-        self.metric(&format!("pure_chaos_rounds_total{{outcome=\"{outcome}\",target_namespace=\"a\"}}"))
-            .unwrap()
-    }
-
-    fn refusals(&self, reason: &str) -> f64 {
-        self.metric(&format!("pure_chaos_refusals_total{{reason=\"{reason}\",target_namespace=\"a\"}}"))
-            .unwrap()
-    }
-
-    fn kills(&self, mode: &str) -> f64 {
-        let labels =
-            format!("mode=\"{mode}\",target_namespace=\"a\",workload=\"web\",workload_kind=\"Deployment\"");
-        self.metric(&format!("pure_chaos_kills_total{{{labels}}}")).unwrap_or(0.0)
-    }
-
-    fn recoveries(&self, outcome: &str) -> f64 {
-        let labels = format!(
-            "outcome=\"{outcome}\",target_namespace=\"a\",workload=\"web\",workload_kind=\"Deployment\""
-        );
-        self.metric(&format!("pure_chaos_recoveries_total{{{labels}}}")).unwrap_or(0.0)
-    }
-
-    fn status(&self) -> Value {
-        self.api.get(RECORD).unwrap()["status"].clone()
-    }
-
-    /// The name of the Pod that was evicted or deleted last.
-    fn victim(&self) -> String {
-        let kills = self.api.kills();
-        kills
-            .last()
-            .expect("a kill")
-            .path
-            .trim_end_matches("/eviction")
-            .rsplit('/')
-            .next()
-            .unwrap()
-            .to_owned()
-    }
-}
-
-fn pod(name: &str) -> String {
-    format!("/api/v1/namespaces/a/pods/{name}")
-}
-
-async fn pass(time: Duration) {
-    tokio::time::sleep(time).await;
-}
-
-/// Just past the first slot, with time for the round.
-async fn first_round() {
-    pass(FIRST_SLOT + Duration::from_millis(500)).await;
-}
-
-/// Runs a play in virtual time, for at most 20 s of real time: a play that hangs must fail, not hang.
-fn play(play: impl Future<Output = ()> + Send + 'static) {
-    let (done, ended) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-        runtime.block_on(play);
-        done.send(()).unwrap();
-    });
-    ended.recv_timeout(Duration::from_secs(20)).expect("the play failed or hung");
+fn timetable(schedule: &str) -> Timetable {
+    let mut settings = Settings::built_in();
+    settings.set(Key::Schedule, schedule).unwrap();
+    settings.timetable(Duration::from_secs(60))
 }
 
 fn summary(calls: &[Call]) -> Vec<String> {
@@ -213,7 +21,7 @@ fn summary(calls: &[Call]) -> Vec<String> {
 #[test]
 fn a_round_reads_live_spends_the_slot_reads_again_and_evicts() {
     play(async {
-        let mut stage = Stage::new();
+        let mut stage = Stage::opted_in();
         stage.start();
         pass(FIRST_SLOT - Duration::from_millis(100)).await;
         let before = stage.api.calls().len();
@@ -248,7 +56,7 @@ fn a_round_reads_live_spends_the_slot_reads_again_and_evicts() {
 #[test]
 fn a_recovery_is_measured_from_kill_to_ready_replacement() {
     play(async {
-        let mut stage = Stage::new();
+        let mut stage = Stage::opted_in();
         stage.start();
         first_round().await;
         let victim = stage.victim();
@@ -276,7 +84,7 @@ fn a_recovery_is_measured_from_kill_to_ready_replacement() {
 #[test]
 fn without_a_replacement_it_times_out_and_the_next_round_is_refused() {
     play(async {
-        let mut stage = Stage::new();
+        let mut stage = Stage::opted_in();
         stage.start();
         first_round().await;
         pass(Duration::from_secs(298)).await;
@@ -293,7 +101,7 @@ fn without_a_replacement_it_times_out_and_the_next_round_is_refused() {
 #[test]
 fn nothing_dies_because_a_process_started() {
     play(async {
-        let mut stage = Stage::new();
+        let mut stage = Stage::opted_in();
         // A second after a slot, with nothing served yet.
         pass(FIRST_SLOT + Duration::from_secs(1)).await;
         for _ in 0..20 {
@@ -309,7 +117,7 @@ fn nothing_dies_because_a_process_started() {
 #[test]
 fn a_slot_that_another_process_spent_is_not_spent_again() {
     play(async {
-        let mut stage = Stage::new();
+        let mut stage = Stage::opted_in();
         stage.start();
         pass(FIRST_SLOT - Duration::from_secs(1)).await;
         stage.api.change(RECORD, |record| record["status"]["lastSlot"] = json!("2026-11-23T12:04:44.363Z"));
@@ -321,7 +129,7 @@ fn a_slot_that_another_process_spent_is_not_spent_again() {
 #[test]
 fn a_namespace_that_opts_in_waits_for_its_next_slot() {
     play(async {
-        let mut stage = Stage::new();
+        let mut stage = Stage::opted_in();
         stage.api.remove(RECORD);
         stage.start();
         first_round().await;
@@ -358,7 +166,7 @@ fn each_refusal_of_a_namespace_kills_nothing_and_says_why() {
     ];
     for (reason, prepare) in cases {
         play(async move {
-            let mut stage = Stage::new();
+            let mut stage = Stage::opted_in();
             stage.start();
             pass(Duration::from_secs(200)).await;
             prepare(&stage.api);
@@ -375,7 +183,7 @@ fn each_refusal_of_a_namespace_kills_nothing_and_says_why() {
 fn a_namespace_without_rights_says_so_from_the_start_and_one_without_admission_says_that() {
     for (verdict, reason) in [("Admitted", "no_rights"), ("NotAdmitted", "not_admitted")] {
         play(async move {
-            let mut stage = Stage::new();
+            let mut stage = Stage::opted_in();
             stage.api.change(RECORD, |record| record["spec"]["verdict"] = json!(verdict));
             stage.api.fail("GET", "/namespaces/a", usize::MAX, Answer::Status(403, Value::Null));
             stage.api.fail("LIST", "/pods", usize::MAX, Answer::Status(403, Value::Null));
@@ -390,11 +198,11 @@ fn a_namespace_without_rights_says_so_from_the_start_and_one_without_admission_s
 #[test]
 fn a_slot_of_a_schedule_that_was_changed_meanwhile_is_not_served() {
     play(async {
-        let mut stage = Stage::new();
+        let mut stage = Stage::opted_in();
         stage.start();
         pass(FIRST_SLOT - Duration::from_millis(1)).await;
         // The record and the Namespace change just before the round reads them; the watch has shown neither yet.
-        let changed = Stage::new();
+        let changed = Stage::opted_in();
         changed.opt_in(&[("chaos", "yes"), ("purechaos.dev/schedule", "every 12h")]);
         let (record, namespace) = (changed.api.get(RECORD).unwrap(), changed.api.get(NAMESPACE).unwrap());
         stage.api.before("GET", "/optins/chaos", move |api| {
@@ -409,7 +217,7 @@ fn a_slot_of_a_schedule_that_was_changed_meanwhile_is_not_served() {
 #[test]
 fn a_recovery_is_measured_to_its_last_change_though_it_was_read_later() {
     play(async {
-        let mut stage = Stage::new();
+        let mut stage = Stage::opted_in();
         stage.start();
         first_round().await;
         let victim = stage.victim();
@@ -431,7 +239,7 @@ fn a_failed_look_is_no_kill() {
         [("GET", "/namespaces/a"), ("GET", "/optins/chaos"), ("LIST", "/replicasets"), ("PATCH", "/status")]
     {
         play(async move {
-            let mut stage = Stage::new();
+            let mut stage = Stage::opted_in();
             stage.start();
             pass(Duration::from_secs(200)).await;
             stage.api.fail(verb, path, 1, Answer::Status(500, Value::Null));
@@ -445,7 +253,7 @@ fn a_failed_look_is_no_kill() {
 #[test]
 fn an_opt_out_during_the_round_stops_the_kill() {
     play(async {
-        let mut stage = Stage::new();
+        let mut stage = Stage::opted_in();
         stage.start();
         pass(Duration::from_secs(200)).await;
         // The first read of the Namespace in the round still sees the opt-in; the second, just before the kill, must not.
@@ -461,7 +269,7 @@ fn an_opt_out_during_the_round_stops_the_kill() {
 #[test]
 fn a_slot_that_goes_by_while_something_else_is_done_is_served_at_once() {
     play(async {
-        let mut stage = Stage::new();
+        let mut stage = Stage::opted_in();
         stage.start();
         pass(FIRST_SLOT - Duration::from_millis(10)).await;
         // A Pod of a ReplicaSet that has to be asked for, and an API server that takes its time.
@@ -480,7 +288,7 @@ fn a_slot_that_goes_by_while_something_else_is_done_is_served_at_once() {
 #[test]
 fn without_a_watch_of_the_pods_nothing_is_killed() {
     play(async {
-        let mut stage = Stage::new();
+        let mut stage = Stage::opted_in();
         stage.api.fail("LIST", "/pods", usize::MAX, Answer::Status(500, Value::Null));
         stage.start();
         pass(FIRST_SLOT - Duration::from_millis(1)).await;
@@ -493,16 +301,14 @@ fn without_a_watch_of_the_pods_nothing_is_killed() {
 #[test]
 fn a_changed_schedule_begins_now() {
     play(async {
-        let mut stage = Stage::new();
+        let mut stage = Stage::opted_in();
         stage.opt_in(&[("chaos", "yes"), ("purechaos.dev/schedule", "every 12h")]);
         stage.start();
         // A schedule whose last slot was less than 20 s ago, had it been in force then.
         let now = noon().checked_add(Duration::from_secs(60)).unwrap();
         let recent = now.checked_sub(Duration::from_secs(20)).unwrap();
-        let seconds = (1_800..7_200).find(|seconds| {
-            let schedule = Schedule::parse(&format!("every {seconds}s")).unwrap();
-            schedule.newest_in(UID, recent, now).is_some()
-        });
+        let seconds = (1_800..7_200)
+            .find(|seconds| timetable(&format!("every {seconds}s")).newest_in(UID, recent, now).is_some());
         pass(Duration::from_secs(60)).await;
         let schedule = format!("every {}s", seconds.expect("one of so many schedules"));
         stage.opt_in(&[("chaos", "yes"), ("purechaos.dev/schedule", &schedule)]);
@@ -515,7 +321,7 @@ fn a_changed_schedule_begins_now() {
 #[test]
 fn a_workload_rests_two_minutes_after_a_conflict() {
     play(async {
-        let mut stage = Stage::new();
+        let mut stage = Stage::opted_in();
         stage.opt_in(&[("chaos", "yes"), ("purechaos.dev/schedule", "every 1m")]);
         stage.start();
         stage.api.fail("POST", "/eviction", 1, Answer::Status(409, Value::Null));
@@ -535,7 +341,7 @@ fn a_budgets_refusal_is_not_retried_and_a_conflict_rests_the_workload() {
     let budget = json!({"causes": [{"reason": "DisruptionBudget", "message": "needs 3"}]});
     for (code, details, reason) in [(429, budget, "blocked_by_pdb"), (409, Value::Null, "changed")] {
         play(async move {
-            let mut stage = Stage::new();
+            let mut stage = Stage::opted_in();
             stage.start();
             stage.api.fail("POST", "/eviction", 1, Answer::Status(code, details));
             first_round().await;
@@ -553,14 +359,14 @@ fn a_budgets_refusal_is_not_retried_and_a_conflict_rests_the_workload() {
 #[test]
 fn a_kill_without_an_answer_is_looked_up_before_it_is_counted() {
     play(async {
-        let mut stage = Stage::new();
+        let mut stage = Stage::opted_in();
         stage.start();
         stage.api.fail("POST", "/eviction", 1, Answer::Done(500));
         first_round().await;
         assert_eq!((stage.kills("evict"), stage.rounds("killed")), (1.0, 1.0));
     });
     play(async {
-        let mut stage = Stage::new();
+        let mut stage = Stage::opted_in();
         stage.start();
         stage.api.fail("POST", "/eviction", 1, Answer::Status(500, Value::Null));
         first_round().await;
@@ -575,7 +381,7 @@ fn a_kill_without_an_answer_is_looked_up_before_it_is_counted() {
 fn a_deletion_is_of_exactly_the_chosen_pod() {
     for (mode, grace) in [("delete", Value::Null), ("force", json!(0))] {
         play(async move {
-            let mut stage = Stage::new();
+            let mut stage = Stage::opted_in();
             stage.opt_in(&[("chaos", "yes"), ("purechaos.dev/mode", mode)]);
             stage.start();
             first_round().await;
@@ -591,7 +397,7 @@ fn a_deletion_is_of_exactly_the_chosen_pod() {
 #[test]
 fn a_dry_run_asks_the_api_server_and_changes_nothing() {
     play(async {
-        let mut stage = Stage::new();
+        let mut stage = Stage::opted_in();
         stage.opt_in(&[("chaos", "yes"), ("purechaos.dev/dry-run", "true")]);
         stage.start();
         first_round().await;
@@ -607,7 +413,7 @@ fn a_dry_run_asks_the_api_server_and_changes_nothing() {
 #[test]
 fn a_restart_carries_on_the_recovery_and_spends_no_slot_twice() {
     play(async {
-        let mut stage = Stage::new();
+        let mut stage = Stage::opted_in();
         // Not of the workload: a bare Pod.
         stage.add_pod("bare", true);
         stage.api.change(&pod("bare"), |bare| bare["metadata"]["ownerReferences"] = json!([]));
@@ -634,7 +440,7 @@ fn a_restart_carries_on_the_recovery_and_spends_no_slot_twice() {
 fn the_end_of_the_record_ends_the_recovery() {
     for (terminating, outcome) in [(false, "opted_out"), (true, "namespace_deleted")] {
         play(async move {
-            let mut stage = Stage::new();
+            let mut stage = Stage::opted_in();
             stage.start();
             first_round().await;
             if terminating {
@@ -656,7 +462,7 @@ fn the_end_of_the_record_ends_the_recovery() {
 #[test]
 fn annotations_that_nobody_admitted_end_the_recovery_and_the_kills() {
     play(async {
-        let mut stage = Stage::new();
+        let mut stage = Stage::opted_in();
         stage.start();
         first_round().await;
         stage.api.change(RECORD, |record| record["spec"]["verdict"] = json!("NotAdmitted"));
@@ -671,7 +477,7 @@ fn annotations_that_nobody_admitted_end_the_recovery_and_the_kills() {
 #[test]
 fn a_recovery_ends_once_though_the_agent_was_away_when_consent_went() {
     play(async {
-        let mut stage = Stage::new();
+        let mut stage = Stage::opted_in();
         stage.start();
         first_round().await;
         stage.stop().await;
@@ -689,7 +495,7 @@ fn a_recovery_ends_once_though_the_agent_was_away_when_consent_went() {
 #[test]
 fn a_restart_of_a_container_is_counted_and_a_replaced_pod_is_none() {
     play(async {
-        let mut stage = Stage::new();
+        let mut stage = Stage::opted_in();
         stage.start();
         pass(Duration::from_secs(5)).await;
         stage.api.change(&pod("p1"), |pod| pod["status"]["containerStatuses"][0]["restartCount"] = json!(2));
@@ -702,7 +508,6 @@ fn a_restart_of_a_container_is_counted_and_a_replaced_pod_is_none() {
 
 #[test]
 fn the_first_slot_is_where_policy_says() {
-    let schedule = Schedule::parse("every 10m").unwrap();
-    let next = schedule.next_after(UID, noon()).unwrap();
+    let next = timetable("every 10m").next_after(UID, noon()).unwrap();
     assert_eq!(Duration::try_from(next.duration_since(noon())).unwrap(), FIRST_SLOT);
 }

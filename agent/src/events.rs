@@ -12,7 +12,7 @@ use runtime::client::call;
 use tokio_util::task::TaskTracker;
 
 use crate::guards::Refusal;
-use crate::recovery::{DEADLINE, Recovery};
+use crate::recovery::Recovery;
 
 /// How long the process waits at its end for Events under way.
 const LAST_EVENTS: Duration = Duration::from_secs(3);
@@ -88,7 +88,7 @@ impl Events {
             "{} {} did not recover within {} s after Pod {victim} was killed",
             workload.kind,
             workload.name,
-            DEADLINE.as_secs()
+            recovery.limit.as_secs()
         );
         let regarding = workload_reference(namespace, workload);
         let related = Some(pod_reference(namespace, victim, victim_uid));

@@ -8,9 +8,6 @@ use policy::settings::{Mode, Settings};
 
 use crate::views::{Observation, PodView, WorkloadView};
 
-/// Kinds of workloads whose Pods may die; the default of the `kinds` setting.
-const KINDS: [&str; 3] = ["Deployment", "StatefulSet", "ReplicaSet"];
-
 /// A guard's answer. The order is that of the checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refusal {
@@ -18,12 +15,20 @@ pub enum Refusal {
     Halted,
     /// The webhook did not admit the namespace's annotations as they are now.
     NotAdmitted,
+    /// The opt-in has ended.
+    Expired,
+    /// It is outside the namespace's active hours.
+    OutsideActiveHours,
+    /// It is a day without chaos, the namespace's or the platform's.
+    Excepted,
     /// The namespace is being deleted.
     NamespaceTerminating,
     /// The agent lacks a right in the namespace.
     NoRights,
     /// A setting isn't understood, or past a ceiling.
     UnknownSetting,
+    /// The whole cluster has had its kills of this minute.
+    BudgetSpent,
     /// Nothing would bring the Pod back.
     NoController,
     /// A static Pod: the API can't kill it.
@@ -32,6 +37,10 @@ pub enum Refusal {
     Job,
     /// The workload is of a kind that isn't selected, or that the mode may not touch.
     KindNotSelected,
+    /// The Pod's own annotations exclude it.
+    Excluded,
+    /// The Pod isn't one of the `targets`.
+    NotTargeted,
     /// The Pod is younger than `min-age`.
     TooYoung,
     /// The Pod is being deleted already.
@@ -52,16 +61,22 @@ pub enum Refusal {
 
 impl Refusal {
     /// All of them, in the guards' order.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 23] = [
         Self::Halted,
         Self::NotAdmitted,
+        Self::Expired,
+        Self::OutsideActiveHours,
+        Self::Excepted,
         Self::NamespaceTerminating,
         Self::NoRights,
         Self::UnknownSetting,
+        Self::BudgetSpent,
         Self::NoController,
         Self::MirrorPod,
         Self::Job,
         Self::KindNotSelected,
+        Self::Excluded,
+        Self::NotTargeted,
         Self::TooYoung,
         Self::Terminating,
         Self::NotReady,
@@ -78,13 +93,19 @@ impl Refusal {
         match self {
             Self::Halted => "halted",
             Self::NotAdmitted => "not_admitted",
+            Self::Expired => "expired",
+            Self::OutsideActiveHours => "outside_active_hours",
+            Self::Excepted => "excepted",
             Self::NamespaceTerminating => "namespace_terminating",
             Self::NoRights => "no_rights",
             Self::UnknownSetting => "unknown_setting",
+            Self::BudgetSpent => "budget_spent",
             Self::NoController => "no_controller",
             Self::MirrorPod => "mirror_pod",
             Self::Job => "job",
             Self::KindNotSelected => "kind_not_selected",
+            Self::Excluded => "excluded",
+            Self::NotTargeted => "not_targeted",
             Self::TooYoung => "too_young",
             Self::Terminating => "terminating",
             Self::NotReady => "not_ready",
@@ -208,14 +229,20 @@ fn check(
     let blocked =
         || settings.mode == Mode::Evict && observation.budgets.iter().any(|budget| budget.blocks(pod));
 
-    let guards: [(Refusal, &dyn Fn() -> bool); 11] = [
+    let guards: [(Refusal, &dyn Fn() -> bool); 13] = [
         (Refusal::MirrorPod, &|| kind == "Node"),
         (Refusal::Job, &|| kind == "Job"),
-        (Refusal::KindNotSelected, &|| !KINDS.contains(&kind) || is_forced_member),
+        (Refusal::KindNotSelected, &|| !settings.kinds.contain(kind) || is_forced_member),
+        (Refusal::Excluded, &|| pod.excluded),
+        (Refusal::NotTargeted, &|| {
+            settings.targets.as_ref().is_some_and(|targets| !targets.cover(&pod.labels))
+        }),
         (Refusal::TooYoung, &|| is_young),
         (Refusal::Terminating, &|| pod.terminating),
         (Refusal::NotReady, &|| !pod.ready || pod.finished),
-        (Refusal::SingleReplica, &|| workload.desired.is_some_and(|desired| desired <= 1)),
+        (Refusal::SingleReplica, &|| {
+            !settings.single_replica && workload.desired.is_some_and(|desired| desired <= 1)
+        }),
         (Refusal::BelowDesired, &|| workload.desired.is_none_or(|desired| ready < desired)),
         (Refusal::RecoveryPending, &|| pending.contains(uid)),
         (Refusal::BlockedByPdb, &blocked),
@@ -229,6 +256,7 @@ mod tests {
     use super::*;
     use crate::views::BudgetView;
     use crate::views::examples::{controller, deployment, noon, pod};
+    use policy::settings::Key;
     use std::time::Duration;
 
     fn screen_with(observation: &Observation, settings: &Settings) -> Screening {
@@ -252,12 +280,12 @@ mod tests {
     #[test]
     fn a_healthy_deployments_pods_are_candidates_with_its_steady_state() {
         let observation = deployment(vec![pod("a"), pod("b"), pod("c")], 3);
-        let screening = screen_with(&observation, &Settings::BUILT_IN);
+        let screening = screen_with(&observation, &Settings::built_in());
         assert_eq!(screening.refused, []);
         assert_eq!(screening.candidates[0].steady_state, 3);
         assert_eq!(screening.candidates[0].others, BTreeSet::from(["b-uid".to_owned(), "c-uid".to_owned()]));
         let surge = deployment(vec![pod("a"), pod("b"), pod("c")], 2);
-        assert_eq!(screen_with(&surge, &Settings::BUILT_IN).candidates[0].steady_state, 2);
+        assert_eq!(screen_with(&surge, &Settings::built_in()).candidates[0].steady_state, 2);
     }
 
     #[test]
@@ -280,19 +308,46 @@ mod tests {
             (PodView { created: young, ..pod("x") }, Some(Refusal::TooYoung)),
             (PodView { created: future, ..pod("x") }, Some(Refusal::TooYoung)),
             (PodView { created: old_enough, ..pod("x") }, None),
+            (PodView { excluded: true, ..pod("x") }, Some(Refusal::Excluded)),
             (PodView { terminating: true, ..pod("x") }, Some(Refusal::Terminating)),
             (PodView { ready: false, ..pod("x") }, Some(Refusal::NotReady)),
             (PodView { finished: true, ..pod("x") }, Some(Refusal::NotReady)),
         ];
         for (subject, expected) in cases {
             let observation = deployment(vec![subject.clone(), pod("a"), pod("b")], 2);
-            assert_eq!(refusal_of(&observation, &Settings::BUILT_IN, "x"), expected, "{subject:?}");
+            assert_eq!(refusal_of(&observation, &Settings::built_in(), "x"), expected, "{subject:?}");
         }
     }
 
     #[test]
+    fn settings_choose_among_the_pods() {
+        let with = |key, value: &str| {
+            let mut settings = Settings::built_in();
+            settings.set(key, value).unwrap();
+            settings
+        };
+        let mut observation = deployment(vec![pod("a"), pod("b")], 2);
+        for (settings, expected) in [
+            (with(Key::Targets, "app=web"), None),
+            (with(Key::Targets, "app=db"), Some(Refusal::NotTargeted)),
+            (with(Key::Kinds, "StatefulSet"), Some(Refusal::KindNotSelected)),
+        ] {
+            assert_eq!(refusal_of(&observation, &settings, "a"), expected);
+        }
+        observation.pods[0].controller = Some(controller("DaemonSet", "d"));
+        observation
+            .workloads
+            .insert("d-uid".to_owned(), crate::views::examples::workload("DaemonSet", "d", 1));
+        let daemons = Settings { single_replica: true, ..with(Key::Kinds, "DaemonSet") };
+        assert_eq!(refusal_of(&observation, &daemons, "a"), None, "just what it lists");
+        assert_eq!(refusal_of(&observation, &daemons, "b"), Some(Refusal::KindNotSelected));
+        let single = deployment(vec![pod("a")], 1);
+        assert_eq!(refusal_of(&single, &with(Key::SingleReplica, "allow"), "a"), None);
+    }
+
+    #[test]
     fn each_workload_guard_refuses() {
-        let settings = Settings::BUILT_IN;
+        let settings = Settings::built_in();
         assert_eq!(refusal_of(&deployment(vec![pod("a")], 1), &settings, "a"), Some(Refusal::SingleReplica));
         let below = deployment(vec![pod("a"), PodView { ready: false, ..pod("b") }], 2);
         assert_eq!(refusal_of(&below, &settings, "a"), Some(Refusal::BelowDesired));
@@ -331,7 +386,7 @@ mod tests {
             (BudgetView { selector: selector("web"), exhausted: true }, Mode::Delete, None),
         ] {
             observation.budgets = vec![budget];
-            assert_eq!(refusal_of(&observation, &Settings { mode, ..Settings::BUILT_IN }, "a"), expected);
+            assert_eq!(refusal_of(&observation, &Settings { mode, ..Settings::built_in() }, "a"), expected);
         }
     }
 
@@ -343,7 +398,7 @@ mod tests {
         }
         let db = crate::views::examples::workload("StatefulSet", "db", 2);
         observation.workloads.insert("db-uid".to_owned(), db);
-        let with = |mode| refusal_of(&observation, &Settings { mode, ..Settings::BUILT_IN }, "a");
+        let with = |mode| refusal_of(&observation, &Settings { mode, ..Settings::built_in() }, "a");
         assert_eq!(with(Mode::Delete), None);
         assert_eq!(with(Mode::Force), Some(Refusal::KindNotSelected));
     }

@@ -11,6 +11,7 @@ use policy::platform::PlatformPolicy;
 use policy::record::OptInSpec;
 use policy::settings::{Mode, Settings};
 use runtime::client::{CallError, call};
+use runtime::clock::Clock;
 
 use crate::guards::{Candidate, Refusal};
 use crate::observe::{self, NotPermitted};
@@ -68,7 +69,7 @@ pub enum Attempt {
 }
 
 /// What each kill of a round has in common.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Warrant<'a> {
     /// The namespace.
     pub namespace: &'a str,
@@ -76,6 +77,8 @@ pub struct Warrant<'a> {
     pub record: &'a OptInSpec,
     /// The platform's policy.
     pub policy: &'a PlatformPolicy,
+    /// Tells whether an opt-in has ended.
+    pub clock: &'a dyn Clock,
 }
 
 /// Tries to kill one candidate. There is no second try: see `changed` in the specification.
@@ -105,7 +108,7 @@ pub async fn kill(client: &Client, warrant: Warrant<'_>, candidate: &Candidate) 
     };
     // Consent last: nothing that takes time may come between it and the kill.
     let authority = observe::authority(client, warrant.namespace).await;
-    let settings = match authority.permits(warrant.record, warrant.policy) {
+    let settings = match authority.permits(warrant.record, warrant.policy, warrant.clock.wall()) {
         Ok(settings) => settings,
         Err(NotPermitted::Refused(Forbidden { refusal, sentence })) => {
             return Attempt::Refused(refusal, sentence);
@@ -113,7 +116,7 @@ pub async fn kill(client: &Client, warrant: Warrant<'_>, candidate: &Candidate) 
         Err(NotPermitted::Unreadable(sentence)) => return Attempt::Failed(Failure::ServerError, sentence),
     };
     let sent = match settings.mode {
-        Mode::Evict => evict(client, warrant.namespace, candidate, resource_version, settings.dry_run).await,
+        Mode::Evict => evict(client, warrant.namespace, candidate, resource_version, &settings).await,
         Mode::Delete | Mode::Force => delete(client, warrant.namespace, candidate, &settings).await,
     };
     match sent {
@@ -132,10 +135,11 @@ async fn evict(
     namespace: &str,
     candidate: &Candidate,
     resource_version: Option<String>,
-    dry_run: bool,
+    settings: &Settings,
 ) -> Result<(), CallError> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let name = &candidate.pod.name;
+    let dry_run = settings.dry_run;
     let dry = dry_run.then(|| vec!["All".to_owned()]);
     // Not `Api::evict`: it writes `delete_options`, which the API server ignores, preconditions and all.
     let eviction = Eviction {
@@ -146,6 +150,7 @@ async fn evict(
         },
         delete_options: Some(DeleteOptions {
             preconditions: Some(Preconditions { uid: Some(candidate.pod.uid.clone()), resource_version }),
+            grace_period_seconds: grace(settings).map(i64::from),
             dry_run: dry,
             ..DeleteOptions::default()
         }),
@@ -165,7 +170,7 @@ async fn delete(
     let pods: Api<SlimPod> = Api::namespaced(client.clone(), namespace);
     let parameters = DeleteParams {
         dry_run: settings.dry_run,
-        grace_period_seconds: (settings.mode == Mode::Force).then_some(0),
+        grace_period_seconds: grace(settings),
         preconditions: Some(kube::api::Preconditions {
             uid: Some(candidate.pod.uid.clone()),
             resource_version: None,
@@ -173,6 +178,16 @@ async fn delete(
         ..DeleteParams::default()
     };
     call(pods.delete(&candidate.pod.name, &parameters)).await.map(|_| ())
+}
+
+/// The grace period in seconds; `None` is the Pod's own.
+fn grace(settings: &Settings) -> Option<u32> {
+    match settings.mode {
+        Mode::Force => Some(0),
+        Mode::Evict | Mode::Delete => {
+            settings.grace_period.map(|grace| u32::try_from(grace.as_secs()).unwrap_or(u32::MAX))
+        }
+    }
 }
 
 /// What an error means where the API server said it; `None` where it did not, or failed midway.

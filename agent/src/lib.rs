@@ -6,6 +6,7 @@
 //! [`namespace`] are the drivers that read as a list of those steps.
 
 pub mod args;
+pub mod budget;
 pub mod events;
 pub mod guards;
 pub mod halt;

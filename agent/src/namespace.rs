@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::Api;
 use policy::record::{OptIn, Verdict, WorkloadReference};
-use policy::schedule::Schedule;
+use policy::schedule::Timetable;
 use policy::settings::Mode;
 use rand::rngs::ChaCha8Rng;
 use tokio::sync::{mpsc, watch};
@@ -48,7 +48,7 @@ pub struct NamespaceTask {
     deps: Deps,
     name: String,
     record: Arc<OptIn>,
-    schedule: Option<Schedule>,
+    timetable: Option<Timetable>,
     /// No slot at or before this instant is served.
     floor: Timestamp,
     ledger: Ledger,
@@ -80,8 +80,8 @@ impl NamespaceTask {
         deps.metrics.begin(&name);
         Self {
             floor: ledger.last_slot().map_or(now, |last| last.max(now)),
-            schedule: schedule(&record),
-            recoveries: Recoveries::resume(&deps, &name, &ledger),
+            timetable: timetable(&record, &deps),
+            recoveries: Recoveries::resume(&deps, &name, &record, &ledger),
             ledger,
             name,
             record,
@@ -123,11 +123,11 @@ impl NamespaceTask {
 
     /// Takes over a changed record.
     fn follow(&mut self, record: Arc<OptIn>) {
-        let schedule = schedule(&record);
-        if schedule != self.schedule {
+        let timetable = timetable(&record, &self.deps);
+        if timetable != self.timetable {
             // A new schedule's slots begin now, not in its past.
             self.floor = self.floor.max(self.deps.clock.wall());
-            self.schedule = schedule;
+            self.timetable = timetable;
         }
         let now = self.deps.clock.wall();
         match record.spec.verdict {
@@ -180,7 +180,7 @@ impl NamespaceTask {
     }
 
     fn slot_after(&self, instant: Timestamp) -> Option<Timestamp> {
-        self.schedule?.next_after(&self.record.spec.namespace_uid, instant)
+        self.timetable.as_ref()?.next_after(&self.record.spec.namespace_uid, instant)
     }
 
     fn plan_next(&mut self) {
@@ -198,9 +198,9 @@ impl NamespaceTask {
     }
 
     async fn serve_due_slot(&mut self) {
-        let Some(schedule) = self.schedule else { return };
+        let Some(timetable) = self.timetable.clone() else { return };
         let now = self.deps.clock.wall();
-        let slot = match due(schedule, &self.record.spec.namespace_uid, self.floor, now) {
+        let slot = match due(&timetable, &self.record.spec.namespace_uid, self.floor, now) {
             Due::Nothing => return,
             Due::Missed(slot) => {
                 self.floor = slot;
@@ -216,7 +216,7 @@ impl NamespaceTask {
         let occasion = Occasion {
             namespace: &self.name,
             slot,
-            schedule,
+            timetable: &timetable,
             is_watched: self.recoveries.is_watched(),
             pending: &self.recoveries.workloads(),
             resting: &resting,
@@ -230,7 +230,8 @@ impl NamespaceTask {
     fn record_round(&mut self, slot: Timestamp, report: RoundReport) {
         let Deps { metrics, events, clock, .. } = &self.deps;
         let state = report.state();
-        let RoundReport { outcome, kills, reasons, refused, changed, sentence, observation } = report;
+        let RoundReport { outcome, kills, reasons, refused, changed, is_waiting, sentence, observation } =
+            report;
         metrics.round(&self.name, outcome);
         for reason in &reasons {
             metrics.refusal(&self.name, *reason);
@@ -260,7 +261,9 @@ impl NamespaceTask {
             RoundOutcome::DryRun => Activity::DryRuns,
             _ => Activity::Nothing,
         };
-        self.ledger.set_state(&state, activity, sentence, clock.wall());
+        if !is_waiting {
+            self.ledger.set_state(&state, activity, sentence, clock.wall());
+        }
         self.ledger.served(slot);
         for kill in &kills {
             self.recoveries.begin(kill);
@@ -312,6 +315,6 @@ async fn next_event(watch: &mut Option<PodWatch>) -> Option<PodEvent> {
     }
 }
 
-fn schedule(record: &OptIn) -> Option<Schedule> {
-    Schedule::parse(&record.spec.settings.as_ref()?.schedule)
+fn timetable(record: &OptIn, deps: &Deps) -> Option<Timetable> {
+    record.spec.settings.as_ref()?.timetable(deps.policy.ceilings.shortest_interval)
 }

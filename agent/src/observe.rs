@@ -1,5 +1,6 @@
 //! The live look at a namespace that a round decides on: nothing here comes from a cache.
 
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -66,11 +67,16 @@ pub enum NotPermitted {
 }
 
 impl Authority {
-    /// Whether the live Namespaces permit a kill under this record.
+    /// Whether the live Namespaces permit a kill under this record at `now`.
     ///
     /// # Errors
     /// [`NotPermitted`].
-    pub fn permits(self, record: &OptInSpec, policy: &PlatformPolicy) -> Result<Settings, NotPermitted> {
+    pub fn permits(
+        self,
+        record: &OptInSpec,
+        policy: &PlatformPolicy,
+        now: Timestamp,
+    ) -> Result<Settings, NotPermitted> {
         let Self { name, namespace, system } = self;
         let namespace = namespace.map_err(|error| {
             let sentence = format!("failed to read namespace {name}: {error}");
@@ -87,7 +93,7 @@ impl Authority {
                 _ => NotPermitted::Unreadable(sentence),
             }
         })?;
-        permitted(record, &namespace, system.as_ref(), policy).map_err(NotPermitted::Refused)
+        permitted(record, &namespace, system.as_ref(), policy, now).map_err(NotPermitted::Refused)
     }
 }
 

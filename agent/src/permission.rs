@@ -1,8 +1,10 @@
 //! Whether anything may be killed in a namespace right now; asked at the start of a round and again just before each kill.
 
+use jiff::Timestamp;
 use policy::digest::digest;
 use policy::eligibility::NamespaceView;
 use policy::lock::{self, Locked};
+use policy::outlook::is_excepted;
 use policy::platform::PlatformPolicy;
 use policy::record::{OptInSpec, Verdict};
 use policy::settings::Settings;
@@ -18,7 +20,7 @@ pub struct Forbidden {
     pub sentence: String,
 }
 
-/// Compares the record, a hint, with the live Namespaces, the authority. `system` is `pure-chaos`, `None` if it can't be read.
+/// Compares the record, a hint, with the live Namespaces, the authority, as they stand at `now`. `system` is `pure-chaos`, `None` if it can't be read.
 ///
 /// # Errors
 /// [`Forbidden`] with the first guard that refuses.
@@ -27,12 +29,14 @@ pub fn permitted(
     namespace: &NamespaceView,
     system: Option<&NamespaceView>,
     policy: &PlatformPolicy,
+    now: Timestamp,
 ) -> Result<Settings, Forbidden> {
-    let settings = lock::may_kill(namespace, system, policy).map_err(|locked| Forbidden {
+    let settings = lock::may_kill(namespace, system, policy, now).map_err(|locked| Forbidden {
         sentence: locked.sentence(&namespace.name),
         refusal: match locked {
             Locked::HaltedEverywhere(_) | Locked::Halted(_) => Refusal::Halted,
             Locked::NotOptedIn | Locked::Protected => Refusal::NotAdmitted,
+            Locked::Expired(_) => Refusal::Expired,
             Locked::Terminating => Refusal::NamespaceTerminating,
             Locked::NotUnderstood(_) => Refusal::UnknownSetting,
         },
@@ -43,7 +47,19 @@ pub fn permitted(
             .admission
             .as_ref()
             .is_some_and(|admission| admission.digest == digest(&namespace.annotations));
-    if admitted { Ok(settings) } else { Err(not_admitted(&namespace.name)) }
+    if !admitted {
+        return Err(not_admitted(&namespace.name));
+    }
+    if let Some(hours) = settings.active_hours.as_ref().filter(|hours| !hours.contains(now)) {
+        let sentence = format!("it is outside the active hours, {hours}");
+        return Err(Forbidden { refusal: Refusal::OutsideActiveHours, sentence });
+    }
+    if is_excepted(&settings, policy, now) {
+        let sentence =
+            "it is a day without chaos, by `except` of the namespace or of the platform".to_owned();
+        return Err(Forbidden { refusal: Refusal::Excepted, sentence });
+    }
+    Ok(settings)
 }
 
 /// The refusal of a namespace whose annotations the webhook did not admit as they are.
@@ -60,6 +76,7 @@ pub fn not_admitted(namespace: &str) -> Forbidden {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::views::examples::noon;
     use policy::record::Admission;
 
     fn namespace(name: &str, pairs: &[(&str, &str)]) -> NamespaceView {
@@ -90,7 +107,31 @@ mod tests {
         target: &NamespaceView,
         system: Option<&NamespaceView>,
     ) -> Result<Settings, Refusal> {
-        permitted(record, target, system, &PlatformPolicy::built_in()).map_err(|forbidden| forbidden.refusal)
+        permitted(record, target, system, &PlatformPolicy::built_in(), noon())
+            .map_err(|forbidden| forbidden.refusal)
+    }
+
+    #[test]
+    fn settings_say_when() {
+        // Noon is on a Monday.
+        let system = namespace("pure-chaos", &[]);
+        for (key, value, expected) in [
+            ("active-hours", "Mon 12:00-12:01 UTC", None),
+            ("active-hours", "Mon 13:00-17:00 UTC", Some(Refusal::OutsideActiveHours)),
+            ("except", "2026-11-22", None),
+            ("except", "2026-11-23", Some(Refusal::Excepted)),
+            ("expires", "2026-11-23T12:00:01Z", None),
+            ("expires", "2026-11-23T12:00:00Z", Some(Refusal::Expired)),
+        ] {
+            let target = namespace("a", &[("chaos", "yes"), (&format!("purechaos.dev/{key}"), value)]);
+            let answer = ask(&record_of(&target), &target, Some(&system));
+            assert_eq!(answer.err(), expected, "{value}");
+        }
+        let target = namespace("a", &[("chaos", "yes")]);
+        let except = policy::days::Days::parse("2026-11-23");
+        let policy = PlatformPolicy { except, ..PlatformPolicy::built_in() };
+        let answer = permitted(&record_of(&target), &target, Some(&system), &policy, noon());
+        assert_eq!(answer.unwrap_err().refusal, Refusal::Excepted, "the platform's");
     }
 
     #[test]
@@ -98,7 +139,7 @@ mod tests {
         let system = namespace("pure-chaos", &[]);
         let target = namespace("a", &[("chaos", "yes")]);
         let record = record_of(&target);
-        assert_eq!(ask(&record, &target, Some(&system)), Ok(Settings::BUILT_IN));
+        assert_eq!(ask(&record, &target, Some(&system)), Ok(Settings::built_in()));
 
         let changed = namespace("a", &[("chaos", "yes"), ("purechaos.dev/limit", "2")]);
         assert_eq!(ask(&record, &changed, Some(&system)), Err(Refusal::NotAdmitted));

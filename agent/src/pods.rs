@@ -16,6 +16,8 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use policy::keys::EXCLUDE;
+
 use crate::views::{Controller, PodView};
 
 /// Pods per page: with slim Pods, larger pages only cost memory.
@@ -23,6 +25,19 @@ pub const PAGE: u32 = 100;
 
 /// After this many seconds the API server ends a watch, so that a silently dead connection is noticed soon after.
 const WATCH_SECONDS: u32 = 60;
+
+/// Annotations by which a Pod asks to be left alone: ours, and those of others that its owner will expect to hold here, too. The value that
+/// asks for it; `None` is any.
+const EXCLUSIONS: [(&str, Option<&str>); 4] = [
+    (EXCLUDE, Some("true")),
+    ("cluster-autoscaler.kubernetes.io/safe-to-evict", Some("false")),
+    ("karpenter.sh/do-not-disrupt", Some("true")),
+    ("descheduler.alpha.kubernetes.io/prefer-no-eviction", None),
+];
+
+fn is_exclusion(key: &str, value: &str) -> bool {
+    EXCLUSIONS.iter().any(|(known, wanted)| *known == key && wanted.is_none_or(|wanted| wanted == value))
+}
 
 /// A Pod, less most of it.
 #[derive(Debug, Clone, Deserialize)]
@@ -78,6 +93,7 @@ fn slim_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMet
         creation_timestamp: Option<Time>,
         deletion_timestamp: Option<Time>,
         labels: Option<BTreeMap<String, String>>,
+        annotations: Option<BTreeMap<String, String>>,
         owner_references: Option<Vec<OwnerReference>>,
     }
     let Slim {
@@ -88,8 +104,12 @@ fn slim_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMet
         creation_timestamp,
         deletion_timestamp,
         labels,
+        mut annotations,
         owner_references,
     } = Slim::deserialize(deserializer)?;
+    if let Some(annotations) = &mut annotations {
+        annotations.retain(|key, _| EXCLUSIONS.iter().any(|(known, _)| known == key));
+    }
     Ok(ObjectMeta {
         name,
         namespace,
@@ -98,6 +118,7 @@ fn slim_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMet
         creation_timestamp,
         deletion_timestamp,
         labels,
+        annotations,
         owner_references,
         ..ObjectMeta::default()
     })
@@ -142,6 +163,7 @@ impl From<&SlimPod> for PodView {
             name: metadata.name.clone().unwrap_or_default(),
             uid: metadata.uid.clone().unwrap_or_default(),
             labels: metadata.labels.clone().unwrap_or_default(),
+            excluded: metadata.annotations.iter().flatten().any(|(key, value)| is_exclusion(key, value)),
             controller: controller(metadata),
             node: spec.node_name.clone(),
             ready: status
@@ -243,6 +265,23 @@ mod tests {
         assert!(view.ready && !view.terminating && !view.finished);
         assert_eq!((view.node.as_deref(), view.restarts), (Some("node"), 3));
         assert!(pod.metadata.managed_fields.is_none());
+    }
+
+    #[test]
+    fn a_pod_can_ask_to_be_left_alone() {
+        for (key, value, expected) in [
+            ("purechaos.dev/exclude", "true", true),
+            ("purechaos.dev/exclude", "false", false),
+            ("cluster-autoscaler.kubernetes.io/safe-to-evict", "false", true),
+            ("cluster-autoscaler.kubernetes.io/safe-to-evict", "true", false),
+            ("karpenter.sh/do-not-disrupt", "true", true),
+            ("descheduler.alpha.kubernetes.io/prefer-no-eviction", "", true),
+            ("team", "true", false),
+        ] {
+            let pod = serde_json::json!({"metadata": {"name": "p", "annotations": {key: value}}});
+            let pod: SlimPod = serde_json::from_value(pod).unwrap();
+            assert_eq!(PodView::from(&pod).excluded, expected, "{key}={value}");
+        }
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use policy::consent::Consent;
-use policy::eligibility::NamespaceView;
+use policy::durations;
+use policy::eligibility::{Eligibility, NamespaceView};
+use policy::record::OptIn;
 use policy::settings::Mode;
 use runtime::client::CallError;
 use tokio::time::Instant;
@@ -31,12 +33,18 @@ pub struct Recoveries {
 impl Recoveries {
     /// Carries on what an earlier process left pending in the record.
     #[must_use]
-    pub fn resume(deps: &Deps, namespace: &str, ledger: &Ledger) -> Self {
+    pub fn resume(deps: &Deps, namespace: &str, record: &OptIn, ledger: &Ledger) -> Self {
+        let limit = record
+            .spec
+            .settings
+            .as_ref()
+            .and_then(|settings| durations::parse(settings.recovery_deadline.as_deref()?))
+            .unwrap_or(deps.policy.defaults.recovery_deadline);
         let (now, monotonic) = (deps.clock.wall(), deps.clock.monotonic());
         let mut pending = BTreeMap::new();
         for left in ledger.pending() {
             let (workload, uid) = (&left.workload.name, &left.uid);
-            match Recovery::resume(left, now, monotonic) {
+            match Recovery::resume(left, limit, now, monotonic) {
                 Some(recovery) => {
                     tracing::info!(namespace, workload, uid, "carrying on a pending recovery");
                     pending.insert(recovery.workload.uid.clone(), recovery);
@@ -89,7 +97,7 @@ impl Recoveries {
     /// Begins the recovery from a kill that the ledger has noted.
     pub fn begin(&mut self, kill: &Kill) {
         let watched = self.book.sightings().map(|seen| seen.pod.uid.clone()).collect();
-        let recovery = Recovery::begin(&kill.candidate, &watched, kill.answered, kill.at);
+        let recovery = Recovery::begin(kill, &watched);
         self.pending.insert(recovery.workload.uid.clone(), recovery);
         self.export();
     }
@@ -146,7 +154,12 @@ impl Recoveries {
             let is_of_workload =
                 |seen: &&Sighting| self.lineage.known(&seen.pod).is_some_and(|workload| workload.uid == *uid);
             let pods: Vec<&Sighting> = self.book.sightings().filter(is_of_workload).collect();
-            if let Some(outcome) = recovery.judge(&pods, &surroundings(namespace, workload), at) {
+            let is_over = |namespace: &NamespaceView| {
+                let eligibility = Eligibility::of(namespace, &self.deps.policy, self.deps.clock.wall());
+                Consent::parse(&namespace.annotations) != Consent::Yes
+                    || matches!(eligibility, Eligibility::Expired(_))
+            };
+            if let Some(outcome) = recovery.judge(&pods, &surroundings(namespace, workload, is_over), at) {
                 self.conclude(uid, outcome, ledger);
             }
         }
@@ -201,13 +214,12 @@ impl Recoveries {
 fn surroundings(
     namespace: Result<NamespaceView, CallError>,
     workload: Result<Option<WorkloadView>, CallError>,
+    is_over: impl Fn(&NamespaceView) -> bool,
 ) -> Surroundings {
     match (namespace, workload) {
         (Ok(namespace), _) if namespace.terminating => Surroundings::NamespaceDeleted,
         (Err(error), _) if error.code() == Some(404) => Surroundings::NamespaceDeleted,
-        (Ok(namespace), _) if Consent::parse(&namespace.annotations) != Consent::Yes => {
-            Surroundings::OptedOut
-        }
+        (Ok(namespace), _) if is_over(&namespace) => Surroundings::OptedOut,
         (Ok(_), Ok(None)) => Surroundings::WorkloadDeleted,
         (Ok(_), Ok(Some(workload))) => Surroundings::Present(workload),
         _ => Surroundings::Unknown,

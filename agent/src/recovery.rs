@@ -8,11 +8,8 @@ use jiff::Timestamp;
 use policy::record::{Pending, WorkloadReference};
 use tokio::time::Instant;
 
-use crate::guards::Candidate;
+use crate::round::Kill;
 use crate::views::{PodView, WorkloadView};
-
-/// After this long a pending recovery is `timed_out`; the default of the specification.
-pub const DEADLINE: Duration = Duration::from_secs(300);
 
 /// Seconds by which this machine's clock may differ from the API server's, whose creation times are whole seconds.
 const CLOCK_SLACK: i64 = 2;
@@ -36,7 +33,7 @@ pub enum Outcome {
     Recovered,
     /// It recovered, but the agent was restarted in between: counted, not measured.
     RecoveredAfterRestart,
-    /// It did not recover within [`DEADLINE`].
+    /// It did not recover within the namespace's `recovery-deadline`.
     TimedOut,
 }
 
@@ -123,6 +120,8 @@ pub struct Recovery {
     /// Those of `others` that the watch has shown: only what was seen can be lost.
     seen: BTreeSet<String>,
     start: Start,
+    /// How long it may take.
+    pub limit: Duration,
     deadline: Instant,
     replacement: Option<String>,
     last_change: Option<Instant>,
@@ -131,24 +130,21 @@ pub struct Recovery {
 impl Recovery {
     /// Begins at the API server's answer to the kill. `watched` are the UIDs of all Pods that the watch has shown.
     #[must_use]
-    pub fn begin(
-        candidate: &Candidate,
-        watched: &BTreeSet<String>,
-        answered: Instant,
-        killed: Timestamp,
-    ) -> Self {
+    pub fn begin(kill: &Kill, watched: &BTreeSet<String>) -> Self {
+        let Kill { candidate, answered, at, deadline } = kill;
         Self {
             victim: candidate.pod.name.clone(),
             victim_uid: candidate.pod.uid.clone(),
             workload: candidate.workload.reference.clone(),
             steady_state: candidate.steady_state,
-            killed,
+            killed: *at,
             node: candidate.pod.node.clone(),
             template: candidate.workload.template.clone(),
             others: candidate.others.clone(),
             seen: candidate.others.intersection(watched).cloned().collect(),
-            start: Start::Seen(answered),
-            deadline: answered + DEADLINE,
+            start: Start::Seen(*answered),
+            limit: *deadline,
+            deadline: *answered + *deadline,
             replacement: None,
             last_change: None,
         }
@@ -157,7 +153,7 @@ impl Recovery {
     /// Carries on what an earlier process left pending; `None` if the record can't be read. Which other Pods the workload had is not
     /// known any more, so only the loss of the replacement counts as disturbance.
     #[must_use]
-    pub fn resume(pending: &Pending, now: Timestamp, monotonic: Instant) -> Option<Self> {
+    pub fn resume(pending: &Pending, limit: Duration, now: Timestamp, monotonic: Instant) -> Option<Self> {
         let killed: Timestamp = pending.time.parse().ok()?;
         let elapsed = Duration::try_from(now.duration_since(killed)).unwrap_or(Duration::ZERO);
         Some(Self {
@@ -171,7 +167,8 @@ impl Recovery {
             others: BTreeSet::new(),
             seen: BTreeSet::new(),
             start: Start::BeforeRestart,
-            deadline: monotonic + DEADLINE.saturating_sub(elapsed),
+            limit,
+            deadline: monotonic + limit.saturating_sub(elapsed),
             replacement: None,
             last_change: None,
         })

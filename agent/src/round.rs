@@ -2,18 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::Client;
 use policy::platform::PlatformPolicy;
 use policy::record::{OptIn, Pending, WorkloadReference};
-use policy::schedule::Schedule;
+use policy::schedule::Timetable;
 use policy::settings::Settings;
 use rand::Rng;
 use runtime::clock::Clock;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::budget::Budget;
 use crate::events::Events;
 use crate::guards::{Candidate, Circumstances, Refusal, Refused, screen};
 use crate::kill::{Attempt, Failure, Warrant, kill};
@@ -38,6 +40,8 @@ pub struct Deps {
     pub metrics: Metrics,
     /// The Events.
     pub events: Events,
+    /// The whole cluster's kills.
+    pub budget: Arc<Budget>,
 }
 
 /// A kill that the API server accepted, and the moment of its answer.
@@ -49,12 +53,14 @@ pub struct Kill {
     pub answered: Instant,
     /// The same, by the wall clock.
     pub at: Timestamp,
+    /// How long the recovery may take.
+    pub deadline: Duration,
 }
 
 impl Kill {
     /// The form in which its pending recovery outlives this process.
     fn pending(&self) -> Pending {
-        Recovery::begin(&self.candidate, &BTreeSet::new(), self.answered, self.at).pending()
+        Recovery::begin(self, &BTreeSet::new()).pending()
     }
 }
 
@@ -72,6 +78,8 @@ pub struct RoundReport {
     pub refused: BTreeMap<WorkloadReference, Refusal>,
     /// UIDs of workloads of which a Pod changed while it was being killed, or may have been killed without an answer.
     pub changed: Vec<String>,
+    /// Whether nothing was refused, only no workload was due in this slot of an `mtbf` schedule.
+    pub is_waiting: bool,
     /// For the record: why nothing was killed, in a sentence.
     pub sentence: String,
     /// What was seen, where it was seen.
@@ -86,6 +94,7 @@ impl RoundReport {
             reasons: BTreeSet::new(),
             refused: BTreeMap::new(),
             changed: Vec::new(),
+            is_waiting: false,
             sentence,
             observation: None,
         }
@@ -117,8 +126,8 @@ pub struct Occasion<'a> {
     pub namespace: &'a str,
     /// The slot that is due.
     pub slot: Timestamp,
-    /// The schedule that it was computed from.
-    pub schedule: Schedule,
+    /// What it was computed from.
+    pub timetable: &'a Timetable,
     /// Whether the namespace's Pods are being watched: without that no recovery could be measured.
     pub is_watched: bool,
     /// UIDs of workloads with a pending recovery.
@@ -136,7 +145,8 @@ pub async fn round(
     ledger: &mut Ledger,
     rng: &mut impl Rng,
 ) -> RoundReport {
-    let Occasion { namespace, slot, schedule, is_watched, pending, resting, end: _ } = occasion;
+    let Occasion { namespace, slot, timetable, is_watched, pending, resting, end: _ } = occasion;
+    let now = deps.clock.wall();
     // Live, not from the watch: the record and the Namespaces (client required).
     let record = match ledger.read().await {
         Ok(record) => record,
@@ -144,12 +154,12 @@ pub async fn round(
             return failed(format!("failed to read the record of namespace {namespace}: {error}"));
         }
     };
-    let settings = match authority(&deps.client, namespace).await.permits(&record.spec, &deps.policy) {
+    let settings = match authority(&deps.client, namespace).await.permits(&record.spec, &deps.policy, now) {
         Ok(settings) => settings,
         Err(NotPermitted::Refused(forbidden)) => return RoundReport::refused(forbidden),
         Err(NotPermitted::Unreadable(sentence)) => return failed(sentence),
     };
-    if settings.schedule != *schedule {
+    if settings.timetable(deps.policy.ceilings.shortest_interval) != **timetable {
         return failed("the schedule has changed since this slot was computed".to_owned());
     }
     // The Pods, what they belong to, and their budgets (client required).
@@ -163,7 +173,13 @@ pub async fn round(
     }
     // Guards and choice (no client required).
     let circumstances = Circumstances { now: deps.clock.wall(), settings: &settings, pending, resting };
-    let screening = screen(&observation, &circumstances);
+    let mut screening = screen(&observation, &circumstances);
+    let namespace_uid = &record.spec.namespace_uid;
+    let allowed = screening.candidates.len();
+    screening
+        .candidates
+        .retain(|candidate| timetable.is_due(namespace_uid, &candidate.workload.reference.uid, *slot));
+    let is_waiting = allowed > 0 && screening.candidates.is_empty();
     let victims = select_victims(&screening.candidates, settings.limit, rng);
     // Spend the slot, then kill (client required).
     let mut report = RoundReport::new(RoundOutcome::NoCandidate, String::new());
@@ -174,6 +190,7 @@ pub async fn round(
             Err(error) => return failed(format!("failed to spend slot {slot}: {error}")),
         }
     }
+    report.is_waiting = is_waiting && screening.refused.is_empty();
     explain(namespace, &mut report, &screening.refused, &screening.candidates);
     report.observation = Some(observation);
     report
@@ -189,7 +206,7 @@ async fn kill_each(
     report: &mut RoundReport,
 ) {
     let Occasion { namespace, end, .. } = *occasion;
-    let warrant = Warrant { namespace, record: &record.spec, policy: &deps.policy };
+    let warrant = Warrant { namespace, record: &record.spec, policy: &deps.policy, clock: &*deps.clock };
     let mut dry_runs = 0;
     let mut refusals = 0;
     for victim in victims {
@@ -199,12 +216,22 @@ async fn kill_each(
         let WorkloadReference { kind, name, uid: workload_uid } = &victim.workload.reference;
         let (pod, uid) = (victim.pod.name.as_str(), victim.pod.uid.as_str());
         let mode = settings.mode;
-        match kill(&deps.client, warrant, victim).await {
+        let attempt = if deps.budget.spend(deps.clock.monotonic()) {
+            kill(&deps.client, warrant, victim).await
+        } else {
+            let most = deps.policy.kills_per_minute;
+            let sentence = format!(
+                "the whole cluster has had its {most} kills of this minute, the platform's killsPerMinute"
+            );
+            Attempt::Refused(Refusal::BudgetSpent, sentence)
+        };
+        match attempt {
             Attempt::Killed => {
                 let kill = Kill {
                     candidate: (*victim).clone(),
                     answered: deps.clock.monotonic(),
                     at: deps.clock.wall(),
+                    deadline: settings.recovery_deadline,
                 };
                 // At once: this process may end before the round does.
                 ledger.killed(kill.pending());
@@ -290,7 +317,9 @@ fn explain(namespace: &str, report: &mut RoundReport, refused: &[Refused], candi
         }
         let counted: Vec<String> =
             counts.iter().map(|(refusal, pods)| format!("{pods} {}", refusal.label())).collect();
-        report.sentence = if counted.is_empty() {
+        report.sentence = if report.is_waiting {
+            "no workload was due in this slot".to_owned()
+        } else if counted.is_empty() {
             "there are no Pods".to_owned()
         } else {
             format!("no Pod could be killed: {}", counted.join(", "))

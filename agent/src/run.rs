@@ -13,6 +13,7 @@ use runtime::process::{ended_by_signal, essential};
 use tokio::net::TcpListener;
 
 use crate::args::RunArgs;
+use crate::budget::Budget;
 use crate::events::Events;
 use crate::halt::observe_halt;
 use crate::metrics::Metrics;
@@ -45,6 +46,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         events: Events::new(client.clone(), std::env::var("HOSTNAME").ok()),
         client,
         clock: Arc::new(SystemClock),
+        budget: Arc::new(Budget::new(policy.kills_per_minute)),
         policy: Arc::new(policy),
         metrics,
     };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use policy::schedule::Schedule;
+use policy::schedule::Timetable;
 
 /// A slot that is later than this is skipped: after a suspended machine or a stepped clock a round would come out of schedule.
 pub const LATEST: Duration = Duration::from_secs(30);
@@ -21,8 +21,8 @@ pub enum Due {
 
 /// What is due in a namespace at `now`, when no slot at or before `floor` may be served.
 #[must_use]
-pub fn due(schedule: Schedule, namespace_uid: &str, floor: Timestamp, now: Timestamp) -> Due {
-    match schedule.newest_in(namespace_uid, floor, now) {
+pub fn due(timetable: &Timetable, namespace_uid: &str, floor: Timestamp, now: Timestamp) -> Due {
+    match timetable.newest_in(namespace_uid, floor, now) {
         None => Due::Nothing,
         Some(slot) if Duration::try_from(now.duration_since(slot)).is_ok_and(|late| late > LATEST) => {
             Due::Missed(slot)
@@ -34,17 +34,18 @@ pub fn due(schedule: Schedule, namespace_uid: &str, floor: Timestamp, now: Times
 #[cfg(test)]
 mod tests {
     use super::*;
+    use policy::settings::Settings;
 
     const UID: &str = "2f9c1a52-6a0b-4f7e-9d8e-3c5b7a1e0d4f";
 
     #[test]
     fn a_slot_is_due_once_and_not_too_late() {
-        let schedule = Schedule::parse("every 10m").unwrap();
+        let timetable = Settings::built_in().timetable(Duration::from_secs(60));
         let floor: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
         // A golden value of `policy`.
         let slot: Timestamp = "2026-11-23T12:04:44.363Z".parse().unwrap();
         let after = |time: Duration| slot.checked_add(time).unwrap();
-        let at = |floor, now| due(schedule, UID, floor, now);
+        let at = |floor, now| due(&timetable, UID, floor, now);
         assert_eq!(at(floor, slot.checked_sub(Duration::from_millis(1)).unwrap()), Due::Nothing);
         assert_eq!(at(floor, slot), Due::Round(slot));
         assert_eq!(at(floor, after(LATEST)), Due::Round(slot));

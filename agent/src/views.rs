@@ -31,8 +31,10 @@ pub struct PodView {
     pub name: String,
     /// Its UID.
     pub uid: String,
-    /// Its labels, for budgets' selectors.
+    /// Its labels, for `targets` and budgets' selectors.
     pub labels: BTreeMap<String, String>,
+    /// Its annotations ask to be left alone.
+    pub excluded: bool,
     /// Its controller.
     pub controller: Option<Controller>,
     /// The node it runs on.
@@ -161,6 +163,7 @@ pub(crate) mod examples {
             name: name.to_owned(),
             uid: format!("{name}-uid"),
             labels: BTreeMap::from([("app".to_owned(), "web".to_owned())]),
+            excluded: false,
             controller: Some(controller("ReplicaSet", "web-1")),
             node: Some("node".to_owned()),
             ready: true,

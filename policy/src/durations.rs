@@ -4,6 +4,9 @@ use std::time::Duration;
 
 const UNITS: [(char, u64); 4] = [('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1)];
 
+/// What a duration looks like, for messages.
+pub const EXPECTED: &str = "a duration, such as `1m`";
+
 /// The longest duration understood, a year: enough for any setting, and far from every overflow.
 pub const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
+
 use crate::consent::Consent;
 use crate::keys::{CHAOS, SYSTEM_NAMESPACE};
 use crate::platform::PlatformPolicy;
@@ -28,26 +30,22 @@ pub struct Protected {
 }
 
 impl Protected {
-    /// Reads the policy file's list; `!default` is the only exception there is.
+    /// Adds an entry of the policy file's list; `!default` is the only exception there is.
     ///
     /// # Errors
-    /// The first entry that isn't a glob of letters, digits, `-` and `*`, in a sentence.
-    pub fn parse(entries: &[String]) -> Result<Self, String> {
-        let mut protected = Self::default();
-        for entry in entries {
-            if entry == "!default" {
-                protected.allow_default = true;
-            } else if !entry.is_empty()
-                && entry.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-*".contains(&b))
-            {
-                protected.globs.push(entry.clone());
-            } else {
-                return Err(format!(
-                    "protected: {entry:?}: expected a namespace's name, in which `*` stands for anything, or `!default`"
-                ));
-            }
+    /// In a sentence, when the entry isn't a glob of letters, digits, `-` and `*`.
+    pub fn add(&mut self, entry: &str) -> Result<(), String> {
+        let is_glob = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-*".contains(&byte);
+        if entry == "!default" {
+            self.allow_default = true;
+        } else if !entry.is_empty() && entry.bytes().all(is_glob) {
+            self.globs.push(entry.to_owned());
+        } else {
+            return Err(format!(
+                "{entry:?}: expected a namespace's name, in which `*` stands for anything, or `!default`"
+            ));
         }
-        Ok(protected)
+        Ok(())
     }
 
     /// Whether a namespace of this name can never opt in.
@@ -71,14 +69,16 @@ pub enum Eligibility {
     Terminating,
     /// It says something that isn't understood or not allowed.
     NotUnderstood(Vec<Problem>),
+    /// It opted in until this instant, which has passed.
+    Expired(Timestamp),
     /// It opted in, with these settings.
-    Eligible(Settings),
+    Eligible(Box<Settings>),
 }
 
 impl Eligibility {
-    /// Judges a namespace; nothing here says whether its opt-in was admitted.
+    /// Judges a namespace as it stands at `now`; nothing here says whether its opt-in was admitted.
     #[must_use]
-    pub fn of(namespace: &NamespaceView, policy: &PlatformPolicy) -> Self {
+    pub fn of(namespace: &NamespaceView, policy: &PlatformPolicy, now: Timestamp) -> Self {
         let consent = Consent::parse(&namespace.annotations);
         if consent == Consent::Absent {
             return Self::OptedOut;
@@ -98,7 +98,8 @@ impl Eligibility {
             return Self::NotUnderstood(vec![problem]);
         }
         match policy.settings(&namespace.annotations) {
-            Ok(settings) => Self::Eligible(settings),
+            Ok(Settings { expires: Some(expires), .. }) if expires <= now => Self::Expired(expires),
+            Ok(settings) => Self::Eligible(Box::new(settings)),
             Err(problems) => Self::NotUnderstood(problems),
         }
     }
@@ -127,14 +128,17 @@ mod tests {
     }
 
     fn of(namespace: &NamespaceView) -> Eligibility {
-        Eligibility::of(namespace, &PlatformPolicy::built_in())
+        Eligibility::of(namespace, &PlatformPolicy::built_in(), "2026-11-23T12:00:00Z".parse().unwrap())
     }
 
     #[test]
     fn consent_makes_a_namespace_eligible() {
         assert_eq!(of(&namespace("a", &[])), Eligibility::OptedOut);
         assert_eq!(of(&namespace("a", &[("purechaos.dev/limit", "9")])), Eligibility::OptedOut);
-        assert_eq!(of(&namespace("a", &[("chaos", "yes")])), Eligibility::Eligible(Settings::BUILT_IN));
+        assert_eq!(
+            of(&namespace("a", &[("chaos", "yes")])),
+            Eligibility::Eligible(Box::new(Settings::built_in()))
+        );
     }
 
     #[test]
@@ -173,11 +177,24 @@ mod tests {
             ("exact", "exactly", false),
         ];
         for (glob, name, expected) in cases {
-            let protected = Protected::parse(&[glob.to_owned()]).unwrap();
+            let mut protected = Protected::default();
+            protected.add(glob).unwrap();
             assert_eq!(protected.covers(name), expected, "{glob} {name}");
         }
-        assert!(Protected::parse(&["Prod".to_owned()]).is_err());
-        assert!(Protected::parse(&[String::new()]).is_err());
-        assert!(!Protected::parse(&["!default".to_owned()]).unwrap().covers("default"));
+        let mut protected = Protected::default();
+        assert!(
+            protected.add("Prod").is_err() && protected.add("").is_err() && protected.add("!kube-x").is_err()
+        );
+        protected.add("!default").unwrap();
+        assert!(!protected.covers("default"));
+    }
+
+    #[test]
+    fn an_opt_in_ends_at_its_instant() {
+        let until =
+            |instant: &str| of(&namespace("a", &[("chaos", "yes"), ("purechaos.dev/expires", instant)]));
+        assert!(matches!(until("2026-11-23T12:00:00.001Z"), Eligibility::Eligible(_)));
+        assert!(matches!(until("2026-11-23T12:00:00Z"), Eligibility::Expired(_)));
+        assert!(matches!(until("2020-01-01T00:00:00Z"), Eligibility::Expired(_)));
     }
 }

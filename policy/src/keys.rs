@@ -9,6 +9,9 @@ pub const PREFIX: &str = "purechaos.dev/";
 /// On a namespace: no kill there; on [`SYSTEM_NAMESPACE`]: no kill anywhere. Its presence counts, whatever the value.
 pub const HALT: &str = "purechaos.dev/halt";
 
+/// On a Pod: `true` leaves it alone.
+pub const EXCLUDE: &str = "purechaos.dev/exclude";
+
 /// The namespace that Pure Chaos itself runs in.
 pub const SYSTEM_NAMESPACE: &str = "pure-chaos";
 /// Name of the record in each namespace that has one.

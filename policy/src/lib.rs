@@ -5,13 +5,19 @@
 //! follows, [`lock`] whether a kill may happen right now, [`schedule`] when rounds are due, and [`record`] is the form in
 //! which the webhook tells the agent.
 
+pub mod ceilings;
 pub mod consent;
+pub mod cron;
+pub mod days;
 pub mod digest;
 pub mod durations;
 pub mod eligibility;
+pub mod hours;
 pub mod keys;
 pub mod lock;
+pub mod outlook;
 pub mod platform;
 pub mod record;
 pub mod schedule;
 pub mod settings;
+pub mod targets;

@@ -1,5 +1,7 @@
 //! Whether a kill may happen in a namespace right now: the one rule that the agent's live re-read and the webhook's lock both ask.
 
+use jiff::Timestamp;
+
 use crate::consent::Consent;
 use crate::eligibility::{Eligibility, NamespaceView};
 use crate::keys::{CHAOS, HALT, SYSTEM_NAMESPACE};
@@ -19,6 +21,8 @@ pub enum Locked {
     Protected,
     /// The namespace is being deleted.
     Terminating,
+    /// The opt-in ended at this instant.
+    Expired(Timestamp),
     /// The namespace's annotations aren't understood or past a ceiling; all problems.
     NotUnderstood(String),
 }
@@ -43,12 +47,15 @@ impl Locked {
             }
             Self::Protected => format!("namespace {namespace} is protected and can't opt in"),
             Self::Terminating => format!("namespace {namespace} is being deleted"),
+            Self::Expired(end) => format!(
+                "the opt-in of namespace {namespace} expired at {end}; its owner can set a later purechaos.dev/expires, or remove it"
+            ),
             Self::NotUnderstood(problem) => format!("namespace {namespace}: {problem}"),
         }
     }
 }
 
-/// Asks whether a kill may happen in `namespace`. `system` is the namespace `pure-chaos`, `None` if it couldn't be read, which halts.
+/// Asks whether a kill may happen in `namespace` at `now`. `system` is the namespace `pure-chaos`, `None` if it couldn't be read, which halts.
 ///
 /// # Errors
 /// [`Locked`] with the first reason why not.
@@ -56,6 +63,7 @@ pub fn may_kill(
     namespace: &NamespaceView,
     system: Option<&NamespaceView>,
     policy: &PlatformPolicy,
+    now: Timestamp,
 ) -> Result<Settings, Locked> {
     match system.map(halt) {
         None => {
@@ -74,11 +82,12 @@ pub fn may_kill(
     if namespace.terminating {
         return Err(Locked::Terminating);
     }
-    match Eligibility::of(namespace, policy) {
-        Eligibility::Eligible(settings) => Ok(settings),
+    match Eligibility::of(namespace, policy, now) {
+        Eligibility::Eligible(settings) => Ok(*settings),
         Eligibility::OptedOut => Err(Locked::NotOptedIn),
         Eligibility::Protected => Err(Locked::Protected),
         Eligibility::Terminating => Err(Locked::Terminating),
+        Eligibility::Expired(end) => Err(Locked::Expired(end)),
         Eligibility::NotUnderstood(_) if Consent::parse(&namespace.annotations) != Consent::Yes => {
             Err(Locked::NotOptedIn)
         }
@@ -107,14 +116,14 @@ mod tests {
     }
 
     fn ask(target: &NamespaceView, system: Option<&NamespaceView>) -> Result<Settings, Locked> {
-        may_kill(target, system, &PlatformPolicy::built_in())
+        may_kill(target, system, &PlatformPolicy::built_in(), "2026-11-23T12:00:00Z".parse().unwrap())
     }
 
     #[test]
     fn each_reason_locks() {
         let system = namespace("pure-chaos", &[]);
         let opted_in = namespace("a", &[("chaos", "yes")]);
-        assert_eq!(ask(&opted_in, Some(&system)), Ok(Settings::BUILT_IN));
+        assert_eq!(ask(&opted_in, Some(&system)), Ok(Settings::built_in()));
 
         let halted = namespace("pure-chaos", &[(HALT, "")]);
         assert_eq!(ask(&opted_in, Some(&halted)), Err(Locked::HaltedEverywhere(String::new())));
@@ -127,6 +136,8 @@ mod tests {
         assert_eq!(ask(&namespace("kube-x", &[("chaos", "yes")]), Some(&system)), Err(Locked::Protected));
         let terminating = NamespaceView { terminating: true, ..opted_in.clone() };
         assert_eq!(ask(&terminating, Some(&system)), Err(Locked::Terminating));
+        let expired = namespace("a", &[("chaos", "yes"), ("purechaos.dev/expires", "2026-11-23T12:00:00Z")]);
+        assert!(matches!(ask(&expired, Some(&system)), Err(Locked::Expired(_))));
         let past = namespace("a", &[("chaos", "yes"), ("purechaos.dev/limit", "6")]);
         assert!(matches!(ask(&past, Some(&system)), Err(Locked::NotUnderstood(_))));
     }

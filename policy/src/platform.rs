@@ -1,30 +1,37 @@
 //! The platform's policy: what the people who run the cluster allow, in one file.
 //!
 //! ```yaml
-//! defaults:            # for each setting that a namespace does not set
+//! defaults:            # for each setting that a namespace does not set, in the settings' own words
 //!   schedule: every 10m
-//!   mode: evict
-//!   limit: 1
-//!   min-age: 1m
-//!   dry-run: false
 //! ceilings:            # what no namespace may exceed
 //!   schedule: every 1m # the shortest interval
 //!   mode: evict        # the allowed modes, joined with commas
 //!   limit: 5
+//!   grace-period: 5m   # the longest
+//!   expires: optional  # or `required`
 //! protected:           # beside kube-*, pure-chaos and default; `!default` lets default opt in
 //!   - prod-*
+//! killsPerMinute: 10   # in the whole cluster
+//! except: 2026-12-20/2027-01-03
+//! adoptExisting: false # whether an opt-in that the webhook did not see counts
+//! requirePodDelete: true # whether only who may delete Pods in a namespace may opt it in
 //! ```
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
 
 use serde::Deserialize;
+use serde_saphyr::Spanned;
 use sha2::{Digest, Sha256};
 
+use crate::ceilings::Ceilings;
+use crate::days::{self, Days};
 use crate::digest::hex;
 use crate::eligibility::Protected;
-use crate::schedule::Schedule;
-use crate::settings::{Key, Mode, NotUnderstood, Problem, Settings};
+use crate::settings::{Key, NotUnderstood, Problem, Settings};
+
+/// Kills in the whole cluster in any minute, where the platform says nothing.
+const KILLS_PER_MINUTE: u32 = 10;
 
 /// The policy as it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,46 +42,16 @@ pub struct PlatformPolicy {
     pub ceilings: Ceilings,
     /// Namespaces that can never opt in.
     pub protected: Protected,
+    /// Kills in the whole cluster in any minute.
+    pub kills_per_minute: u32,
+    /// Days without chaos in the whole cluster, by the clocks of each namespace.
+    pub except: Option<Days>,
+    /// Whether an opt-in that the webhook did not see counts.
+    pub adopt_existing: bool,
+    /// Whether only who may delete Pods in a namespace may opt it in.
+    pub require_pod_delete: bool,
     /// The first 12 hexadecimal digits of the file's SHA-256; tells whether two processes obey the same policy.
     pub hash: String,
-}
-
-/// What no namespace may exceed, at admission and at the kill.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ceilings {
-    /// The shortest interval between rounds.
-    pub shortest_interval: Duration,
-    /// The allowed modes.
-    pub modes: Vec<Mode>,
-    /// The largest limit.
-    pub largest_limit: u32,
-}
-
-impl Ceilings {
-    /// The built-in ceilings of the specification.
-    #[must_use]
-    pub fn built_in() -> Self {
-        Self { shortest_interval: Duration::from_secs(60), modes: vec![Mode::Evict], largest_limit: 5 }
-    }
-
-    /// What of these settings is past a ceiling, as the paths `path(key)` and with the ceiling's name.
-    fn exceeded_by(&self, settings: &Settings, path: impl Fn(Key) -> String) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let mut past = |key: Key, why: String| {
-            problems.push(Problem::invalid(path(key), &settings.print(key), why));
-        };
-        if settings.schedule.interval() < self.shortest_interval {
-            let shortest = Schedule::Every(self.shortest_interval);
-            past(Key::Schedule, format!("the platform's ceilings.schedule is `{shortest}`"));
-        }
-        if !self.modes.contains(&settings.mode) {
-            past(Key::Mode, format!("the platform's ceilings.mode is `{}`", words(&self.modes)));
-        }
-        if settings.limit > self.largest_limit {
-            past(Key::Limit, format!("the platform's ceilings.limit is `{}`", self.largest_limit));
-        }
-        problems
-    }
 }
 
 impl PlatformPolicy {
@@ -82,9 +59,13 @@ impl PlatformPolicy {
     #[must_use]
     pub fn built_in() -> Self {
         Self {
-            defaults: Settings::BUILT_IN,
+            defaults: Settings::built_in(),
             ceilings: Ceilings::built_in(),
             protected: Protected::default(),
+            kills_per_minute: KILLS_PER_MINUTE,
+            except: None,
+            adopt_existing: false,
+            require_pod_delete: true,
             hash: hash(""),
         }
     }
@@ -95,63 +76,77 @@ impl PlatformPolicy {
     /// When it isn't understood in full: [`PolicyFileError`] says where and why.
     pub fn parse(yaml: &str) -> Result<Self, PolicyFileError> {
         let is_empty = yaml.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
-        let File { defaults: default_words, ceilings: ceiling_words, protected: globs } = if is_empty {
+        let file = if is_empty {
             File::default()
         } else {
             serde_saphyr::from_str(yaml).map_err(|error| PolicyFileError(error.to_string()))?
         };
+        let mut policy = Self { hash: hash(yaml), ..Self::built_in() };
 
-        let mut defaults = Settings::BUILT_IN;
-        for key in Key::ALL {
-            if let Some(Word(value)) = default_words.of(key) {
-                defaults
-                    .set(key, value)
-                    .map_err(|NotUnderstood| wrong("defaults", key, value, key.expected()))?;
+        let defaults = known("defaults", file.defaults, &Key::ALL)?;
+        for (key, word) in &defaults {
+            policy.defaults.set(*key, &word.value.0).map_err(|NotUnderstood| {
+                wrong(word, format!("defaults.{}", key.word()), &format!("expected {}", key.expected()))
+            })?;
+        }
+        for (key, word) in known("ceilings", file.ceilings, &Ceilings::KEYS)? {
+            policy.ceilings.set(key, &word.value.0).map_err(|NotUnderstood| {
+                wrong(
+                    &word,
+                    format!("ceilings.{}", key.word()),
+                    &format!("expected {}", Ceilings::expected(key)),
+                )
+            })?;
+        }
+        if let Some(why) = policy.defaults.contradiction() {
+            return Err(PolicyFileError(format!("defaults.{}: {why}", Key::GracePeriod.word())));
+        }
+        // That the defaults have no end is no fault of theirs: then each opt-in has to name one.
+        let past = policy.ceilings.exceeded_by(&policy.defaults).into_iter().find(|key| *key != Key::Expires);
+        if let Some(key) = past {
+            let problem = policy.ceilings.problem(key, format!("defaults.{}", key.word()), &policy.defaults);
+            let place = defaults.iter().find(|(known, _)| *known == key).map(|(_, word)| place(word));
+            return Err(PolicyFileError(format!("{}{problem}", place.unwrap_or_default())));
+        }
+        for entry in file.protected.unwrap_or_default() {
+            policy
+                .protected
+                .add(&entry.value)
+                .map_err(|why| PolicyFileError(format!("{}protected: {why}", place(&entry))))?;
+        }
+        if let Some(kills) = file.kills_per_minute {
+            if kills.value == 0 {
+                let why =
+                    "expected at least 1; to stop all kills set purechaos.dev/halt on namespace pure-chaos";
+                return Err(PolicyFileError(format!("{}killsPerMinute: {why}", place(&kills))));
             }
+            policy.kills_per_minute = kills.value;
         }
-        let mut ceilings = Ceilings::built_in();
-        let CeilingWords { schedule, mode, limit } = ceiling_words;
-        if let Some(Word(value)) = schedule {
-            ceilings.shortest_interval = Schedule::parse(&value)
-                .ok_or_else(|| wrong("ceilings", Key::Schedule, &value, Key::Schedule.expected()))?
-                .interval();
+        if let Some(word) = file.except {
+            let days = Days::parse(&word.value.0);
+            policy.except =
+                Some(days.ok_or_else(|| {
+                    wrong(&word, "except".to_owned(), &format!("expected {}", days::EXPECTED))
+                })?);
         }
-        if let Some(Word(value)) = mode {
-            ceilings.modes = value
-                .split(',')
-                .map(|word| Mode::parse(word.trim()))
-                .collect::<Option<_>>()
-                .ok_or_else(|| {
-                    wrong("ceilings", Key::Mode, &value, "modes joined with commas, such as `evict,delete`")
-                })?;
-        }
-        if let Some(Word(value)) = limit {
-            let mut largest = Settings::BUILT_IN;
-            largest
-                .set(Key::Limit, &value)
-                .map_err(|NotUnderstood| wrong("ceilings", Key::Limit, &value, Key::Limit.expected()))?;
-            ceilings.largest_limit = largest.limit;
-        }
-        if let Some(problem) =
-            ceilings.exceeded_by(&defaults, |key| format!("defaults.{}", key.word())).first()
-        {
-            return Err(PolicyFileError(problem.to_string()));
-        }
-        let protected = Protected::parse(&globs).map_err(PolicyFileError)?;
-        Ok(Self { defaults, ceilings, protected, hash: hash(yaml) })
+        policy.adopt_existing = file.adopt_existing.unwrap_or(policy.adopt_existing);
+        policy.require_pod_delete = file.require_pod_delete.unwrap_or(policy.require_pod_delete);
+        Ok(policy)
     }
 
     /// What holds in a namespace with these annotations, defaults and ceilings applied.
     ///
     /// # Errors
     /// Every problem with the settings' keys and values; if there is none, every ceiling that they exceed.
-    pub fn settings(
-        &self,
-        annotations: &std::collections::BTreeMap<String, String>,
-    ) -> Result<Settings, Vec<Problem>> {
+    pub fn settings(&self, annotations: &BTreeMap<String, String>) -> Result<Settings, Vec<Problem>> {
         let settings = Settings::parse(annotations, &self.defaults)?;
-        let past =
-            self.ceilings.exceeded_by(&settings, |key| format!("metadata.annotations[{}]", key.annotation()));
+        let path = |key: Key| format!("metadata.annotations[{}]", key.annotation());
+        let past: Vec<Problem> = self
+            .ceilings
+            .exceeded_by(&settings)
+            .into_iter()
+            .map(|key| self.ceilings.problem(key, path(key), &settings))
+            .collect();
         if past.is_empty() { Ok(settings) } else { Err(past) }
     }
 }
@@ -161,42 +156,19 @@ impl PlatformPolicy {
 #[error("failed to understand the policy file: {0}")]
 pub struct PolicyFileError(String);
 
+/// Words of one part of the file, by their settings.
+type Words = BTreeMap<String, Spanned<Word>>;
+
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, rename_all = "camelCase")]
 struct File {
-    defaults: DefaultWords,
-    ceilings: CeilingWords,
-    protected: Vec<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-struct DefaultWords {
-    schedule: Option<Word>,
-    mode: Option<Word>,
-    limit: Option<Word>,
-    min_age: Option<Word>,
-    dry_run: Option<Word>,
-}
-
-impl DefaultWords {
-    fn of(&self, key: Key) -> Option<&Word> {
-        match key {
-            Key::Schedule => self.schedule.as_ref(),
-            Key::Mode => self.mode.as_ref(),
-            Key::Limit => self.limit.as_ref(),
-            Key::MinAge => self.min_age.as_ref(),
-            Key::DryRun => self.dry_run.as_ref(),
-        }
-    }
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct CeilingWords {
-    schedule: Option<Word>,
-    mode: Option<Word>,
-    limit: Option<Word>,
+    defaults: Option<Words>,
+    ceilings: Option<Words>,
+    protected: Option<Vec<Spanned<String>>>,
+    kills_per_minute: Option<Spanned<u32>>,
+    except: Option<Spanned<Word>>,
+    adopt_existing: Option<bool>,
+    require_pod_delete: Option<bool>,
 }
 
 /// A scalar in the settings' own form; YAML reads `1` and `false` as something other than text.
@@ -228,13 +200,35 @@ impl<'de> Deserialize<'de> for Word {
     }
 }
 
-fn wrong(part: &str, key: Key, value: &str, expected: &str) -> PolicyFileError {
-    let path = format!("{part}.{}", key.word());
-    PolicyFileError(Problem::invalid(path, value, format!("expected {expected}")).to_string())
+/// The words of a part as settings, all of which may stand there.
+fn known(
+    part: &str,
+    words: Option<Words>,
+    allowed: &[Key],
+) -> Result<Vec<(Key, Spanned<Word>)>, PolicyFileError> {
+    words
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(name, word)| match Key::of(&name).filter(|key| allowed.contains(key)) {
+            Some(key) => Ok((key, word)),
+            None => {
+                let names =
+                    allowed.iter().map(|key| format!("`{}`", key.word())).collect::<Vec<_>>().join(", ");
+                let why = format!("{}{part}.{name}: not one of {names}", place(&word));
+                Err(PolicyFileError(why))
+            }
+        })
+        .collect()
 }
 
-fn words(modes: &[Mode]) -> String {
-    modes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+fn wrong(word: &Spanned<Word>, path: String, why: &str) -> PolicyFileError {
+    let problem = Problem::invalid(path, &word.value.0, why.to_owned());
+    PolicyFileError(format!("{}{problem}", place(word)))
+}
+
+/// Where a value stands in the file, as the beginning of a sentence.
+fn place<T>(value: &Spanned<T>) -> String {
+    format!("line {}: ", value.referenced.line())
 }
 
 fn hash(yaml: &str) -> String {
@@ -242,86 +236,5 @@ fn hash(yaml: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeMap;
-
-    const WHOLE: &str = "
-defaults:
-  schedule: every 5m
-  mode: delete
-  limit: 2
-  min-age: 30s
-  dry-run: true
-ceilings:
-  schedule: every 10s
-  mode: evict, delete
-  limit: 3
-protected: [prod-*, '!default']
-";
-
-    fn refused(yaml: &str) -> String {
-        PlatformPolicy::parse(yaml).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn an_empty_file_is_the_built_in_policy() {
-        assert_eq!(PlatformPolicy::parse("").unwrap(), PlatformPolicy::built_in());
-        assert_eq!(PlatformPolicy::parse("# nothing yet\n").unwrap().ceilings, Ceilings::built_in());
-    }
-
-    #[test]
-    fn a_whole_file() {
-        let policy = PlatformPolicy::parse(WHOLE).unwrap();
-        assert_eq!(policy.defaults.schedule.to_string(), "every 5m");
-        assert_eq!(
-            (policy.defaults.mode, policy.defaults.limit, policy.defaults.dry_run),
-            (Mode::Delete, 2, true)
-        );
-        assert_eq!(policy.defaults.min_age, Duration::from_secs(30));
-        assert_eq!(policy.ceilings.modes, [Mode::Evict, Mode::Delete]);
-        assert_eq!((policy.ceilings.largest_limit, policy.ceilings.shortest_interval.as_secs()), (3, 10));
-        assert!(policy.protected.covers("prod-eu") && !policy.protected.covers("default"));
-        assert_eq!(policy.hash.len(), 12);
-    }
-
-    #[test]
-    fn a_bad_file_is_refused_with_the_place() {
-        let message = refused("defaults:\n  limit: 1\n  speed: 3\n");
-        assert!(message.contains("speed") && message.contains("line 3"), "{message}");
-        assert!(refused("defaults:\n  limit: many\n").contains("defaults.limit: Invalid value: \"many\""));
-        assert!(refused("ceilings:\n  mode: shout\n").contains("ceilings.mode"));
-        assert!(refused("ceilings:\n  schedule: 1m\n").contains("ceilings.schedule"));
-        assert!(refused("killsPerMinute: 3\n").contains("killsPerMinute"));
-        assert!(refused("protected: ['!kube-system']\n").contains("!kube-system"));
-        assert!(refused("[").contains("failed to understand the policy file"));
-    }
-
-    #[test]
-    fn defaults_past_the_ceilings_are_refused() {
-        assert!(
-            refused("defaults:\n  limit: 9\n")
-                .contains("defaults.limit: Invalid value: \"9\": the platform's ceilings.limit is `5`")
-        );
-    }
-
-    #[test]
-    fn ceilings_hold_and_are_named() {
-        let policy = PlatformPolicy::built_in();
-        let annotations: BTreeMap<String, String> =
-            [(Key::Schedule, "every 30s"), (Key::Mode, "force"), (Key::Limit, "6")]
-                .into_iter()
-                .map(|(key, value)| (key.annotation(), value.to_owned()))
-                .collect();
-        let problems: Vec<String> =
-            policy.settings(&annotations).unwrap_err().iter().map(ToString::to_string).collect();
-        assert_eq!(
-            problems,
-            [
-                "metadata.annotations[purechaos.dev/schedule]: Invalid value: \"every 30s\": the platform's ceilings.schedule is `every 1m`",
-                "metadata.annotations[purechaos.dev/mode]: Invalid value: \"force\": the platform's ceilings.mode is `evict`",
-                "metadata.annotations[purechaos.dev/limit]: Invalid value: \"6\": the platform's ceilings.limit is `5`",
-            ]
-        );
-    }
-}
+#[path = "platform_tests.rs"]
+mod tests;

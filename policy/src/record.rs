@@ -3,12 +3,16 @@
 //! Instants are text in RFC 3339: a printer column of type `date` shows `<invalid>` for future ones.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::hours::ActiveHours;
+use crate::schedule::{Schedule, Timetable};
 use crate::settings::{Key, Settings};
 
 /// What the webhook understood of a namespace's opt-in.
@@ -119,21 +123,35 @@ pub struct RecordedSettings {
 
 impl From<&Settings> for RecordedSettings {
     fn from(settings: &Settings) -> Self {
+        let print = |key| settings.print(key);
+        let always = |key| settings.print(key).unwrap_or_default();
         Self {
-            schedule: settings.print(Key::Schedule),
-            mode: settings.print(Key::Mode),
+            schedule: always(Key::Schedule),
+            mode: always(Key::Mode),
             limit: i64::from(settings.limit),
-            min_age: settings.print(Key::MinAge),
+            min_age: always(Key::MinAge),
             dry_run: settings.dry_run,
-            active_hours: None,
-            except: None,
-            kinds: None,
-            targets: None,
-            single_replica: None,
-            grace_period: None,
-            recovery_deadline: None,
-            expires: None,
+            active_hours: print(Key::ActiveHours),
+            except: print(Key::Except),
+            kinds: print(Key::Kinds),
+            targets: print(Key::Targets),
+            single_replica: print(Key::SingleReplica),
+            grace_period: print(Key::GracePeriod),
+            recovery_deadline: print(Key::RecoveryDeadline),
+            expires: print(Key::Expires),
         }
+    }
+}
+
+impl RecordedSettings {
+    /// What the namespace's slots are computed from; `None` if the record isn't understood.
+    #[must_use]
+    pub fn timetable(&self, shortest_interval: Duration) -> Option<Timetable> {
+        let zone = match &self.active_hours {
+            Some(hours) => ActiveHours::parse(hours)?.zone().clone(),
+            None => TimeZone::UTC,
+        };
+        Some(Timetable { schedule: Schedule::parse(&self.schedule)?, zone, shortest_interval })
     }
 }
 
@@ -226,11 +244,23 @@ mod tests {
 
     #[test]
     fn settings_survive_the_record() {
-        let recorded = RecordedSettings::from(&Settings::BUILT_IN);
+        let recorded = RecordedSettings::from(&Settings::built_in());
         let json = serde_json::to_value(&recorded).unwrap();
         assert_eq!(
             json,
-            serde_json::json!({"schedule": "every 10m", "mode": "evict", "limit": 1, "minAge": "1m", "dryRun": false})
+            serde_json::json!({
+                "schedule": "every 10m", "mode": "evict", "limit": 1, "minAge": "1m", "dryRun": false,
+                "kinds": "Deployment,StatefulSet,ReplicaSet", "singleReplica": "refuse", "recoveryDeadline": "5m"
+            })
         );
+    }
+
+    #[test]
+    fn slots_are_the_same_from_the_record_and_from_the_namespace() {
+        let mut settings = Settings::built_in();
+        settings.set(Key::Schedule, "cron 0 9 * * *").unwrap();
+        settings.set(Key::ActiveHours, "Mon-Fri 09:00-17:00 Europe/Berlin").unwrap();
+        let shortest = Duration::from_secs(60);
+        assert_eq!(RecordedSettings::from(&settings).timetable(shortest), Some(settings.timetable(shortest)));
     }
 }

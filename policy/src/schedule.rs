@@ -5,37 +5,77 @@ use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use sha2::{Digest, Sha256};
 
+use crate::cron::CronExpression;
 use crate::durations;
 
 /// When rounds of a namespace happen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Schedule {
     /// Once in each interval of this length, at a moment that differs from namespace to namespace, with jitter of up to a tenth.
     Every(Duration),
+    /// At the instants of a cron expression, without jitter.
+    Cron(CronExpression),
+    /// Each workload at random, so that on average this time passes between two of its kills.
+    Mtbf(Duration),
 }
 
 /// What a schedule looks like, for messages.
-pub const EXPECTED: &str = "`every` and a duration, such as `every 10m`";
+pub const EXPECTED: &str = "`every 10m`, `cron 0 9-17 * * Mon-Fri` (five fields) or `mtbf 8h`";
 
 impl Schedule {
-    /// Reads `every 10m`.
+    /// Reads `every 10m`, `cron 0 9-17 * * Mon-Fri` or `mtbf 8h`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        text.strip_prefix("every ").and_then(durations::parse).map(Self::Every)
+        let (word, rest) = text.split_once(' ')?;
+        match word {
+            "every" => durations::parse(rest).map(Self::Every),
+            "cron" => CronExpression::parse(rest).map(Self::Cron),
+            "mtbf" => durations::parse(rest).map(Self::Mtbf),
+            _ => None,
+        }
     }
 
-    /// The shortest time between two slots, jitter left out.
+    /// Whether rounds, or with `mtbf` kills of one workload, come closer together than `shortest`.
     #[must_use]
-    pub fn interval(&self) -> Duration {
-        let Self::Every(interval) = self;
-        *interval
+    pub fn is_denser_than(&self, shortest: Duration) -> bool {
+        match self {
+            Self::Every(interval) | Self::Mtbf(interval) => *interval < shortest,
+            Self::Cron(cron) => cron.is_denser_than(shortest),
+        }
     }
+}
 
-    /// The first slot after `instant`; `None` only at the end of representable time.
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Every(interval) => write!(f, "every {}", durations::print(*interval)),
+            Self::Cron(cron) => write!(f, "cron {}", cron.text()),
+            Self::Mtbf(mean) => write!(f, "mtbf {}", durations::print(*mean)),
+        }
+    }
+}
+
+/// A schedule with what its slots depend on beside the namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timetable {
+    /// When rounds happen.
+    pub schedule: Schedule,
+    /// Whose clocks `cron` reads.
+    pub zone: TimeZone,
+    /// The platform's shortest interval: how often `mtbf` throws its dice.
+    pub shortest_interval: Duration,
+}
+
+impl Timetable {
+    /// The first slot after `instant`; `None` at the end of representable time, or if there is none any more.
     #[must_use]
     pub fn next_after(&self, uid: &str, instant: Timestamp) -> Option<Timestamp> {
+        if let Schedule::Cron(cron) = &self.schedule {
+            return cron.next_after(instant, &self.zone);
+        }
         let around = self.index_around(uid, instant);
         (around - 1..=around + 1).filter_map(|n| self.slot(uid, n)).find(|slot| *slot > instant)
     }
@@ -43,12 +83,37 @@ impl Schedule {
     /// The newest slot in (`after`, `until`]: the only one of them that is still worth a round.
     #[must_use]
     pub fn newest_in(&self, uid: &str, after: Timestamp, until: Timestamp) -> Option<Timestamp> {
+        if let Schedule::Cron(cron) = &self.schedule {
+            return cron.newest_until(until, &self.zone).filter(|slot| *slot > after);
+        }
         let around = self.index_around(uid, until);
         (around - 1..=around + 1)
             .rev()
             .filter_map(|n| self.slot(uid, n))
             .find(|slot| *slot <= until)
             .filter(|slot| *slot > after)
+    }
+
+    /// Whether a workload may lose a Pod in this slot. With `mtbf` M and slots D apart it may iff U < 1 − exp(−D/M), where U in [0, 1) is
+    /// made of the UIDs and the slot; so the rate of each workload depends neither on its Pods nor on other workloads.
+    #[must_use]
+    pub fn is_due(&self, uid: &str, workload_uid: &str, slot: Timestamp) -> bool {
+        let Schedule::Mtbf(mean) = self.schedule else {
+            return true;
+        };
+        let n = self.index_around(uid, slot);
+        let drawn = hash(&[uid.as_bytes(), workload_uid.as_bytes(), &n.to_be_bytes()]);
+        // The 53 bits that a double holds exactly.
+        let uniform = (drawn >> 11) as f64 / (1_u64 << 53) as f64;
+        uniform < -(-self.interval().as_secs_f64() / mean.as_secs_f64()).exp_m1()
+    }
+
+    /// Between two slots, jitter left out; of no meaning for `cron`.
+    fn interval(&self) -> Duration {
+        match self.schedule {
+            Schedule::Every(interval) => interval,
+            Schedule::Mtbf(_) | Schedule::Cron(_) => self.shortest_interval,
+        }
     }
 
     /// Slot n in milliseconds of the Unix epoch: n·D + H(uid) mod D + H(uid, n) mod D/10, where H is the first 8 bytes of SHA-256.
@@ -69,13 +134,6 @@ impl Schedule {
 
     fn milliseconds(&self) -> u64 {
         self.interval().as_secs().saturating_mul(1_000).max(1)
-    }
-}
-
-impl fmt::Display for Schedule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Every(interval) = self;
-        write!(f, "every {}", durations::print(*interval))
     }
 }
 
@@ -103,25 +161,52 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn timetable(schedule: &str) -> Timetable {
+        let schedule = Schedule::parse(schedule).unwrap_or_else(|| panic!("{schedule}"));
+        Timetable { schedule, zone: TimeZone::UTC, shortest_interval: Duration::from_secs(60) }
+    }
+
+    fn slots(timetable: &Timetable, from: &str, count: usize) -> Vec<Timestamp> {
+        let next = |slot: &Timestamp| timetable.next_after(UID, *slot);
+        std::iter::successors(next(&at(from)), next).take(count).collect()
+    }
+
     #[test]
     fn forms() {
-        assert_eq!(Schedule::parse("every 10m"), Some(Schedule::Every(Duration::from_secs(600))));
-        for wrong in
-            ["", "10m", "every", "every ", "every 0s", "Every 10m", "every  10m", "every 10m ", "hourly"]
-        {
+        for (text, schedule) in [
+            ("every 10m", Schedule::Every(Duration::from_secs(600))),
+            ("mtbf 8h", Schedule::Mtbf(Duration::from_secs(28_800))),
+            ("cron 0 9-17 * * Mon-Fri", Schedule::Cron(CronExpression::parse("0 9-17 * * Mon-Fri").unwrap())),
+        ] {
+            assert_eq!(Schedule::parse(text), Some(schedule.clone()));
+            assert_eq!(schedule.to_string(), text);
+        }
+        for wrong in [
+            "",
+            "10m",
+            "every",
+            "every ",
+            "every 0s",
+            "Every 10m",
+            "every  10m",
+            "every 10m ",
+            "hourly",
+            "mtbf",
+            "mtbf x",
+            "cron",
+            "cron * * * *",
+            "at 10:00",
+        ] {
             assert_eq!(Schedule::parse(wrong), None, "{wrong:?}");
         }
     }
 
     #[test]
     fn golden_slots() {
-        let schedule = Schedule::parse("every 10m").unwrap();
-        let mut slot = at("2026-11-23T12:00:00Z");
-        let mut seen = Vec::new();
-        for _ in 0..3 {
-            slot = schedule.next_after(UID, slot).unwrap();
-            seen.push(slot.to_string());
-        }
+        let seen: Vec<String> = slots(&timetable("every 10m"), "2026-11-23T12:00:00Z", 3)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         assert_eq!(
             seen,
             ["2026-11-23T12:04:44.363Z", "2026-11-23T12:14:27.015Z", "2026-11-23T12:24:35.815Z"]
@@ -129,25 +214,57 @@ mod tests {
     }
 
     #[test]
+    fn cron_has_its_own_instants_in_its_zone() {
+        let berlin = jiff::tz::TimeZoneDatabase::bundled().get("Europe/Berlin").unwrap();
+        let timetable = Timetable { zone: berlin, ..timetable("cron 0 9 * * Mon-Fri") };
+        assert_eq!(
+            slots(&timetable, "2026-11-20T12:00:00Z", 2),
+            [at("2026-11-23T08:00:00Z"), at("2026-11-24T08:00:00Z")]
+        );
+        let slot = at("2026-11-23T08:00:00Z");
+        assert_eq!(
+            timetable.newest_in(UID, at("2026-11-23T07:59:59Z"), at("2026-11-23T08:00:10Z")),
+            Some(slot)
+        );
+        assert_eq!(timetable.newest_in(UID, slot, at("2026-11-23T08:00:10Z")), None);
+    }
+
+    #[test]
     fn two_namespaces_have_different_slots() {
-        let schedule = Schedule::parse("every 1h").unwrap();
+        let timetable = timetable("every 1h");
         let now = at("2026-11-23T12:00:00Z");
-        assert_ne!(schedule.next_after(UID, now), schedule.next_after("another", now));
+        assert_ne!(timetable.next_after(UID, now), timetable.next_after("another", now));
+    }
+
+    #[test]
+    fn mtbf_is_a_rate_per_workload() {
+        let timetable = timetable("mtbf 1h");
+        let slots = slots(&timetable, "2026-01-01T00:00:00Z", 20_000);
+        for workload in ["web", "db", "queue"] {
+            let due = slots.iter().filter(|slot| timetable.is_due(UID, workload, **slot)).count();
+            // Slots a minute apart and 1/60 of them due: 330 of 20,000 expected, with a standard deviation of 18.
+            assert!((240..420).contains(&due), "{workload}: {due}");
+        }
+        assert!(self::timetable("every 1m").is_due(UID, "web", slots[0]));
+        let golden: Vec<usize> =
+            (0..2_000).filter(|n| timetable.is_due(UID, "web", slots[*n])).take(3).collect();
+        assert_eq!(golden, [30, 69, 165]);
     }
 
     proptest! {
         #[test]
         fn what_is_printed_parses_to_the_same(seconds in 1..=durations::LONGEST.as_secs()) {
-            let schedule = Schedule::Every(Duration::from_secs(seconds));
-            prop_assert_eq!(Schedule::parse(&schedule.to_string()), Some(schedule));
+            for schedule in [Schedule::Every(Duration::from_secs(seconds)), Schedule::Mtbf(Duration::from_secs(seconds))] {
+                prop_assert_eq!(Schedule::parse(&schedule.to_string()), Some(schedule));
+            }
         }
 
         #[test]
         fn slots_follow_each_other_at_the_interval(seconds in 1..200_000u64, uid in "[a-f0-9]{8}", start in 0..4_000_000_000i64) {
-            let schedule = Schedule::Every(Duration::from_secs(seconds));
+            let timetable = timetable(&format!("every {}", durations::print(Duration::from_secs(seconds))));
             let start = Timestamp::from_second(start).unwrap();
-            let first = schedule.next_after(&uid, start).unwrap();
-            let second = schedule.next_after(&uid, first).unwrap();
+            let first = timetable.next_after(&uid, start).unwrap();
+            let second = timetable.next_after(&uid, first).unwrap();
             let gap = second.duration_since(first).as_millis();
             let interval = i128::from(seconds) * 1_000;
             prop_assert!(first > start);
@@ -156,14 +273,18 @@ mod tests {
         }
 
         #[test]
-        fn the_newest_slot_is_the_one_that_comes_next(seconds in 1..200_000u64, uid in "[a-f0-9]{8}", start in 0..4_000_000_000i64) {
-            let schedule = Schedule::Every(Duration::from_secs(seconds));
+        fn the_newest_slot_is_the_one_that_comes_next(
+            schedule in prop::sample::select(vec!["every 7s", "every 10m", "mtbf 3h", "cron */7 3 * * *"]),
+            uid in "[a-f0-9]{8}",
+            start in 0..4_000_000_000i64,
+        ) {
+            let timetable = timetable(schedule);
             let start = Timestamp::from_second(start).unwrap();
-            let next = schedule.next_after(&uid, start).unwrap();
+            let next = timetable.next_after(&uid, start).unwrap();
             let before = next.checked_sub(Duration::from_millis(1)).unwrap();
-            prop_assert_eq!(schedule.newest_in(&uid, start, next), Some(next));
-            prop_assert_eq!(schedule.newest_in(&uid, start, before), None);
-            prop_assert_eq!(schedule.newest_in(&uid, next, next), None);
+            prop_assert_eq!(timetable.newest_in(&uid, start, next), Some(next));
+            prop_assert_eq!(timetable.newest_in(&uid, start, before), None);
+            prop_assert_eq!(timetable.newest_in(&uid, next, next), None);
         }
     }
 }

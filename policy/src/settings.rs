@@ -1,139 +1,96 @@
 //! The settings: one grammar for a namespace's annotations, the platform's policy file and the record.
 
+mod key;
+mod kinds;
+mod mode;
+mod problem;
+
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+pub use self::key::Key;
+pub use self::kinds::Kinds;
+pub use self::mode::Mode;
+pub use self::problem::Problem;
+use crate::days::Days;
 use crate::durations;
+use crate::hours::ActiveHours;
 use crate::keys::{HALT, PREFIX};
-use crate::schedule::{self, Schedule};
-
-/// The settings that this version understands; any other key of ours is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Key {
-    /// When rounds happen.
-    Schedule,
-    /// How a victim is killed.
-    Mode,
-    /// Pods killed in one round.
-    Limit,
-    /// Younger Pods are left alone.
-    MinAge,
-    /// Everything but the effect.
-    DryRun,
-}
-
-impl Key {
-    /// All of them, in the order of the documents.
-    pub const ALL: [Self; 5] = [Self::Schedule, Self::Mode, Self::Limit, Self::MinAge, Self::DryRun];
-
-    /// The word after the prefix; the same in the policy file.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Schedule => "schedule",
-            Self::Mode => "mode",
-            Self::Limit => "limit",
-            Self::MinAge => "min-age",
-            Self::DryRun => "dry-run",
-        }
-    }
-
-    /// The whole annotation key.
-    #[must_use]
-    pub fn annotation(self) -> String {
-        format!("{PREFIX}{}", self.word())
-    }
-
-    /// What a value must look like, with an example.
-    #[must_use]
-    pub fn expected(self) -> &'static str {
-        match self {
-            Self::Schedule => schedule::EXPECTED,
-            Self::Mode => "`evict`, `delete` or `force`",
-            Self::Limit => "a whole number of Pods per round, at least 1, such as `1`",
-            Self::MinAge => "a duration, such as `1m`",
-            Self::DryRun => "`true` or `false`",
-        }
-    }
-
-    fn of(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|key| key.word() == word)
-    }
-}
-
-/// How a victim is killed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Mode {
-    /// Through the eviction API, which respects PodDisruptionBudgets.
-    Evict,
-    /// By a DELETE, which does not.
-    Delete,
-    /// By a DELETE with grace 0; never a StatefulSet's Pod.
-    Force,
-}
-
-impl Mode {
-    /// All of them, from gentle to rough.
-    pub const ALL: [Self; 3] = [Self::Evict, Self::Delete, Self::Force];
-
-    /// The word of the grammar, and the metric label.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Evict => "evict",
-            Self::Delete => "delete",
-            Self::Force => "force",
-        }
-    }
-
-    /// Reads one word.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|mode| mode.word() == text)
-    }
-}
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
-    }
-}
+use crate::schedule::{Schedule, Timetable};
+use crate::targets::Targets;
 
 /// What holds in a namespace: its own settings, with the platform's defaults for those it does not set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// When rounds happen.
     pub schedule: Schedule,
+    /// Outside these nothing is killed; `None` is always.
+    pub active_hours: Option<ActiveHours>,
+    /// On these days nothing is killed, by the clocks of [`Settings::zone`].
+    pub except: Option<Days>,
     /// How a victim is killed.
     pub mode: Mode,
     /// Pods killed in one round, at most one per workload.
     pub limit: u32,
+    /// The kinds of workloads whose Pods may die.
+    pub kinds: Kinds,
+    /// Which Pods may die; `None` is all.
+    pub targets: Option<Targets>,
+    /// Whether a workload with one Pod may lose it.
+    pub single_replica: bool,
+    /// Instead of the Pod's own grace period.
+    pub grace_period: Option<Duration>,
     /// Younger Pods are left alone.
     pub min_age: Duration,
+    /// After this time a recovery is `timed_out`.
+    pub recovery_deadline: Duration,
+    /// When the opt-in ends by itself.
+    pub expires: Option<Timestamp>,
     /// Everything but the effect.
     pub dry_run: bool,
 }
 
 impl Settings {
     /// The built-in defaults of the specification, where the platform sets none.
-    pub const BUILT_IN: Self = Self {
-        schedule: Schedule::Every(Duration::from_secs(600)),
-        mode: Mode::Evict,
-        limit: 1,
-        min_age: Duration::from_secs(60),
-        dry_run: false,
-    };
-
-    /// The value of one setting, in the form that parses to it.
     #[must_use]
-    pub fn print(&self, key: Key) -> String {
+    pub fn built_in() -> Self {
+        Self {
+            schedule: Schedule::Every(Duration::from_secs(600)),
+            active_hours: None,
+            except: None,
+            mode: Mode::Evict,
+            limit: 1,
+            kinds: Kinds::default(),
+            targets: None,
+            single_replica: false,
+            grace_period: None,
+            min_age: Duration::from_secs(60),
+            recovery_deadline: Duration::from_secs(300),
+            expires: None,
+            dry_run: false,
+        }
+    }
+
+    /// The value of one setting, in the form that parses to it; `None` where it isn't set.
+    #[must_use]
+    pub fn print(&self, key: Key) -> Option<String> {
         match key {
-            Key::Schedule => self.schedule.to_string(),
-            Key::Mode => self.mode.to_string(),
-            Key::Limit => self.limit.to_string(),
-            Key::MinAge => durations::print(self.min_age),
-            Key::DryRun => self.dry_run.to_string(),
+            Key::Schedule => Some(self.schedule.to_string()),
+            Key::ActiveHours => self.active_hours.as_ref().map(ToString::to_string),
+            Key::Except => self.except.as_ref().map(ToString::to_string),
+            Key::Mode => Some(self.mode.to_string()),
+            Key::Limit => Some(self.limit.to_string()),
+            Key::Kinds => Some(self.kinds.to_string()),
+            Key::Targets => self.targets.as_ref().map(ToString::to_string),
+            Key::SingleReplica => Some(if self.single_replica { "allow" } else { "refuse" }.to_owned()),
+            Key::GracePeriod => self.grace_period.map(durations::print),
+            Key::MinAge => Some(durations::print(self.min_age)),
+            Key::RecoveryDeadline => Some(durations::print(self.recovery_deadline)),
+            Key::Expires => self.expires.as_ref().map(ToString::to_string),
+            Key::DryRun => Some(self.dry_run.to_string()),
         }
     }
 
@@ -144,9 +101,23 @@ impl Settings {
     pub fn set(&mut self, key: Key, text: &str) -> Result<(), NotUnderstood> {
         match key {
             Key::Schedule => self.schedule = Schedule::parse(text).ok_or(NotUnderstood)?,
+            Key::ActiveHours => self.active_hours = Some(ActiveHours::parse(text).ok_or(NotUnderstood)?),
+            Key::Except => self.except = Some(Days::parse(text).ok_or(NotUnderstood)?),
             Key::Mode => self.mode = Mode::parse(text).ok_or(NotUnderstood)?,
             Key::Limit => self.limit = parse_limit(text).ok_or(NotUnderstood)?,
+            Key::Kinds => self.kinds = Kinds::parse(text).ok_or(NotUnderstood)?,
+            Key::Targets => self.targets = Some(Targets::parse(text).ok_or(NotUnderstood)?),
+            Key::SingleReplica => {
+                self.single_replica = match text {
+                    "refuse" => false,
+                    "allow" => true,
+                    _ => return Err(NotUnderstood),
+                }
+            }
+            Key::GracePeriod => self.grace_period = Some(parse_grace(text).ok_or(NotUnderstood)?),
             Key::MinAge => self.min_age = durations::parse(text).ok_or(NotUnderstood)?,
+            Key::RecoveryDeadline => self.recovery_deadline = durations::parse(text).ok_or(NotUnderstood)?,
+            Key::Expires => self.expires = Some(text.parse().map_err(|_| NotUnderstood)?),
             Key::DryRun => self.dry_run = text.parse().map_err(|_| NotUnderstood)?,
         }
         Ok(())
@@ -155,7 +126,7 @@ impl Settings {
     /// Reads a namespace's annotations over the platform's defaults. All problems are reported together.
     ///
     /// # Errors
-    /// One [`Problem`] for each unknown key and each value that isn't understood.
+    /// One [`Problem`] for each unknown key, each value that isn't understood, and each that contradicts another.
     pub fn parse(annotations: &BTreeMap<String, String>, defaults: &Self) -> Result<Self, Vec<Problem>> {
         let mut settings = defaults.clone();
         let mut problems = Vec::new();
@@ -172,47 +143,43 @@ impl Settings {
                 Some(_) => {}
             }
         }
+        if let Some(why) = settings.contradiction().filter(|_| problems.is_empty()) {
+            let key = Key::GracePeriod;
+            let path = format!("metadata.annotations[{}]", key.annotation());
+            problems.push(Problem::invalid(path, &settings.print(key).unwrap_or_default(), why.to_owned()));
+        }
         if problems.is_empty() { Ok(settings) } else { Err(problems) }
+    }
+
+    /// What of the grace period contradicts the mode.
+    #[must_use]
+    pub fn contradiction(&self) -> Option<&'static str> {
+        let grace = self.grace_period?;
+        match self.mode {
+            Mode::Force if !grace.is_zero() => Some("mode `force` kills without grace: leave this out"),
+            Mode::Evict | Mode::Delete if grace.is_zero() => {
+                Some("no grace is for mode `force` only; write a duration, such as `10s`")
+            }
+            Mode::Evict | Mode::Delete | Mode::Force => None,
+        }
+    }
+
+    /// Whose clocks `cron` and `except` go by: those of the active hours, else UTC.
+    #[must_use]
+    pub fn zone(&self) -> TimeZone {
+        self.active_hours.as_ref().map_or(TimeZone::UTC, |hours| hours.zone().clone())
+    }
+
+    /// What this namespace's slots are computed from.
+    #[must_use]
+    pub fn timetable(&self, shortest_interval: Duration) -> Timetable {
+        Timetable { schedule: self.schedule.clone(), zone: self.zone(), shortest_interval }
     }
 }
 
 /// A value that isn't of its setting's form; [`Key::expected`] says what is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotUnderstood;
-
-/// One thing wrong with a namespace's annotations, in the words of Kubernetes' own validation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// Where, such as `metadata.annotations[purechaos.dev/limit]`.
-    pub path: String,
-    /// What, and what to write instead.
-    pub message: String,
-}
-
-impl Problem {
-    /// A value that isn't allowed at `path`.
-    #[must_use]
-    pub fn invalid(path: String, value: &str, why: String) -> Self {
-        Self { path, message: format!("Invalid value: {value:?}: {why}") }
-    }
-
-    fn unknown(path: String, word: &str) -> Self {
-        let known = Key::ALL.map(Key::word);
-        let nearest = known.into_iter().map(|key| (strsim::damerau_levenshtein(word, key), key)).min();
-        let advice = match nearest {
-            // Farther than half of the word, a guess only misleads.
-            Some((distance, key)) if distance * 2 <= key.len() => format!("did you mean `{PREFIX}{key}`?"),
-            _ => format!("this version knows {}", known.map(|key| format!("`{key}`")).join(", ")),
-        };
-        Self { path, message: format!("Unknown setting: {advice}") }
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path, self.message)
-    }
-}
 
 fn parse_limit(text: &str) -> Option<u32> {
     // `parse` alone would take `+1`.
@@ -223,100 +190,9 @@ fn parse_limit(text: &str) -> Option<u32> {
         .filter(|limit| *limit > 0)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn annotations(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(key, value)| (format!("{PREFIX}{key}"), (*value).to_owned())).collect()
-    }
-
-    fn parse(pairs: &[(&str, &str)]) -> Result<Settings, Vec<String>> {
-        Settings::parse(&annotations(pairs), &Settings::BUILT_IN)
-            .map_err(|problems| problems.iter().map(ToString::to_string).collect())
-    }
-
-    #[test]
-    fn what_is_not_set_is_the_default() {
-        let settings = parse(&[("limit", "3"), ("dry-run", "true")]).unwrap();
-        assert_eq!(settings, Settings { limit: 3, dry_run: true, ..Settings::BUILT_IN });
-        assert_eq!(parse(&[]).unwrap(), Settings::BUILT_IN);
-    }
-
-    #[test]
-    fn all_problems_come_together_with_path_value_and_example() {
-        let problems = parse(&[("limit", "none"), ("mode", "Evict"), ("min-age", "0s")]).unwrap_err();
-        assert_eq!(
-            problems,
-            [
-                "metadata.annotations[purechaos.dev/limit]: Invalid value: \"none\": expected a whole number of Pods per \
-                 round, at least 1, such as `1`",
-                "metadata.annotations[purechaos.dev/min-age]: Invalid value: \"0s\": expected a duration, such as `1m`",
-                "metadata.annotations[purechaos.dev/mode]: Invalid value: \"Evict\": expected `evict`, `delete` or `force`",
-            ]
-        );
-    }
-
-    #[test]
-    fn a_misspelt_dry_run_is_refused_with_the_right_name() {
-        for misspelt in ["dryrun", "dry_run", "dry-runs", "dyr-run", "Dry-Run"] {
-            let problems = parse(&[(misspelt, "true")]).unwrap_err();
-            assert!(
-                problems[0].ends_with("Unknown setting: did you mean `purechaos.dev/dry-run`?"),
-                "{problems:?}"
-            );
-        }
-        let problems = parse(&[("frequency", "1h")]).unwrap_err();
-        assert!(
-            problems[0].ends_with("this version knows `schedule`, `mode`, `limit`, `min-age`, `dry-run`")
-        );
-    }
-
-    #[test]
-    fn a_setting_of_a_later_version_is_unknown() {
-        for later in ["active-hours", "expires", "kinds", "exclude"] {
-            assert!(parse(&[(later, "x")]).is_err(), "{later}");
-        }
-    }
-
-    #[test]
-    fn halt_is_no_setting() {
-        assert_eq!(parse(&[("halt", "incident 4711")]).unwrap(), Settings::BUILT_IN);
-    }
-
-    #[test]
-    fn limits() {
-        for wrong in ["0", "-1", "+1", "1.0", "", " 1", "99999999999"] {
-            assert!(parse(&[("limit", wrong)]).is_err(), "{wrong:?}");
-        }
-    }
-
-    fn any_settings() -> impl Strategy<Value = Settings> {
-        let duration = || (1..=durations::LONGEST.as_secs()).prop_map(Duration::from_secs);
-        (duration(), 0..Mode::ALL.len(), 1..=u32::MAX, duration(), any::<bool>()).prop_map(
-            |(interval, mode, limit, min_age, dry_run)| Settings {
-                schedule: Schedule::Every(interval),
-                mode: Mode::ALL[mode],
-                limit,
-                min_age,
-                dry_run,
-            },
-        )
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_printed_parses_to_the_same(settings in any_settings()) {
-            let printed: BTreeMap<_, _> = Key::ALL.iter().map(|key| (key.annotation(), settings.print(*key))).collect();
-            prop_assert_eq!(Settings::parse(&printed, &Settings::BUILT_IN), Ok(settings));
-        }
-
-        #[test]
-        fn nothing_panics_and_nothing_unknown_passes(key in "[a-z-]{1,12}", value in "\\PC{0,20}") {
-            let known = Key::ALL.iter().any(|known| known.word() == key);
-            let outcome = parse(&[(&key, &value)]);
-            prop_assert!(known || key == "halt" || outcome.is_err());
-        }
-    }
+fn parse_grace(text: &str) -> Option<Duration> {
+    if text == "0s" { Some(Duration::ZERO) } else { durations::parse(text) }
 }
+
+#[cfg(test)]
+mod tests;

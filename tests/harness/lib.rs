@@ -3,6 +3,7 @@
 pub mod api;
 pub mod cluster;
 pub mod repository;
+pub mod stage;
 
 use kube::CustomResourceExt;
 use policy::record::OptIn;

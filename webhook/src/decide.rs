@@ -1,10 +1,12 @@
 //! Both rules, as pure functions of what was asked and what holds.
 
+use jiff::Timestamp;
 use policy::consent::Consent;
 use policy::digest::digest;
 use policy::eligibility::{Eligibility, NamespaceView};
 use policy::keys::{CHAOS, SYSTEM_NAMESPACE, is_chaos_key};
 use policy::lock::may_kill;
+use policy::outlook::never_kills;
 use policy::platform::PlatformPolicy;
 
 use crate::review::{Answer, Code, Operation, Request, shortened};
@@ -45,14 +47,22 @@ impl Decision {
         Self { answer: Answer::Allow { warnings: Vec::new() }, reason, note: None }
     }
 
+    fn warning(mut self, text: String) -> Self {
+        if let Answer::Allow { warnings } = &mut self.answer {
+            warnings.push(text);
+        }
+        self
+    }
+
     fn deny(code: Code, reason: &'static str, message: String) -> Self {
         let message = shortened(message, LONGEST_MESSAGE);
         Self { answer: Answer::Deny { code, message }, reason, note: None }
     }
 }
 
-/// The opt-in rule: what of a Namespace's chaos keys may be stored.
-pub fn opt_in(request: &Request, policy: &PlatformPolicy) -> Decision {
+/// The opt-in rule: what of a Namespace's chaos keys may be stored at `now`. Whether the user may opt in at all is asked elsewhere, of
+/// each opt-in that this allows: those with a note.
+pub fn opt_in(request: &Request, policy: &PlatformPolicy, now: Timestamp) -> Decision {
     let new = match (request.operation, &request.object) {
         // Opting out by deleting the namespace always works; the configuration doesn't even ask.
         (Operation::Delete | Operation::Connect, _) => return Decision::allow("not asked"),
@@ -83,22 +93,26 @@ pub fn opt_in(request: &Request, policy: &PlatformPolicy) -> Decision {
             return Decision::allow("unchanged");
         }
     }
-    judge(view, request, policy, admitted)
+    judge(view, request, policy, admitted, now)
 }
 
-fn judge(view: NamespaceView, request: &Request, policy: &PlatformPolicy, admitted: String) -> Decision {
+fn judge(
+    view: NamespaceView,
+    request: &Request,
+    policy: &PlatformPolicy,
+    admitted: String,
+    now: Timestamp,
+) -> Decision {
     let name = &view.name;
     let forbidden = |reason, why: String| {
         Decision::deny(Code::Forbidden, reason, format!("metadata.annotations[{CHAOS}]: Forbidden: {why}"))
     };
-    match Eligibility::of(&view, policy) {
+    match Eligibility::of(&view, policy, now) {
         Eligibility::OptedOut => {
-            let mut decision = Decision::allow("not opted in");
             let stray = view.annotations.keys().find(|key| is_chaos_key(key));
-            if let (Some(key), Answer::Allow { warnings }) = (stray, &mut decision.answer) {
-                warnings.push(format!("no effect: {key} counts only beside {CHAOS}=yes"));
-            }
-            decision
+            stray.into_iter().fold(Decision::allow("not opted in"), |decision, key| {
+                decision.warning(format!("no effect: {key} counts only beside {CHAOS}=yes"))
+            })
         }
         Eligibility::Protected => forbidden(
             "protected",
@@ -119,16 +133,59 @@ fn judge(view: NamespaceView, request: &Request, policy: &PlatformPolicy, admitt
             };
             Decision::deny(Code::Invalid, reason, all.join("; "))
         }
-        Eligibility::Eligible(_) => Decision {
-            note: Some(Note {
-                namespace: view.name,
-                uid: Some(view.uid).filter(|uid| !uid.is_empty()),
-                user: request.user_info.username.clone(),
-                digest: admitted,
-            }),
-            ..Decision::allow("opted in")
-        },
+        // It consents to nothing, so nothing is remembered; a later end is reviewed like any change.
+        Eligibility::Expired(end) => {
+            Decision::allow("expired").warning(format!("this opt-in never kills: it expired at {end}"))
+        }
+        Eligibility::Eligible(settings) => {
+            let uid = Some(view.uid).filter(|uid| !uid.is_empty());
+            let warning = never_kills(&settings, policy, uid.as_deref(), now);
+            let user = request.user_info.username.clone();
+            let note = Note { namespace: view.name, uid, user, digest: admitted };
+            let decision = Decision { note: Some(note), ..Decision::allow("opted in") };
+            warning.into_iter().fold(decision, |decision, text| decision.warning(text.to_owned()))
+        }
     }
+}
+
+/// Where the user has to be allowed to delete Pods: everywhere for a namespace that is just being made, since nobody can have a right in
+/// it yet.
+#[must_use]
+pub fn place_of_right(request: &Request) -> Option<&str> {
+    (request.operation != Operation::Create).then_some(request.name.as_str())
+}
+
+/// The denial of an opt-in by somebody who may not delete Pods there.
+pub fn without_right(request: &Request) -> Decision {
+    let Request { name, user_info, .. } = request;
+    let user = &user_info.username;
+    let why = match place_of_right(request) {
+        Some(_) => format!(
+            "only who may delete Pods in namespace {name} may opt it in, and user {user} lacks that right (verb delete, resource pods, \
+             namespace {name}); see kubectl auth can-i delete pods --namespace {name}"
+        ),
+        None => format!(
+            "to create namespace {name} with this annotation user {user} would need the right to delete Pods in all namespaces; create it, \
+             then annotate it: kubectl annotate namespace {name} {CHAOS}=yes"
+        ),
+    };
+    Decision::deny(
+        Code::Forbidden,
+        "user may not delete pods",
+        format!("metadata.annotations[{CHAOS}]: Forbidden: {why}"),
+    )
+}
+
+/// The denial where nobody could say what the user may: a failed check is a refusal.
+pub fn right_unknown(request: &Request, why: &str) -> Decision {
+    Decision::deny(
+        Code::Forbidden,
+        "user's rights unknown",
+        format!(
+            "metadata.annotations[{CHAOS}]: Forbidden: failed to ask whether user {} may delete Pods in namespace {}: {why}; try again",
+            request.user_info.username, request.name
+        ),
+    )
 }
 
 /// Whether a request is one that the kill lock judges at all: only Pure Chaos's own accounts are locked.
@@ -176,10 +233,15 @@ pub fn place_of_kill(request: &Request) -> Result<&str, Box<Decision>> {
     Ok(&request.namespace)
 }
 
-/// The kill rule: whether a Pod of `namespace` may be killed now, as both Namespaces stand. `system` is `None` where the namespace
+/// The kill rule: whether a Pod of `namespace` may be killed at `now`, as both Namespaces stand. `system` is `None` where the namespace
 /// `pure-chaos` can't be read, which halts.
-pub fn kill(namespace: &NamespaceView, system: Option<&NamespaceView>, policy: &PlatformPolicy) -> Decision {
-    match may_kill(namespace, system, policy) {
+pub fn kill(
+    namespace: &NamespaceView,
+    system: Option<&NamespaceView>,
+    policy: &PlatformPolicy,
+    now: Timestamp,
+) -> Decision {
+    match may_kill(namespace, system, policy, now) {
         Ok(_) => Decision::allow("opted in"),
         Err(locked) => Decision::deny(Code::Forbidden, "locked", locked.sentence(&namespace.name)),
     }

@@ -13,8 +13,12 @@ fn request(operation: &str, name: &str, old: Option<Value>, new: Option<Value>) 
     parse(review.to_string().as_bytes()).unwrap()
 }
 
+fn now() -> Timestamp {
+    "2026-11-23T12:00:00Z".parse().unwrap()
+}
+
 fn decided(request: &Request) -> Decision {
-    opt_in(request, &PlatformPolicy::built_in())
+    opt_in(request, &PlatformPolicy::built_in(), now())
 }
 
 /// (code, message) of a denial; the code is 200 where it was allowed, the message then the warnings.
@@ -48,6 +52,21 @@ fn the_opt_in_rule() {
         (json!({"chaos": "yes"}), json!({"chaos": "yes", "team": "a"}), 200, "", false),
         (json!({"chaos": "Yes"}), json!({"chaos": "Yes", "team": "a"}), 200, "", false),
         (json!({"chaos": "yes"}), json!({"chaos": "yes", HALT: "4711"}), 200, "", false),
+        // could never kill
+        (
+            json!({}),
+            json!({"chaos": "yes", "purechaos.dev/schedule": "cron 0 0 31 2 *"}),
+            200,
+            "this opt-in never kills: its schedule never fires",
+            true,
+        ),
+        (
+            json!({}),
+            json!({"chaos": "yes", "purechaos.dev/expires": "2026-11-23T11:59:59Z"}),
+            200,
+            "this opt-in never kills: it expired at 2026-11-23T11:59:59Z",
+            false,
+        ),
         // settings alone
         (json!({}), json!({"purechaos.dev/limit": "nine"}), 200, "no effect: purechaos.dev/limit", false),
         (
@@ -216,8 +235,9 @@ fn namespace(name: &str, pairs: &[(&str, &str)]) -> NamespaceView {
 fn the_kill_rule() {
     let policy = PlatformPolicy::built_in();
     let system = namespace("pure-chaos", &[]);
-    let ask =
-        |target: &NamespaceView, system: Option<&NamespaceView>| outcome(&kill(target, system, &policy));
+    let ask = |target: &NamespaceView, system: Option<&NamespaceView>| {
+        outcome(&kill(target, system, &policy, now()))
+    };
     let opted_in = namespace("a", &[("chaos", "yes")]);
     assert_eq!(ask(&opted_in, Some(&system)).0, 200);
     let denials = [

@@ -1,5 +1,6 @@
 //! What a namespace's record should say, as a pure function of the Namespace, the record there is, and what this replica remembers.
 
+use jiff::Timestamp;
 use policy::digest::digest;
 use policy::eligibility::{Eligibility, NamespaceView};
 use policy::keys::{AGENT_BINDING, CHAOS, YES};
@@ -7,6 +8,9 @@ use policy::platform::PlatformPolicy;
 use policy::record::{Admission, OptInSpec, RecordedSettings, Verdict};
 
 use crate::review::shortened;
+
+/// The user of an opt-in that nobody saw being admitted, and that the platform's `adoptExisting` lets count all the same.
+pub const ADOPTED: &str = "unknown (adoptExisting)";
 
 /// Characters of a record's reason.
 const LONGEST_REASON: usize = 1_000;
@@ -30,20 +34,25 @@ pub fn desired(
     known: Option<&OptInSpec>,
     remembered: Option<Admission>,
     policy: &PlatformPolicy,
+    now: Timestamp,
 ) -> Desired {
     if namespace.terminating {
         return Desired::LeftAlone;
     }
-    let eligibility = Eligibility::of(namespace, policy);
+    let eligibility = Eligibility::of(namespace, policy, now);
     let (settings, problems) = match eligibility {
         Eligibility::OptedOut => return Desired::Nothing("opted out"),
         Eligibility::Protected => return Desired::Nothing("protected"),
         Eligibility::Terminating => return Desired::LeftAlone,
+        Eligibility::Expired(_) => return Desired::Nothing("expired"),
         Eligibility::NotUnderstood(problems) => (None, problems),
-        Eligibility::Eligible(settings) => (Some(RecordedSettings::from(&settings)), Vec::new()),
+        Eligibility::Eligible(settings) => (Some(RecordedSettings::from(&*settings)), Vec::new()),
     };
     // What was admitted last comes first: the same annotations may have been set again by somebody else.
-    let admission = remembered.or_else(|| kept(namespace, known));
+    let admission = remembered
+        .or_else(|| kept(namespace, known))
+        .filter(|admission| policy.adopt_existing || admission.user != ADOPTED)
+        .or_else(|| (policy.adopt_existing && settings.is_some()).then(|| adopted(namespace, now)));
     let (verdict, reason) = match (&settings, &admission) {
         (None, _) => {
             let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
@@ -68,6 +77,10 @@ pub fn kept(namespace: &NamespaceView, known: Option<&OptInSpec>) -> Option<Admi
         .filter(|spec| spec.namespace_uid == namespace.uid)
         .and_then(|spec| spec.admission.clone())
         .filter(|admission| admission.digest == digest(&namespace.annotations))
+}
+
+fn adopted(namespace: &NamespaceView, now: Timestamp) -> Admission {
+    Admission { user: ADOPTED.to_owned(), time: now.to_string(), digest: digest(&namespace.annotations) }
 }
 
 /// What to do about annotations that were set unseen; setting them again unchanged is no change, and so not reviewed.

@@ -18,8 +18,12 @@ fn admission(of: &NamespaceView) -> Admission {
     }
 }
 
+fn now() -> Timestamp {
+    "2026-11-23T12:00:00Z".parse().unwrap()
+}
+
 fn of(namespace: &NamespaceView, known: Option<&OptInSpec>, remembered: Option<Admission>) -> Desired {
-    desired(namespace, known, remembered, &PlatformPolicy::built_in())
+    desired(namespace, known, remembered, &PlatformPolicy::built_in(), now())
 }
 
 fn spec(desired: Desired) -> OptInSpec {
@@ -88,7 +92,7 @@ fn what_is_not_understood_says_why_and_keeps_its_admission() {
     let opted_in = namespace("a", &[("chaos", "yes"), ("purechaos.dev/limit", "2")]);
     let admitted = spec(of(&opted_in, None, Some(admission(&opted_in))));
     let lower = PlatformPolicy::parse("ceilings:\n  limit: 1\n").unwrap();
-    let past = spec(desired(&opted_in, Some(&admitted), None, &lower));
+    let past = spec(desired(&opted_in, Some(&admitted), None, &lower, now()));
     assert_eq!(past.verdict, Verdict::NotUnderstood);
     assert!(past.reason.as_ref().unwrap().contains("ceilings.limit"));
     assert_eq!(spec(of(&opted_in, Some(&past), None)), admitted);
@@ -123,4 +127,34 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn an_opt_in_that_expired_has_no_record() {
+    let until = |instant| namespace("a", &[("chaos", "yes"), ("purechaos.dev/expires", instant)]);
+    let over = until("2026-11-23T12:00:00Z");
+    assert_eq!(of(&over, None, Some(admission(&over))), Desired::Nothing("expired"));
+    let not_yet = until("2026-11-23T12:00:01Z");
+    assert_eq!(spec(of(&not_yet, None, Some(admission(&not_yet)))).verdict, Verdict::Admitted);
+}
+
+#[test]
+fn the_platform_may_adopt_what_nobody_saw() {
+    let opted_in = namespace("a", &[("chaos", "yes")]);
+    let adopting = PlatformPolicy { adopt_existing: true, ..PlatformPolicy::built_in() };
+    let ask = |known: Option<&OptInSpec>, remembered, policy: &PlatformPolicy| {
+        spec(desired(&opted_in, known, remembered, policy, now()))
+    };
+    let adopted = ask(None, None, &adopting);
+    assert_eq!(adopted.verdict, Verdict::Admitted);
+    assert_eq!(adopted.admission.as_ref().unwrap().user, ADOPTED);
+    assert_eq!(ask(Some(&adopted), None, &adopting), adopted, "it settles");
+    // Whoever is known to have said it comes first, and stays.
+    let known = ask(Some(&adopted), Some(admission(&opted_in)), &adopting);
+    assert_eq!(known.admission.as_ref().unwrap().user, "kim");
+    assert_eq!(ask(Some(&known), None, &PlatformPolicy::built_in()), known);
+    // Taken back, it ends what only it let count.
+    assert_eq!(ask(Some(&adopted), None, &PlatformPolicy::built_in()).verdict, Verdict::NotAdmitted);
+    let wrong = namespace("a", &[("chaos", "Yes")]);
+    assert_eq!(spec(desired(&wrong, None, None, &adopting, now())).verdict, Verdict::NotUnderstood);
 }

@@ -7,6 +7,7 @@
 //!
 //! [`decide`], [`desired`] and [`binding`] are pure; the rules themselves are in the crate `policy`.
 
+pub mod access;
 pub mod args;
 pub mod binding;
 pub mod decide;

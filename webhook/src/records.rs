@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use policy::platform::PlatformPolicy;
 use policy::record::{OptInSpec, Verdict};
@@ -11,7 +12,7 @@ use runtime::client::call;
 use runtime::clock::Clock;
 
 use crate::binding::{Step, step};
-use crate::desired::{Desired, desired, how_to_make_room, kept};
+use crate::desired::{ADOPTED, Desired, desired, how_to_make_room, kept};
 use crate::namespaces::{self, Stored};
 use crate::notes::Notes;
 use crate::objects::{Found, LookError, Objects};
@@ -20,6 +21,8 @@ use crate::queue::Queue;
 
 /// Looks in a row when somebody else wrote in between; after that the queue's back-off.
 const TRIES: u32 = 4;
+/// An opt-in that ends later is looked at again after this time, so that a step of the wall clock delays its end no longer.
+const LONGEST_TIMER: Duration = Duration::from_secs(600);
 /// Wait after the first collision; each further one doubles it.
 const COLLISION: Duration = Duration::from_millis(20);
 
@@ -78,7 +81,8 @@ impl Records {
             self.notes.hold(&live, &admission);
         }
         let remembered = self.notes.admission_of(&live, now);
-        match desired(&live.view, known, remembered, &self.policy) {
+        let wall = self.clock.wall();
+        match desired(&live.view, known, remembered, &self.policy, wall) {
             Desired::LeftAlone => {
                 self.pace.forget(name);
                 Ok(None)
@@ -89,7 +93,11 @@ impl Records {
                 self.objects.remove(&live.view, found.as_ref(), why).await?;
                 Ok(None)
             }
-            Desired::Record(spec) => self.keep(&live, found.as_ref(), existing.as_ref(), *spec).await,
+            Desired::Record(spec) => {
+                let end = until_expiry(&spec, wall);
+                let again = self.keep(&live, found.as_ref(), existing.as_ref(), *spec).await?;
+                Ok(again.into_iter().chain(end).min())
+            }
         }
     }
 
@@ -117,7 +125,10 @@ impl Records {
         }
         let now = self.clock.monotonic();
         let digest = live.digest();
-        if spec.verdict == Verdict::NotAdmitted
+        // The other replica may know better who it was.
+        let is_unseen = spec.admission.as_ref().is_none_or(|admission| admission.user == ADOPTED);
+        if is_unseen
+            && spec.verdict != Verdict::NotUnderstood
             && known.map(|known| (known.verdict, &known.namespace_uid))
                 != Some((spec.verdict, &spec.namespace_uid))
             && let Some(wait) = self.pace.before_not_admitted(name, &digest, now)
@@ -141,6 +152,12 @@ impl Records {
         self.pace.wrote(name, spec, self.clock.monotonic());
         Ok(None)
     }
+}
+
+/// How long until the opt-in ends, or until that should be asked again; `None` if it has no end.
+fn until_expiry(spec: &OptInSpec, now: Timestamp) -> Option<Duration> {
+    let expires: Timestamp = spec.settings.as_ref()?.expires.as_ref()?.parse().ok()?;
+    Some(Duration::try_from(expires.duration_since(now)).unwrap_or(Duration::ZERO).min(LONGEST_TIMER))
 }
 
 #[cfg(test)]

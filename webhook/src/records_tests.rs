@@ -484,8 +484,29 @@ fn admit_later(fake: &Fake, parts: &Parts) -> Value {
         digest: policy::digest::digest(&annotations),
     };
     let view = NamespaceView { name: "a".to_owned(), uid: uid(fake, "a"), annotations, terminating: false };
-    match desired(&view, None, Some(admission), &parts.records.policy) {
+    match desired(&view, None, Some(admission), &parts.records.policy, parts.records.clock.wall()) {
         Desired::Record(spec) => json!(spec),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn an_opt_in_ends_by_timer() {
+    virtual_time(async {
+        let fake = Fake::new();
+        let one = parts(&fake, 1);
+        admit(&fake, &one, "a", json!({"chaos": "yes", "purechaos.dev/expires": "2026-11-23T12:15:00Z"}));
+        // Asked again every ten minutes, should the clock be set.
+        assert_eq!(look(&one, "a").await, Some(Duration::from_secs(600)));
+        assert!(fake.binding("a").is_some());
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert_eq!(look(&one, "a").await, Some(Duration::from_secs(300)));
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        fake.writes();
+        assert_eq!(look(&one, "a").await, None);
+        assert_eq!(
+            fake.writes(),
+            ["DELETE namespaces/a/rolebindings/pure-chaos-agent", "DELETE namespaces/a/optins/chaos"]
+        );
+    });
 }

@@ -100,9 +100,15 @@ pub struct User {
     /// Such as `system:serviceaccount:pure-chaos:agent`.
     #[serde(default)]
     pub username: String,
+    /// Tells the user from another of the same name, where the API server knows it.
+    #[serde(default)]
+    pub uid: String,
     /// The groups that the API server puts the user in.
     #[serde(default)]
     pub groups: Vec<String>,
+    /// What else its authenticator says of the user.
+    #[serde(default)]
+    pub extra: BTreeMap<String, Vec<String>>,
 }
 
 /// What the rules ask of an object: of a Namespace its metadata, of an Eviction its `deleteOptions`.

@@ -15,6 +15,7 @@ use kube::Client;
 use policy::platform::PlatformPolicy;
 use runtime::clock::Clock;
 
+use crate::access::may_delete_pods;
 use crate::decide::{self, Decision};
 use crate::metrics::{Metrics, Outcome, Rule};
 use crate::namespaces;
@@ -31,7 +32,7 @@ const LOOK_AFTER: Duration = Duration::from_secs(1);
 
 /// What answering needs.
 pub struct Reviews {
-    /// For the live read of the kill lock.
+    /// For the live read of the kill lock, and to ask what a user may.
     pub client: Client,
     /// The platform's policy.
     pub policy: Arc<PlatformPolicy>,
@@ -96,7 +97,7 @@ impl Reviews {
         // The objects are parsed; a second copy of up to 8 MiB need not wait for the live read.
         drop(body);
         let (outcome, decision) = match rule {
-            Rule::OptIn => outcome_of(decide::opt_in(&request, &self.policy)),
+            Rule::OptIn => self.opt_in(&request).await,
             Rule::Kill => self.kill(&request).await,
         };
         log(rule, &request, outcome, &decision);
@@ -110,6 +111,18 @@ impl Reviews {
         (outcome, written(&request.uid, &answer, &audit))
     }
 
+    async fn opt_in(&self, request: &Request) -> (Outcome, Decision) {
+        let decision = decide::opt_in(request, &self.policy, self.clock.wall());
+        if decision.note.is_none() || !self.policy.require_pod_delete {
+            return outcome_of(decision);
+        }
+        match may_delete_pods(&self.client, &request.user_info, decide::place_of_right(request)).await {
+            Ok(true) => outcome_of(decision),
+            Ok(false) => outcome_of(decide::without_right(request)),
+            Err(why) => (Outcome::Error, decide::right_unknown(request, &why)),
+        }
+    }
+
     async fn kill(&self, request: &Request) -> (Outcome, Decision) {
         if !decide::is_locked(request) {
             return outcome_of(decide::not_locked());
@@ -120,7 +133,7 @@ impl Reviews {
         };
         match namespaces::read_for_lock(&self.client, place).await {
             Ok((target, system)) => {
-                let decision = decide::kill(&target, system.as_ref(), &self.policy);
+                let decision = decide::kill(&target, system.as_ref(), &self.policy, self.clock.wall());
                 // Where the halt can't be read the denial stands for a failure.
                 match system {
                     Some(_) => outcome_of(decision),

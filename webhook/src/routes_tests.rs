@@ -1,5 +1,5 @@
 use super::*;
-use crate::fake::{Fake, refusal, virtual_time};
+use crate::fake::{Fake, POWERLESS, refusal, virtual_time};
 use crate::run::Parts;
 use axum::body::{Body, to_bytes};
 use axum::http::Method;
@@ -16,16 +16,14 @@ struct App {
 }
 
 fn app_with(clock: impl Clock) -> App {
+    app_of(clock, PlatformPolicy::built_in())
+}
+
+fn app_of(clock: impl Clock, policy: PlatformPolicy) -> App {
     let fake = Fake::new();
     let registry = Registry::new();
     let metrics = Metrics::new(&registry).unwrap();
-    let parts = Parts::new(
-        &fake.client(),
-        PlatformPolicy::built_in(),
-        &metrics,
-        Arc::new(clock),
-        (1, "pod".to_owned()),
-    );
+    let parts = Parts::new(&fake.client(), policy, &metrics, Arc::new(clock), (1, "pod".to_owned()));
     App { fake, parts, registry }
 }
 
@@ -221,5 +219,69 @@ fn a_panic_fails_closed() {
         let (status, _) = app.send("/opt-in", "application/json", review.to_string().into()).await;
         assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
         assert!(app.metric("pure_chaos_admissions_total{decision=\"error\",rule=\"opt-in\"} 1"));
+    });
+}
+
+fn by(user: &str, mut request: Value) -> Value {
+    request["userInfo"]["username"] = json!(user);
+    request
+}
+
+#[test]
+fn who_may_not_delete_pods_may_not_opt_in() {
+    virtual_time(async {
+        let app = app();
+        let answer = app.review("/opt-in", by(POWERLESS, opt_in(json!({"chaos": "yes"}), false))).await;
+        assert_eq!((&answer["allowed"], &answer["status"]["code"]), (&json!(false), &json!(403)));
+        let message = answer["status"]["message"].as_str().unwrap();
+        assert!(
+            message.contains("user powerless lacks that right (verb delete, resource pods, namespace a)"),
+            "{message}"
+        );
+        assert!(!app.remembers());
+        let mut created = by(POWERLESS, opt_in(json!({"chaos": "yes"}), false));
+        created["operation"] = json!("CREATE");
+        created["oldObject"] = Value::Null;
+        let answer = app.review("/opt-in", created).await;
+        assert!(answer["status"]["message"].as_str().unwrap().contains("create it, then annotate it"));
+        // What consents to nothing asks for no right.
+        for harmless in [json!({}), json!({"purechaos.dev/limit": "1"})] {
+            let answer = app.review("/opt-in", by(POWERLESS, opt_in(harmless, false))).await;
+            assert_eq!(answer["allowed"], true);
+        }
+    });
+}
+
+#[test]
+fn a_right_that_cant_be_asked_for_is_none() {
+    virtual_time(async {
+        let app = app();
+        for answer in [refusal(500, "etcd is away", ""), (0, Value::Null)] {
+            let answer_of = answer.clone();
+            app.fake
+                .hook(move |_, path, _| path.ends_with("/subjectaccessreviews").then(|| answer_of.clone()));
+            let answer = app.review("/opt-in", opt_in(json!({"chaos": "yes"}), false)).await;
+            assert_eq!((&answer["allowed"], &answer["status"]["code"]), (&json!(false), &json!(403)));
+            let message = answer["status"]["message"].as_str().unwrap();
+            assert!(
+                message.contains("failed to ask whether user kim may delete Pods in namespace a"),
+                "{message}"
+            );
+        }
+        assert!(app.metric("pure_chaos_admissions_total{decision=\"error\",rule=\"opt-in\"} 2"));
+        assert!(!app.remembers());
+    });
+}
+
+#[test]
+fn the_platform_can_turn_the_check_off() {
+    virtual_time(async {
+        let app = app_of(
+            TokioClock::starting_at("2026-11-23T12:00:00Z".parse().unwrap()),
+            PlatformPolicy { require_pod_delete: false, ..PlatformPolicy::built_in() },
+        );
+        app.fake.hook(|_, path, _| path.ends_with("/subjectaccessreviews").then(|| panic!("nobody asks")));
+        let answer = app.review("/opt-in", by(POWERLESS, opt_in(json!({"chaos": "yes"}), false))).await;
+        assert_eq!(answer["allowed"], true);
     });
 }

@@ -1,8 +1,11 @@
 //! Each case tells a story of what the watch showed after Pod `a` of a Deployment with three Pods was killed.
 
 use super::*;
+use crate::guards::Candidate;
 use crate::views::examples::{noon, pod, workload};
 use runtime::clock::{Clock, SystemClock};
+
+const DEADLINE: Duration = Duration::from_secs(300);
 
 struct Story {
     recovery: Recovery,
@@ -25,8 +28,9 @@ impl Story {
             steady_state: 3,
             others: BTreeSet::from(["b-uid".to_owned(), "c-uid".to_owned()]),
         };
+        let kill = Kill { candidate, answered: start, at: noon(), deadline: DEADLINE };
         let mut story = Self {
-            recovery: Recovery::begin(&candidate, &candidate.others, start, noon()),
+            recovery: Recovery::begin(&kill, &kill.candidate.others),
             start,
             pods: Vec::new(),
             surroundings: Surroundings::Present(workload),
@@ -231,7 +235,7 @@ fn a_resumed_recovery_is_counted_but_not_measured() {
     let later = noon().checked_add(Duration::from_secs(100)).unwrap();
     let replacement = PodView { created: noon(), ..pod("d") };
     let pods = vec![pod("b"), pod("c"), replacement];
-    let mut resumed = Recovery::resume(&pending, later, story.start).unwrap();
+    let mut resumed = Recovery::resume(&pending, DEADLINE, later, story.start).unwrap();
     resumed.pods_changed(story.start);
     let seen: Vec<Sighting> = pods.into_iter().map(|pod| Sighting { pod, first_seen: story.start }).collect();
     let seen: Vec<&Sighting> = seen.iter().collect();

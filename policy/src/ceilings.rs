@@ -1,0 +1,201 @@
+//! What no namespace may exceed.
+
+use std::time::Duration;
+
+use crate::durations;
+use crate::schedule::Schedule;
+use crate::settings::{Key, Mode, NotUnderstood, Problem, Settings};
+
+/// What no namespace may exceed, at admission and at the kill.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ceilings {
+    /// The shortest interval between rounds, and the shortest mean time between the kills of a workload.
+    pub shortest_interval: Duration,
+    /// The allowed modes.
+    pub modes: Vec<Mode>,
+    /// The largest limit.
+    pub largest_limit: u32,
+    /// The longest grace period that a namespace may set.
+    pub longest_grace: Duration,
+    /// Whether each opt-in must say when it ends.
+    pub expires_required: bool,
+}
+
+impl Ceilings {
+    /// The settings that have a ceiling.
+    pub const KEYS: [Key; 5] = [Key::Schedule, Key::Mode, Key::Limit, Key::GracePeriod, Key::Expires];
+
+    /// The built-in ceilings of the specification.
+    #[must_use]
+    pub fn built_in() -> Self {
+        Self {
+            shortest_interval: Duration::from_secs(60),
+            modes: vec![Mode::Evict],
+            largest_limit: 5,
+            longest_grace: Duration::from_secs(300),
+            expires_required: false,
+        }
+    }
+
+    /// What a ceiling's value must look like, with an example.
+    #[must_use]
+    pub fn expected(key: Key) -> &'static str {
+        match key {
+            Key::Schedule => "the shortest interval, such as `every 1m`",
+            Key::Mode => "the allowed modes joined with commas, such as `evict,delete`",
+            Key::Expires => "`required` or `optional`",
+            other => other.expected(),
+        }
+    }
+
+    /// Sets one ceiling from its text.
+    ///
+    /// # Errors
+    /// [`NotUnderstood`] when the text isn't of the ceiling's form, or the setting has none.
+    pub fn set(&mut self, key: Key, text: &str) -> Result<(), NotUnderstood> {
+        let mut settings = Settings::built_in();
+        match key {
+            Key::Schedule => match Schedule::parse(text) {
+                Some(Schedule::Every(interval)) => self.shortest_interval = interval,
+                Some(Schedule::Cron(_) | Schedule::Mtbf(_)) | None => return Err(NotUnderstood),
+            },
+            Key::Mode => {
+                let modes: Option<Vec<Mode>> = text.split(',').map(|word| Mode::parse(word.trim())).collect();
+                self.modes = modes.ok_or(NotUnderstood)?;
+            }
+            Key::Limit => {
+                settings.set(key, text)?;
+                self.largest_limit = settings.limit;
+            }
+            Key::GracePeriod => self.longest_grace = durations::parse(text).ok_or(NotUnderstood)?,
+            Key::Expires => {
+                self.expires_required = match text {
+                    "required" => true,
+                    "optional" => false,
+                    _ => return Err(NotUnderstood),
+                }
+            }
+            _ => return Err(NotUnderstood),
+        }
+        Ok(())
+    }
+
+    /// One ceiling in the form that [`Ceilings::set`] reads; `None` for a setting that has none.
+    #[must_use]
+    pub fn print(&self, key: Key) -> Option<String> {
+        match key {
+            Key::Schedule => Some(Schedule::Every(self.shortest_interval).to_string()),
+            Key::Mode => Some(self.modes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")),
+            Key::Limit => Some(self.largest_limit.to_string()),
+            Key::GracePeriod => Some(durations::print(self.longest_grace)),
+            Key::Expires => Some(if self.expires_required { "required" } else { "optional" }.to_owned()),
+            _ => None,
+        }
+    }
+
+    /// The settings that are past their ceilings.
+    #[must_use]
+    pub fn exceeded_by(&self, settings: &Settings) -> Vec<Key> {
+        let is_past = |key: &Key| match key {
+            Key::Schedule => settings.schedule.is_denser_than(self.shortest_interval),
+            Key::Mode => !self.modes.contains(&settings.mode),
+            Key::Limit => settings.limit > self.largest_limit,
+            Key::GracePeriod => settings.grace_period.is_some_and(|grace| grace > self.longest_grace),
+            Key::Expires => self.expires_required && settings.expires.is_none(),
+            _ => false,
+        };
+        Self::KEYS.into_iter().filter(is_past).collect()
+    }
+
+    /// What to say of a setting past its ceiling at `path`.
+    #[must_use]
+    pub fn problem(&self, key: Key, path: String, settings: &Settings) -> Problem {
+        let ceiling = self.print(key).unwrap_or_default();
+        let why = format!("the platform's ceilings.{} is `{ceiling}`", key.word());
+        match settings.print(key) {
+            Some(value) => Problem::invalid(path, &value, why),
+            None => Problem::required(path, format!("{why}; write {}", key.expected())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn each_ceiling_is_read_and_printed() {
+        for (key, value) in
+            Ceilings::KEYS.into_iter().zip(["every 5m", "evict,delete", "7", "30s", "required"])
+        {
+            let mut ceilings = Ceilings::built_in();
+            ceilings.set(key, value).unwrap();
+            assert_ne!(ceilings, Ceilings::built_in(), "{value}");
+            assert_eq!(ceilings.print(key).as_deref(), Some(value));
+        }
+        for (key, wrong) in [
+            (Key::Schedule, "1m"),
+            (Key::Schedule, "mtbf 8h"),
+            (Key::Schedule, "cron * * * * *"),
+            (Key::Mode, "shout"),
+            (Key::Mode, ""),
+            (Key::Limit, "0"),
+            (Key::GracePeriod, "0s"),
+            (Key::Expires, "true"),
+            (Key::DryRun, "true"),
+        ] {
+            assert_eq!(Ceilings::built_in().set(key, wrong), Err(NotUnderstood), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_at_the_ceiling_is_allowed_and_what_is_past_it_is_not() {
+        let mut ceilings = Ceilings::built_in();
+        ceilings.expires_required = true;
+        for (key, allowed, past) in [
+            (Key::Schedule, "every 1m", "every 59s"),
+            (Key::Schedule, "mtbf 1m", "mtbf 59s"),
+            (Key::Schedule, "cron * * * * *", "every 1s"),
+            (Key::Mode, "evict", "delete"),
+            (Key::Limit, "5", "6"),
+            (Key::GracePeriod, "5m", "5m1s"),
+        ] {
+            let with = |text: &str| {
+                let mut settings = Settings::built_in();
+                settings.set(Key::Expires, "2027-01-01T00:00:00Z").unwrap();
+                settings.set(key, text).unwrap();
+                ceilings.exceeded_by(&settings)
+            };
+            assert_eq!((with(allowed), with(past)), (vec![], vec![key]), "{allowed} {past}");
+        }
+        assert_eq!(ceilings.exceeded_by(&Settings::built_in()), [Key::Expires]);
+        assert_eq!(
+            ceilings.problem(Key::Expires, "here".to_owned(), &Settings::built_in()).to_string(),
+            "here: Required value: the platform's ceilings.expires is `required`; write an instant, such as `2026-12-24T18:00:00Z`"
+        );
+    }
+
+    #[test]
+    fn a_cron_expression_has_to_keep_the_interval() {
+        let mut ceilings = Ceilings::built_in();
+        ceilings.set(Key::Schedule, "every 1h").unwrap();
+        let mut settings = Settings::built_in();
+        settings.set(Key::Schedule, "cron 0 * * * *").unwrap();
+        assert_eq!(ceilings.exceeded_by(&settings), []);
+        settings.set(Key::Schedule, "cron 0,30 9 * * *").unwrap();
+        assert_eq!(ceilings.exceeded_by(&settings), [Key::Schedule]);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(key in prop::sample::select(Key::ALL.to_vec()), text in "\\PC{0,20}") {
+            let mut ceilings = Ceilings::built_in();
+            if ceilings.set(key, &text).is_ok() {
+                let mut again = Ceilings::built_in();
+                prop_assert_eq!(again.set(key, &ceilings.print(key).unwrap()), Ok(()));
+                prop_assert_eq!(again, ceilings);
+            }
+        }
+    }
+}

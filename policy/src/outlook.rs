@@ -1,0 +1,162 @@
+//! Whether an opt-in could ever kill: what is valid may still be pointless, and its owner should hear of it.
+
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan};
+
+use crate::days::Days;
+use crate::platform::PlatformPolicy;
+use crate::settings::Settings;
+
+/// Slots that are looked at. With each the search leaps to where killing is allowed again, so these are that many days or more.
+const SLOTS: usize = 400;
+/// Nobody waits longer for a first kill.
+const HORIZON_DAYS: i64 = 366;
+
+/// Why an opt-in will never kill, within a year from `now`, in a sentence; `None` if it may. Without a UID, when the namespace is just being
+/// made, its slots aren't known yet, and only what doesn't depend on them is looked at.
+#[must_use]
+pub fn never_kills(
+    settings: &Settings,
+    policy: &PlatformPolicy,
+    uid: Option<&str>,
+    now: Timestamp,
+) -> Option<&'static str> {
+    let year = now.checked_add((HORIZON_DAYS * 24).hours()).unwrap_or(Timestamp::MAX);
+    let end = settings.expires.map_or(year, |expires| expires.min(year));
+    if end <= now {
+        return Some("this opt-in never kills: purechaos.dev/expires has passed");
+    }
+    if next_allowed(settings, policy, now).is_none_or(|allowed| allowed >= year) {
+        return Some("this opt-in never kills: active-hours and except leave no time");
+    }
+    let timetable = settings.timetable(policy.ceilings.shortest_interval);
+    let mut from = now;
+    for _ in 0..SLOTS {
+        let Some(slot) = timetable.next_after(uid.unwrap_or_default(), from) else {
+            return Some("this opt-in never kills: its schedule never fires");
+        };
+        // Without a UID only `cron` tells more of its slots, and this much of it is enough.
+        uid?;
+        let allowed = next_allowed(settings, policy, slot).unwrap_or(Timestamp::MAX);
+        if slot >= end || allowed >= end {
+            return Some(if settings.expires.is_some_and(|expires| expires < year) {
+                "this opt-in never kills: it expires before its first round"
+            } else {
+                "this opt-in never kills: for a year no round of its schedule is in active-hours"
+            });
+        }
+        if allowed == slot {
+            return None;
+        }
+        from = allowed.checked_sub(1.milliseconds()).unwrap_or(allowed);
+    }
+    None
+}
+
+/// Whether killing is allowed on this day.
+#[must_use]
+pub fn is_excepted(settings: &Settings, policy: &PlatformPolicy, instant: Timestamp) -> bool {
+    let day = instant.to_zoned(settings.zone()).date();
+    [&settings.except, &policy.except].into_iter().flatten().any(|days| days.cover(day))
+}
+
+/// The first instant from `instant` on that is in the active hours and on no excepted day.
+fn next_allowed(settings: &Settings, policy: &PlatformPolicy, instant: Timestamp) -> Option<Timestamp> {
+    let zone = settings.zone();
+    let mut instant = instant;
+    // Each turn leaves a range of days or a span behind, and both are few; a namespace can't make this long.
+    for _ in 0..SLOTS {
+        let opening = match &settings.active_hours {
+            Some(hours) => hours.next_opening(instant)?,
+            None => instant,
+        };
+        let free = [&settings.except, &policy.except]
+            .into_iter()
+            .flatten()
+            .try_fold(opening, |instant, days| next_free(days, &zone, instant))?;
+        if free == opening && !is_excepted(settings, policy, opening) {
+            return Some(opening);
+        }
+        instant = free;
+    }
+    None
+}
+
+/// `instant`, or the beginning of the first day after it that is free.
+fn next_free(days: &Days, zone: &TimeZone, instant: Timestamp) -> Option<Timestamp> {
+    let day = instant.to_zoned(zone.clone()).date();
+    let free = days.next_free(day)?;
+    if free == day { Some(instant) } else { Some(free.to_zoned(zone.clone()).ok()?.timestamp()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Key;
+
+    fn now() -> Timestamp {
+        "2026-11-23T12:00:00Z".parse().unwrap()
+    }
+
+    fn outlook(pairs: &[(Key, &str)]) -> Option<&'static str> {
+        outlook_of(pairs, Some("2f9c1a52-6a0b-4f7e-9d8e-3c5b7a1e0d4f"))
+    }
+
+    fn outlook_of(pairs: &[(Key, &str)], uid: Option<&str>) -> Option<&'static str> {
+        let mut settings = Settings::built_in();
+        pairs.iter().for_each(|(key, value)| settings.set(*key, value).unwrap());
+        never_kills(&settings, &PlatformPolicy::built_in(), uid, now())
+    }
+
+    #[test]
+    fn what_may_kill_is_not_warned_of() {
+        for pairs in [
+            &[][..],
+            &[(Key::Schedule, "mtbf 8h"), (Key::Expires, "2026-12-24T18:00:00Z")],
+            &[(Key::Schedule, "cron 0 3 * * *")],
+            &[(Key::ActiveHours, "Sun 03:00-03:30 Europe/Berlin"), (Key::Except, "2026-11-23/2027-03-01")],
+            &[(Key::Schedule, "cron 0 9 1 * *"), (Key::ActiveHours, "Mon 09:00-09:01 UTC")],
+            &[(Key::Schedule, "cron 0 0 29 2 *"), (Key::DryRun, "true")],
+        ] {
+            // The last one's first slot is in 2028: then it is a year without a round, and said so.
+            let expected = pairs.iter().any(|(_, value)| value.contains("29 2"));
+            assert_eq!(outlook(pairs).is_some(), expected, "{pairs:?}: {:?}", outlook(pairs));
+        }
+    }
+
+    #[test]
+    fn what_never_kills_is_said_in_one_short_line() {
+        for (pairs, expected) in [
+            (&[(Key::Schedule, "cron 0 0 31 2 *")][..], "its schedule never fires"),
+            (&[(Key::ActiveHours, "Mon 09:00-09:00 UTC")], "active-hours and except leave no time"),
+            (&[(Key::Except, "2026-01-01/2030-01-01")], "active-hours and except leave no time"),
+            (&[(Key::Expires, "2026-11-23T12:00:00Z")], "purechaos.dev/expires has passed"),
+            (&[(Key::Expires, "2026-11-23T12:00:01Z")], "it expires before its first round"),
+            (
+                &[(Key::Schedule, "cron 0 3 * * *"), (Key::ActiveHours, "Mon-Fri 09:00-17:00 UTC")],
+                "no round of its schedule",
+            ),
+        ] {
+            let sentence = outlook(pairs).unwrap_or_else(|| panic!("{pairs:?}"));
+            assert!(sentence.contains(expected), "{sentence}");
+            assert!(sentence.len() <= 120);
+        }
+    }
+
+    #[test]
+    fn a_daily_round_that_always_misses_the_hours_is_noticed() {
+        // Where the day's slot falls is the UID's; an hour around it and the opposite hour tell the two cases apart.
+        let mut settings = Settings::built_in();
+        settings.set(Key::Schedule, "every 1d").unwrap();
+        let uid = "2f9c1a52-6a0b-4f7e-9d8e-3c5b7a1e0d4f";
+        let slot = settings.timetable(std::time::Duration::from_secs(60)).next_after(uid, now()).unwrap();
+        let hour = slot.to_zoned(TimeZone::UTC).hour();
+        let window = |hour: i8| format!("Mon-Sun {:02}:00-{:02}:59 UTC", hour % 24, hour % 24);
+        assert_eq!(outlook(&[(Key::Schedule, "every 1d"), (Key::ActiveHours, &window(hour))]), None);
+        assert!(outlook(&[(Key::Schedule, "every 1d"), (Key::ActiveHours, &window(hour + 12))]).is_some());
+        assert_eq!(
+            outlook_of(&[(Key::Schedule, "every 1d"), (Key::ActiveHours, &window(hour + 12))], None),
+            None
+        );
+    }
+}

@@ -1,0 +1,217 @@
+//! A stage for the agent: an API in this process, one namespace, one Deployment, and virtual time.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use agent::budget::Budget;
+use agent::events::Events;
+use agent::metrics::Metrics;
+use agent::round::Deps;
+use agent::supervise::supervise;
+use jiff::Timestamp;
+use policy::digest::digest;
+use policy::platform::PlatformPolicy;
+use prometheus::Registry;
+use rand::SeedableRng;
+use rand::rngs::ChaCha8Rng;
+use runtime::clock::TokioClock;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::Api;
+
+/// UID of namespace `a`.
+pub const UID: &str = "2f9c1a52-6a0b-4f7e-9d8e-3c5b7a1e0d4f";
+/// Path of namespace `a`.
+pub const NAMESPACE: &str = "/api/v1/namespaces/a";
+/// Path of the namespace that a halt of everything stands on.
+pub const SYSTEM: &str = "/api/v1/namespaces/pure-chaos";
+/// Path of the record of `a`.
+pub const RECORD: &str = "/apis/purechaos.dev/v1alpha1/namespaces/a/optins/chaos";
+/// Path of Deployment `web`.
+pub const WEB: &str = "/apis/apps/v1/namespaces/a/deployments/web";
+
+/// Noon, from which the first slot of `every 10m` in this namespace is 284 s away (a golden value of `policy`).
+pub fn noon() -> Timestamp {
+    "2026-11-23T12:00:00Z".parse().unwrap()
+}
+
+/// From [`noon`] to the first slot.
+pub const FIRST_SLOT: Duration = Duration::from_millis(284_363);
+
+/// The stage: a namespace that opted in, with Deployment `web` of three Ready Pods.
+pub struct Stage {
+    pub api: Api,
+    pub registry: Registry,
+    pub end: CancellationToken,
+    pub agent: Option<tokio::task::JoinHandle<anyhow::Result<()>>>,
+    pub clock: TokioClock,
+    pub policy: PlatformPolicy,
+}
+
+impl Stage {
+    /// The namespace opted in, with no settings.
+    pub fn opted_in() -> Self {
+        let stage = Self {
+            api: Api::default(),
+            registry: Registry::new(),
+            end: CancellationToken::new(),
+            agent: None,
+            clock: TokioClock::starting_at(noon()),
+            policy: PlatformPolicy::parse("ceilings: {mode: 'evict,delete,force', schedule: every 1s}")
+                .unwrap(),
+        };
+        stage.api.put(SYSTEM, json!({"metadata": {"name": "pure-chaos", "uid": "system"}}));
+        stage.opt_in(&[("chaos", "yes")]);
+        stage.api.put(
+            WEB,
+            json!({
+                "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "a", "uid": "web-uid"},
+                "spec": {"replicas": 3, "selector": {}, "template": {}}
+            }),
+        );
+        stage.api.put(
+            "/apis/apps/v1/namespaces/a/replicasets/web-1",
+            json!({
+                "apiVersion": "apps/v1", "kind": "ReplicaSet",
+                "metadata": {"name": "web-1", "namespace": "a", "uid": "web-1-uid", "ownerReferences": [
+                    {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": "web-uid", "controller": true}]},
+                "spec": {"replicas": 3, "selector": {}, "template": {}}
+            }),
+        );
+        for name in ["p1", "p2", "p3"] {
+            stage.add_pod(name, true);
+        }
+        stage
+    }
+
+    /// The Namespace with these annotations, and the record that the webhook would write.
+    pub fn opt_in(&self, annotations: &[(&str, &str)]) {
+        let annotations =
+            annotations.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let settings = self.policy.settings(&annotations).unwrap();
+        self.api.put(NAMESPACE, json!({"metadata": {"name": "a", "uid": UID, "annotations": annotations}}));
+        self.api.put(
+            RECORD,
+            json!({
+                "apiVersion": "purechaos.dev/v1alpha1", "kind": "OptIn",
+                "metadata": {"name": "chaos", "namespace": "a", "uid": "record"},
+                "spec": {
+                    "namespaceUid": UID, "verdict": "Admitted",
+                    "admission": {"user": "mara", "time": "2026-11-23T11:00:00Z", "digest": digest(&annotations)},
+                    "settings": serde_json::to_value(policy::record::RecordedSettings::from(&settings)).unwrap(),
+                }
+            }),
+        );
+    }
+
+    pub fn add_pod(&self, name: &str, ready: bool) {
+        let status = if ready { "True" } else { "False" };
+        self.api.put(
+            &pod(name),
+            json!({
+                "metadata": {"name": name, "namespace": "a", "uid": format!("{name}-uid"),
+                    "creationTimestamp": "2026-11-23T11:00:00Z", "labels": {"app": "web"}, "ownerReferences": [
+                    {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-1", "uid": "web-1-uid", "controller": true}]},
+                "spec": {"nodeName": "node"},
+                "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": status}],
+                    "containerStatuses": [{"name": "c", "restartCount": 0}]}
+            }),
+        );
+    }
+
+    pub fn start(&mut self) {
+        let client = self.api.client();
+        self.registry = Registry::new();
+        let deps = Deps {
+            events: Events::new(client.clone(), None),
+            client,
+            clock: Arc::new(self.clock.clone()),
+            policy: Arc::new(self.policy.clone()),
+            metrics: Metrics::new(&self.registry, "test").unwrap(),
+            budget: Arc::new(Budget::new(self.policy.kills_per_minute)),
+        };
+        self.end = CancellationToken::new();
+        let agent =
+            supervise(deps, ChaCha8Rng::seed_from_u64(1), Arc::new(AtomicBool::new(false)), self.end.clone());
+        self.agent = Some(tokio::spawn(agent));
+    }
+
+    pub async fn stop(&mut self) {
+        self.end.cancel();
+        self.agent.take().unwrap().await.unwrap().unwrap();
+    }
+
+    pub fn metric(&self, series: &str) -> Option<f64> {
+        let text = prometheus::TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap();
+        text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    pub fn rounds(&self, outcome: &str) -> f64 {
+        self.metric(&format!("pure_chaos_rounds_total{{outcome=\"{outcome}\",target_namespace=\"a\"}}"))
+            .unwrap()
+    }
+
+    pub fn refusals(&self, reason: &str) -> f64 {
+        self.metric(&format!("pure_chaos_refusals_total{{reason=\"{reason}\",target_namespace=\"a\"}}"))
+            .unwrap()
+    }
+
+    pub fn kills(&self, mode: &str) -> f64 {
+        let labels =
+            format!("mode=\"{mode}\",target_namespace=\"a\",workload=\"web\",workload_kind=\"Deployment\"");
+        self.metric(&format!("pure_chaos_kills_total{{{labels}}}")).unwrap_or(0.0)
+    }
+
+    pub fn recoveries(&self, outcome: &str) -> f64 {
+        let labels = format!(
+            "outcome=\"{outcome}\",target_namespace=\"a\",workload=\"web\",workload_kind=\"Deployment\""
+        );
+        self.metric(&format!("pure_chaos_recoveries_total{{{labels}}}")).unwrap_or(0.0)
+    }
+
+    pub fn status(&self) -> Value {
+        self.api.get(RECORD).unwrap()["status"].clone()
+    }
+
+    /// The name of the Pod that was evicted or deleted last.
+    pub fn victim(&self) -> String {
+        let kills = self.api.kills();
+        kills
+            .last()
+            .expect("a kill")
+            .path
+            .trim_end_matches("/eviction")
+            .rsplit('/')
+            .next()
+            .unwrap()
+            .to_owned()
+    }
+}
+
+/// Path of a Pod.
+pub fn pod(name: &str) -> String {
+    format!("/api/v1/namespaces/a/pods/{name}")
+}
+
+pub async fn pass(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
+/// Just past the first slot, with time for the round.
+pub async fn first_round() {
+    pass(FIRST_SLOT + Duration::from_millis(500)).await;
+}
+
+/// Runs a play in virtual time, for at most 20 s of real time: a play that hangs must fail, not hang.
+pub fn play(play: impl Future<Output = ()> + Send + 'static) {
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(play);
+        done.send(()).unwrap();
+    });
+    ended.recv_timeout(Duration::from_secs(20)).expect("the play failed or hung");
+}
