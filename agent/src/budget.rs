@@ -42,11 +42,12 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use runtime::clock::{Clock, TokioClock};
 
     #[tokio::test(start_paused = true)]
     async fn no_minute_holds_more_kills() {
         let budget = Budget::new(2);
-        let start = Instant::now();
+        let start = TokioClock::starting_at(jiff::Timestamp::UNIX_EPOCH).monotonic();
         let at = |seconds| start + Duration::from_secs(seconds);
         let spent: Vec<bool> = [0, 30, 59, 60, 61, 90, 91].map(|seconds| budget.spend(at(seconds))).to_vec();
         assert_eq!(spent, [true, true, false, true, false, true, false]);

@@ -97,6 +97,7 @@ mod tests {
                 user: "mara".to_owned(),
                 time: "2026-11-23T11:00:00Z".to_owned(),
                 digest: digest(&namespace.annotations),
+                set_by: String::new(),
             }),
             settings: None,
         }

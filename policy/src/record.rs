@@ -79,6 +79,10 @@ pub struct Admission {
     pub time: String,
     /// [`crate::digest::digest`] of the annotations that were admitted.
     pub digest: String,
+    /// Which client set them and when, by the Namespace's `managedFields`: the same annotations set again by another request need
+    /// another admission.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub set_by: String,
 }
 
 /// The settings in their own forms.

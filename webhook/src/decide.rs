@@ -9,6 +9,7 @@ use policy::lock::may_kill;
 use policy::outlook::never_kills;
 use policy::platform::PlatformPolicy;
 
+use crate::origin::origin;
 use crate::review::{Answer, Code, Operation, Request, shortened};
 
 /// The group of every account of [`SYSTEM_NAMESPACE`]; `kill.purechaos.dev` is only asked about its members.
@@ -40,6 +41,8 @@ pub struct Note {
     pub user: String,
     /// [`digest`] of the admitted annotations.
     pub digest: String,
+    /// [`origin`] of the admitted annotations.
+    pub set_by: String,
 }
 
 impl Decision {
@@ -87,20 +90,21 @@ pub fn opt_in(request: &Request, policy: &PlatformPolicy, now: Timestamp) -> Dec
         terminating: new.metadata.deletion_timestamp.is_some(),
     };
     let admitted = digest(&view.annotations);
+    let set_by = origin(new.metadata.managed_fields.as_deref().unwrap_or_default());
     if let Some(old) = &request.old_object {
         // Nobody consents by changing something else, and a namespace whose keys aren't understood must stay editable.
         if digest(&old.metadata.annotations.clone().unwrap_or_default()) == admitted {
             return Decision::allow("unchanged");
         }
     }
-    judge(view, request, policy, admitted, now)
+    judge(view, request, policy, (admitted, set_by), now)
 }
 
 fn judge(
     view: NamespaceView,
     request: &Request,
     policy: &PlatformPolicy,
-    admitted: String,
+    (admitted, set_by): (String, String),
     now: Timestamp,
 ) -> Decision {
     let name = &view.name;
@@ -141,7 +145,7 @@ fn judge(
             let uid = Some(view.uid).filter(|uid| !uid.is_empty());
             let warning = never_kills(&settings, policy, uid.as_deref(), now);
             let user = request.user_info.username.clone();
-            let note = Note { namespace: view.name, uid, user, digest: admitted };
+            let note = Note { namespace: view.name, uid, user, digest: admitted, set_by };
             let decision = Decision { note: Some(note), ..Decision::allow("opted in") };
             warning.into_iter().fold(decision, |decision, text| decision.warning(text.to_owned()))
         }

@@ -4,8 +4,11 @@ use policy::keys::HALT;
 use serde_json::{Value, json};
 
 fn request(operation: &str, name: &str, old: Option<Value>, new: Option<Value>) -> Request {
-    let object =
-        |annotations: Value| json!({"metadata": {"name": name, "uid": "n-1", "annotations": annotations}});
+    let object = |annotations: Value| {
+        json!({"metadata": {"name": name, "uid": "n-1", "annotations": annotations, "managedFields": [
+            {"manager": "kubectl-annotate", "operation": "Update", "time": "2026-11-23T12:00:00Z",
+                "fieldsV1": {"f:metadata": {"f:annotations": {"f:chaos": {}}}}}]}})
+    };
     let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
         "uid": "u", "operation": operation, "name": name, "namespace": name,
         "resource": {"group": "", "version": "v1", "resource": "namespaces"},
@@ -146,6 +149,7 @@ fn what_is_remembered() {
             uid: Some("n-1".to_owned()),
             user: "kim".to_owned(),
             digest: digest(&[("chaos".to_owned(), "yes".to_owned())].into()),
+            set_by: "kubectl-annotate Update 2026-11-23T12:00:00Z".to_owned(),
         }
     );
     assert!(audit(&note)["admitted"].starts_with("user=kim digest=00d58856"));

@@ -1,12 +1,12 @@
 //! What a namespace's record should say, as a pure function of the Namespace, the record there is, and what this replica remembers.
 
 use jiff::Timestamp;
-use policy::digest::digest;
-use policy::eligibility::{Eligibility, NamespaceView};
+use policy::eligibility::Eligibility;
 use policy::keys::{AGENT_BINDING, CHAOS, YES};
 use policy::platform::PlatformPolicy;
 use policy::record::{Admission, OptInSpec, RecordedSettings, Verdict};
 
+use crate::namespaces::Stored;
 use crate::review::shortened;
 
 /// The user of an opt-in that nobody saw being admitted, and that the platform's `adoptExisting` lets count all the same.
@@ -30,12 +30,13 @@ pub enum Desired {
 /// replica knows of.
 #[must_use]
 pub fn desired(
-    namespace: &NamespaceView,
+    stored: &Stored,
     known: Option<&OptInSpec>,
     remembered: Option<Admission>,
     policy: &PlatformPolicy,
     now: Timestamp,
 ) -> Desired {
+    let namespace = &stored.view;
     if namespace.terminating {
         return Desired::LeftAlone;
     }
@@ -50,9 +51,9 @@ pub fn desired(
     };
     // What was admitted last comes first: the same annotations may have been set again by somebody else.
     let admission = remembered
-        .or_else(|| kept(namespace, known))
+        .or_else(|| kept(stored, known))
         .filter(|admission| policy.adopt_existing || admission.user != ADOPTED)
-        .or_else(|| (policy.adopt_existing && settings.is_some()).then(|| adopted(namespace, now)));
+        .or_else(|| (policy.adopt_existing && settings.is_some()).then(|| adopted(stored, now)));
     let (verdict, reason) = match (&settings, &admission) {
         (None, _) => {
             let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
@@ -70,17 +71,23 @@ pub fn desired(
     }))
 }
 
-/// The admission that the record there is holds, if it is one of exactly these annotations: whichever replica saw it, it stays.
+/// The admission that the record there is holds, if it is one of exactly these annotations, set by the same request: whichever replica
+/// saw it, it stays.
 #[must_use]
-pub fn kept(namespace: &NamespaceView, known: Option<&OptInSpec>) -> Option<Admission> {
+pub fn kept(stored: &Stored, known: Option<&OptInSpec>) -> Option<Admission> {
     known
-        .filter(|spec| spec.namespace_uid == namespace.uid)
+        .filter(|spec| spec.namespace_uid == stored.view.uid)
         .and_then(|spec| spec.admission.clone())
-        .filter(|admission| admission.digest == digest(&namespace.annotations))
+        .filter(|admission| admission.digest == stored.digest() && admission.set_by == stored.set_by)
 }
 
-fn adopted(namespace: &NamespaceView, now: Timestamp) -> Admission {
-    Admission { user: ADOPTED.to_owned(), time: now.to_string(), digest: digest(&namespace.annotations) }
+fn adopted(stored: &Stored, now: Timestamp) -> Admission {
+    Admission {
+        user: ADOPTED.to_owned(),
+        time: now.to_string(),
+        digest: stored.digest(),
+        set_by: stored.set_by.clone(),
+    }
 }
 
 /// What to do about annotations that were set unseen; setting them again unchanged is no change, and so not reviewed.

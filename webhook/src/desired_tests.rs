@@ -1,20 +1,23 @@
 use super::*;
+use policy::eligibility::NamespaceView;
 use proptest::prelude::*;
 
-fn namespace(name: &str, pairs: &[(&str, &str)]) -> NamespaceView {
-    NamespaceView {
+fn namespace(name: &str, pairs: &[(&str, &str)]) -> Stored {
+    let view = NamespaceView {
         name: name.to_owned(),
         uid: "n-1".to_owned(),
         annotations: pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
         terminating: false,
-    }
+    };
+    Stored { view, set_by: "kubectl-annotate Update 2026-11-23T12:00:00Z".to_owned(), ..Stored::default() }
 }
 
-fn admission(of: &NamespaceView) -> Admission {
+fn admission(of: &Stored) -> Admission {
     Admission {
         user: "kim".to_owned(),
         time: "2026-11-23T12:00:00Z".to_owned(),
-        digest: digest(&of.annotations),
+        digest: of.digest(),
+        set_by: of.set_by.clone(),
     }
 }
 
@@ -22,7 +25,7 @@ fn now() -> Timestamp {
     "2026-11-23T12:00:00Z".parse().unwrap()
 }
 
-fn of(namespace: &NamespaceView, known: Option<&OptInSpec>, remembered: Option<Admission>) -> Desired {
+fn of(namespace: &Stored, known: Option<&OptInSpec>, remembered: Option<Admission>) -> Desired {
     desired(namespace, known, remembered, &PlatformPolicy::built_in(), now())
 }
 
@@ -42,7 +45,8 @@ fn who_gets_no_record() {
     );
     assert_eq!(of(&namespace("kube-system", &[("chaos", "yes")]), None, None), Desired::Nothing("protected"));
     for pairs in [&[][..], &[("chaos", "yes")], &[("chaos", "Yes")]] {
-        let terminating = NamespaceView { terminating: true, ..namespace("a", pairs) };
+        let mut terminating = namespace("a", pairs);
+        terminating.view.terminating = true;
         assert_eq!(of(&terminating, None, None), Desired::LeftAlone);
     }
 }
@@ -76,7 +80,15 @@ fn an_admission_of_something_else_is_dropped() {
     let widened = namespace("a", &[("chaos", "yes")]);
     assert_eq!(spec(of(&widened, Some(&admitted), None)).verdict, Verdict::NotAdmitted);
     assert_eq!(spec(of(&widened, Some(&admitted), None)).admission, None);
-    let again = NamespaceView { uid: "n-2".to_owned(), ..before };
+    let later = "kubectl-annotate Update 2026-11-23T12:10:00Z".to_owned();
+    let set_again = Stored { set_by: later, ..before.clone() };
+    assert_eq!(
+        spec(of(&set_again, Some(&admitted), None)).verdict,
+        Verdict::NotAdmitted,
+        "by another request"
+    );
+    let mut again = before;
+    again.view.uid = "n-2".to_owned();
     assert_eq!(spec(of(&again, Some(&admitted), None)).verdict, Verdict::NotAdmitted);
 }
 

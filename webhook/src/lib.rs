@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod namespaces;
 pub mod notes;
 pub mod objects;
+pub mod origin;
 pub mod pace;
 pub mod queue;
 pub mod records;

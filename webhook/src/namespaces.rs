@@ -11,6 +11,8 @@ use policy::eligibility::NamespaceView;
 use policy::keys::PREFIX;
 use policy::keys::{CHAOS, SYSTEM_NAMESPACE};
 
+use crate::origin::{Entry, origin};
+
 /// How long the lock waits for both Namespaces: well inside the 5 s that the API server waits for the lock.
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -23,6 +25,8 @@ pub struct Stored {
     pub version: u64,
     /// When it was created.
     pub created: Option<Timestamp>,
+    /// [`origin`] of its chaos annotations.
+    pub set_by: String,
 }
 
 impl Stored {
@@ -36,9 +40,12 @@ impl Stored {
             deletion_timestamp,
             creation_timestamp,
             resource_version,
+            managed_fields,
             ..
         } = metadata;
         let mut annotations = annotations.unwrap_or_default();
+        let entries: Vec<Entry> = managed_fields.into_iter().flatten().map(Entry::from).collect();
+        let set_by = origin(&entries);
         annotations.retain(|key, _| key == CHAOS || key.starts_with(PREFIX));
         Self {
             view: NamespaceView {
@@ -49,6 +56,7 @@ impl Stored {
             },
             version: resource_version.and_then(|version| version.parse().ok()).unwrap_or(0),
             created: creation_timestamp.map(|time| time.0),
+            set_by,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Remembered admissions: what only admission knows, until the watch shows that it was stored.
 //!
-//! A note is *fresh* when the request was admitted; that it is stored is not known yet. It is *held* once a live read has
-//! shown exactly those annotations, and lasts as long as they do: then the record can be put right if somebody edits or deletes it.
+//! A note is *fresh* when the request was admitted; that it is stored is not known yet. It is *held* once the watch or a live read has
+//! shown exactly those annotations, set by that very request, and lasts as long as they do: then the record can be put right if somebody edits or deletes it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -62,15 +62,17 @@ impl Notes {
             );
             return;
         }
-        let Note { namespace, uid, user, digest } = note;
+        let Note { namespace, uid, user, digest, set_by } = note;
         let of_one = inner.fresh.entry(namespace).or_default();
-        of_one.retain(|known| known.admission.digest != digest || known.uid != uid);
+        of_one.retain(|known| {
+            known.admission.digest != digest || known.uid != uid || known.admission.set_by != set_by
+        });
         if of_one.len() >= MOST_OF_ONE {
             of_one.remove(0);
         }
         of_one.push(Fresh {
             uid,
-            admission: Admission { user, time: wall.to_string(), digest },
+            admission: Admission { user, time: wall.to_string(), digest, set_by },
             wall,
             until: now + LIFETIME,
         });
@@ -81,17 +83,8 @@ impl Notes {
         let mut inner = self.lock();
         inner.forget_old(now);
         let name = &live.view.name;
+        inner.settle(live);
         let digest = live.digest();
-        if let Some(of_one) = inner.fresh.get_mut(name)
-            && let Some(found) = of_one.iter().rposition(|note| note.is_of(live, &digest))
-        {
-            let Fresh { admission, .. } = of_one.remove(found);
-            if of_one.is_empty() {
-                inner.fresh.remove(name);
-            }
-            inner.hold(live, admission.clone());
-            return Some(admission);
-        }
         // Only at the very version up to which nothing else was seen: in between the namespace may have opted out.
         inner
             .held
@@ -107,9 +100,12 @@ impl Notes {
         self.lock().hold(live, admission.clone());
     }
 
-    /// A change that the watch shows, in order: the held admission goes on with the same annotations, and ends with others.
+    /// A change that the watch shows, in order: the held admission goes on with the same annotations, and ends with others. A fresh note
+    /// of exactly this version becomes held.
     pub fn changed(&self, seen: &Stored) {
-        self.lock().seen(seen, |held| held.version = seen.version);
+        let mut inner = self.lock();
+        inner.seen(seen);
+        inner.settle(seen);
     }
 
     /// A namespace that a new list shows: what happened since the last event is not known.
@@ -118,6 +114,7 @@ impl Notes {
         if inner.held.get(&seen.view.name).is_some_and(|held| held.version < seen.version) {
             inner.held.remove(&seen.view.name);
         }
+        inner.settle(seen);
     }
 
     /// A list is whole: what it does not name is gone.
@@ -147,6 +144,7 @@ impl Notes {
 impl Fresh {
     fn is_of(&self, live: &Stored, digest: &str) -> bool {
         self.admission.digest == digest
+            && self.admission.set_by == live.set_by
             && match &self.uid {
                 Some(uid) => *uid == live.view.uid,
                 // Asked before the namespace had a UID: then it can't be older than the note.
@@ -177,7 +175,23 @@ impl Inner {
         }
     }
 
-    fn seen(&mut self, seen: &Stored, go_on: impl FnOnce(&mut Held)) {
+    /// The fresh note of exactly this version becomes held.
+    fn settle(&mut self, stored: &Stored) {
+        let name = &stored.view.name;
+        let Some(of_one) = self.fresh.get_mut(name) else {
+            return;
+        };
+        let digest = stored.digest();
+        if let Some(found) = of_one.iter().rposition(|note| note.is_of(stored, &digest)) {
+            let Fresh { admission, .. } = of_one.remove(found);
+            if of_one.is_empty() {
+                self.fresh.remove(name);
+            }
+            self.hold(stored, admission);
+        }
+    }
+
+    fn seen(&mut self, seen: &Stored) {
         let Some(held) = self.held.get_mut(&seen.view.name) else {
             return;
         };
@@ -185,7 +199,8 @@ impl Inner {
             return;
         }
         if held.uid == seen.view.uid && held.admission.digest == seen.digest() {
-            go_on(held);
+            held.version = seen.version;
+            held.admission.set_by = seen.set_by.clone();
         } else {
             self.held.remove(&seen.view.name);
         }

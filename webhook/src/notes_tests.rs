@@ -19,6 +19,7 @@ fn stored(uid: &str, value: &str, version: u64) -> Stored {
         view: NamespaceView { name: "a".to_owned(), uid: uid.to_owned(), annotations, terminating: false },
         version,
         created: Some("2026-11-23T12:00:00Z".parse().unwrap()),
+        set_by: "kubectl-annotate Update 2026-11-23T12:00:00Z".to_owned(),
     }
 }
 
@@ -28,6 +29,7 @@ fn note(uid: Option<&str>, value: &str, user: &str) -> Note {
         uid: uid.map(str::to_owned),
         user: user.to_owned(),
         digest: stored("", value, 0).digest(),
+        set_by: stored("", value, 0).set_by,
     }
 }
 
@@ -90,8 +92,9 @@ async fn what_is_held_lasts_until_the_annotations_change() {
 #[tokio::test(start_paused = true)]
 async fn a_gap_in_the_watch_ends_what_is_held_unless_nothing_changed() {
     let (clock, notes) = (clock(), Notes::default());
-    let admission =
-        Admission { user: "kim".to_owned(), time: String::new(), digest: stored("", "1", 0).digest() };
+    let Stored { set_by, .. } = stored("", "1", 0);
+    let digest = stored("", "1", 0).digest();
+    let admission = Admission { user: "kim".to_owned(), time: String::new(), digest, set_by };
     notes.hold(&stored("1", "1", 10), &admission);
     notes.listed(&stored("1", "1", 10));
     assert!(user(&notes, &stored("1", "1", 10), &clock).is_some());
@@ -115,4 +118,23 @@ async fn their_number_is_bounded() {
     }
     let total: usize = notes.lock().fresh.values().map(Vec::len).sum();
     assert_eq!(total, MOST);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_note_fits_only_what_its_own_request_set() {
+    let (clock, notes) = (clock(), Notes::default());
+    let later = "kubectl-annotate Update 2026-11-23T12:00:07Z".to_owned();
+    notes.remember(note(Some("1"), "1", "kim"), clock.wall(), clock.monotonic());
+    // The admitted request failed, and somebody set the same unreviewed.
+    let unreviewed = Stored { set_by: later.clone(), ..stored("1", "1", 5) };
+    notes.changed(&unreviewed);
+    assert_eq!(user(&notes, &unreviewed, &clock), None);
+
+    // The client set something else right after it: the watch shows both versions, the live read the second.
+    notes.changed(&stored("1", "1", 6));
+    let moved_on = Stored { set_by: later.clone(), ..stored("1", "1", 7) };
+    assert_eq!(user(&notes, &moved_on, &clock), None, "not shown yet");
+    notes.changed(&moved_on);
+    let admission = notes.admission_of(&moved_on, clock.monotonic()).unwrap();
+    assert_eq!((admission.user.as_str(), admission.set_by), ("kim", later));
 }

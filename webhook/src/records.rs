@@ -77,12 +77,12 @@ impl Records {
         };
         let now = self.clock.monotonic();
         let known = found.as_ref().and_then(|found| found.spec.as_ref());
-        if let Some(admission) = kept(&live.view, known) {
+        if let Some(admission) = kept(&live, known) {
             self.notes.hold(&live, &admission);
         }
         let remembered = self.notes.admission_of(&live, now);
         let wall = self.clock.wall();
-        match desired(&live.view, known, remembered, &self.policy, wall) {
+        match desired(&live, known, remembered, &self.policy, wall) {
             Desired::LeftAlone => {
                 self.pace.forget(name);
                 Ok(None)

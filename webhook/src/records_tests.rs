@@ -38,6 +38,7 @@ fn admit(fake: &Fake, parts: &Parts, namespace: &str, annotations: Value) {
         uid: Some(uid(fake, namespace)),
         user: "kim".to_owned(),
         digest,
+        set_by: String::new(),
     };
     parts.notes.remember(note, parts.records.clock.wall(), parts.records.clock.monotonic());
     fake.namespace(namespace, annotations);
@@ -482,9 +483,11 @@ fn admit_later(fake: &Fake, parts: &Parts) -> Value {
         user: "sam".to_owned(),
         time: "2026-11-23T12:00:00Z".to_owned(),
         digest: policy::digest::digest(&annotations),
+        set_by: String::new(),
     };
     let view = NamespaceView { name: "a".to_owned(), uid: uid(fake, "a"), annotations, terminating: false };
-    match desired(&view, None, Some(admission), &parts.records.policy, parts.records.clock.wall()) {
+    let stored = Stored { view, ..Stored::default() };
+    match desired(&stored, None, Some(admission), &parts.records.policy, parts.records.clock.wall()) {
         Desired::Record(spec) => json!(spec),
         other => panic!("{other:?}"),
     }

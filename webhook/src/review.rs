@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::origin::Entry;
+
 const API_VERSION: &str = "admission.k8s.io/v1";
 const KIND: &str = "AdmissionReview";
 /// Longer warnings are cut by kubectl and the API server.
@@ -138,6 +140,9 @@ pub struct Metadata {
     /// Set while it is being deleted.
     #[serde(default)]
     pub deletion_timestamp: Option<String>,
+    /// Who owns which of its fields.
+    #[serde(default)]
+    pub managed_fields: Option<Vec<Entry>>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
