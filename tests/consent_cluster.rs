@@ -192,3 +192,66 @@ fn an_opt_in_ends_by_itself() {
     namespace.annotate(&["purechaos.dev/expires-"]).succeeds();
     eventually("the opt-in again, without an end", || namespace.has_binding().then_some(()));
 }
+
+/// Runs something when it goes out of scope, also when the test fails.
+struct Undo<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for Undo<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+#[test]
+fn the_platform_may_adopt_what_the_webhook_did_not_see() {
+    let namespace = Namespace::new("adopted");
+    let uses = |map: &str| {
+        let patch = json!({"spec": {"template": {"spec": {"volumes": [{"name": "policy", "configMap": {"name": map}}]}}}});
+        kubectl(&["-n", "pure-chaos", "patch", "deployment", "webhook", "--patch", &patch.to_string()])
+            .succeeds();
+        kubectl(&["-n", "pure-chaos", "rollout", "status", "deployment", "webhook", "--timeout=90s"])
+            .succeeds();
+    };
+    let deployment = object(&["deployment", "webhook", "-n", "pure-chaos"]);
+    let volumes = deployment["spec"]["template"]["spec"]["volumes"].as_array().unwrap();
+    let usual = volumes.iter().find_map(|volume| volume["configMap"]["name"].as_str()).unwrap().to_owned();
+
+    // Set while nobody looks: without a configuration, the API server does not ask.
+    let mut configuration = object(&["validatingwebhookconfiguration", "pure-chaos"]);
+    for field in ["uid", "resourceVersion", "creationTimestamp", "generation", "managedFields"] {
+        configuration["metadata"].as_object_mut().unwrap().remove(field);
+    }
+    {
+        let _restored = Undo(|| {
+            kubectl_with(&["create"], &configuration).succeeds();
+        });
+        kubectl(&["delete", "validatingwebhookconfiguration", "pure-chaos"]).succeeds();
+        namespace.annotate(&["chaos=yes"]).succeeds();
+    }
+    eventually("the verdict on what nobody saw", || {
+        (namespace.record()["spec"]["verdict"] == "NotAdmitted").then_some(())
+    });
+    assert!(!namespace.has_binding());
+    let reason = namespace.record()["spec"]["reason"].clone();
+    assert!(reason.as_str().unwrap().contains("remove the annotation and set it again"), "{reason}");
+
+    let policy = "ceilings: {schedule: every 1s}\nadoptExisting: true\n";
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "adopting", "namespace": "pure-chaos"}, "data": {"policy.yaml": policy}});
+    kubectl_with(&["apply"], &map).succeeds();
+    {
+        let _usual = Undo(|| {
+            uses(&usual);
+            kubectl(&["-n", "pure-chaos", "delete", "configmap", "adopting"]);
+        });
+        uses("adopting");
+        eventually("the adopted opt-in's rights", || namespace.has_binding().then_some(()));
+        assert_eq!(namespace.record()["spec"]["admission"]["user"], "unknown (adoptExisting)");
+    }
+    // The platform takes it back.
+    eventually("the end of the adoption", || {
+        (namespace.record()["spec"]["verdict"] == "NotAdmitted" && !namespace.has_binding()).then_some(())
+    });
+    namespace.annotate(&["chaos-"]).succeeds();
+    namespace.opt_in(&[]);
+    assert_eq!(namespace.record()["spec"]["verdict"], "Admitted");
+}
