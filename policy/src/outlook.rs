@@ -39,10 +39,14 @@ pub fn never_kills(
         uid?;
         let allowed = next_allowed(settings, policy, slot).unwrap_or(Timestamp::MAX);
         if slot >= end || allowed >= end {
-            return Some(if settings.expires.is_some_and(|expires| expires < year) {
-                "this opt-in never kills: it expires before its first round"
-            } else {
-                "this opt-in never kills: for a year no round of its schedule is in active-hours"
+            return Some(match settings.expires {
+                Some(_) if slot >= end && from == now => {
+                    "this opt-in never kills: it expires before its first round"
+                }
+                Some(expires) if expires <= year => {
+                    "this opt-in never kills: no round of its schedule is in active-hours before it expires"
+                }
+                _ => "this opt-in never kills: for a year no round of its schedule is in active-hours",
             });
         }
         if allowed == slot {
