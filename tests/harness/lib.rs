@@ -2,7 +2,9 @@
 
 pub mod api;
 pub mod cluster;
+pub mod load;
 pub mod repository;
+pub mod rotations;
 pub mod stage;
 
 use kube::CustomResourceExt;
