@@ -1,7 +1,7 @@
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help fmt check build test crd images cluster-up cluster-down cluster-status deploy undeploy demo clean
+.PHONY: help fmt check build test crd images cluster-up cluster-down cluster-status deploy undeploy demo bench clean
 
 # Which local cluster; each has its own folder .cluster/$(NAME).
 NAME ?= demo
@@ -66,6 +66,9 @@ undeploy: ## Remove Pure Chaos, its records and its rights
 
 demo: ## See Pods die on schedule, and recover, in a real cluster
 	@tests/demo.sh
+
+bench: ## Measure what the webhook costs; ONLY=loopback needs no cluster
+	@tests/bench.sh
 
 clean: ## Remove what was built, and every local cluster
 	@for folder in .cluster/*/number; do [ ! -e "$$folder" ] || NAME="$$(basename "$$(dirname "$$folder")")" tests/cluster/down.sh; done

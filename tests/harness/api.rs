@@ -72,7 +72,12 @@ pub enum Answer {
 impl Api {
     /// A client of this API.
     pub fn client(&self) -> kube::Client {
-        kube::Client::new(Router::new().fallback(handle).with_state(self.clone()), "default")
+        kube::Client::new(self.router(), "default")
+    }
+
+    /// This API as a router, to be served on a socket.
+    pub fn router(&self) -> Router {
+        Router::new().fallback(handle).with_state(self.clone())
     }
 
     /// Puts an object at a path, as new or changed; watches show it.

@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod cluster;
+pub mod generator;
 pub mod load;
 pub mod repository;
 pub mod rotations;

@@ -74,6 +74,8 @@ pub async fn rotate_under_load(goal: Goal, rate: u32) -> Rotations {
     let (serving, cas) = tokio::task::spawn_blocking(move || {
         let _usual = UsualArguments(usual);
         set_arguments(&Value::from(arguments));
+        // What is there lives for months. Its loss must not be noticed either.
+        kubectl(&["-n", "pure-chaos", "delete", "secret", "certs-ca", "webhook-tls"]).succeeds();
         count(goal)
     })
     .await
@@ -89,8 +91,8 @@ fn count(goal: Goal) -> (usize, usize) {
     let begun = Instant::now();
     let mut told = 0;
     loop {
-        serving.extend(certificate_of("webhook-tls"));
-        cas.extend(certificate_of("certs-ca"));
+        serving.extend(certificate_of("webhook-tls", "tls.crt"));
+        cas.extend(certificate_of("certs-ca", "ca.crt"));
         let changes = (serving.len().saturating_sub(1), cas.len().saturating_sub(1));
         if changes.0 >= told + 10 {
             told = changes.0;
@@ -108,6 +110,6 @@ fn count(goal: Goal) -> (usize, usize) {
     }
 }
 
-fn certificate_of(secret: &str) -> Option<String> {
-    object(&["secret", secret, "-n", "pure-chaos"])["data"]["tls.crt"].as_str().map(str::to_owned)
+fn certificate_of(secret: &str, key: &str) -> Option<String> {
+    object(&["secret", secret, "-n", "pure-chaos"])["data"][key].as_str().map(str::to_owned)
 }

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Measures what the webhook costs, each figure beside what it is compared with, in one run: on loopback, in a real API server, and while
+# certificates are changed. ONLY=loopback leaves out what needs a cluster.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+begun=$SECONDS
+say() {
+    printf '\n== %4d s  %s\n' "$((SECONDS - begun))" "$1"
+}
+# The ambient choice of a cluster must not reach any of what follows.
+unset CONTEXT REGISTRY OVERLAY KUBECONFIG
+
+target=x86_64-unknown-linux-gnu
+binaries="target/$target/dist"
+say "Static binaries: the webhook, and what measures it"
+RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist --target "$target" \
+    --package webhook --package tests --bin webhook --bin bench-floor --bin bench-loopback --bin bench-apiserver --bin bench-rotation
+
+work="$(mktemp -d)"
+finish() {
+    rm -rf "$work"
+    if [[ -d .cluster/bench && ${KEEP:-} != 1 ]]; then
+        env NAME=bench tests/cluster/down.sh || true
+    fi
+}
+trap finish EXIT
+
+say "On loopback"
+"$binaries/bench-loopback" "$binaries" "$work"
+[[ ${ONLY:-} != loopback ]] || exit 0
+
+say "Cluster bench"
+NAME=bench tests/cluster/up.sh
+make --no-print-directory deploy NAME=bench OVERLAY=test
+PURE_CHAOS_TEST_KUBECONFIG="$PWD/.cluster/bench/kubeconfig"
+export PURE_CHAOS_TEST_KUBECONFIG
+say "In the API server"
+"$binaries/bench-apiserver"
+say "While certificates are changed: about 11 minutes"
+"$binaries/bench-rotation"
+say "All measured"

@@ -1,0 +1,31 @@
+//! What the webhook's TLS and HTTP cost without the webhook: the same server, which reads each body and answers a constant.
+//! `bench-floor ADDRESS CERTIFICATE_DIRECTORY`
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::DefaultBodyLimit;
+use axum::http::header;
+use axum::routing::post;
+use certs::reload::Serving;
+use tokio_util::sync::CancellationToken;
+use webhook::server::Server;
+
+const ANSWER: &str = r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":"00000000-0000-0000-0000-000000000000","allowed":true}}"#;
+
+#[tokio::main]
+async fn main() {
+    let [_, address, directory] = <[String; 3]>::try_from(std::env::args().collect::<Vec<_>>()).unwrap();
+    runtime::process::install_tls_provider().unwrap();
+    let read = |name: &str| std::fs::read(format!("{directory}/{name}")).unwrap();
+    let serving = Arc::new(Serving::default());
+    serving.load(&read("tls.crt"), &read("tls.key")).unwrap();
+    let router = Router::new()
+        .fallback(post(|_: Bytes| async { ([(header::CONTENT_TYPE, "application/json")], ANSWER) }))
+        .layer(DefaultBodyLimit::max(8 * 1024 * 1024));
+    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+    let server = Server { listener, certificates: serving, router, drain: Duration::ZERO };
+    server.serve(CancellationToken::new()).await.unwrap();
+}
