@@ -115,17 +115,9 @@ fn a_dry_run_shows_the_answer_and_records_nothing() {
 }
 
 #[test]
-fn a_record_made_or_changed_by_hand_is_put_right() {
+fn a_record_deleted_by_hand_is_made_again() {
     let namespace = Namespace::new("by-hand");
     let name = &namespace.name;
-    let by_hand = json!({
-        "apiVersion": "purechaos.dev/v1alpha1", "kind": "OptIn", "metadata": {"name": "chaos", "namespace": name},
-        "spec": {"namespaceUid": "x", "verdict": "Admitted"}
-    });
-    kubectl_with(&["create"], &by_hand).succeeds();
-    eventually("the end of a record without an opt-in", || (namespace.record() == Value::Null).then_some(()));
-    assert!(!namespace.has_binding());
-
     namespace.opt_in(&[]);
     kubectl(&["-n", name, "delete", "optin", "chaos"]).succeeds();
     eventually("the record again", || (namespace.record() != Value::Null).then_some(()));

@@ -154,6 +154,17 @@ impl Namespace {
         kubectl(&["-n", namespace, "rollout", "status", "deployment", name, "--timeout=60s"]).succeeds();
     }
 
+    /// Makes a Pod that no node takes: it costs nothing, and can be deleted and evicted like any other.
+    pub fn unscheduled_pod(&self, name: &str, finalizer: Option<&str>) {
+        let finalizers: Vec<&str> = finalizer.into_iter().collect();
+        let pod = serde_json::json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": self.name, "finalizers": finalizers},
+            "spec": {"nodeSelector": {"no": "node"}, "containers": [{"name": "a", "image": "chentex/random-logger"}]}
+        });
+        kubectl_with(&["create"], &pod).succeeds();
+    }
+
     /// The names of its Pods that aren't being deleted.
     pub fn pods(&self) -> Vec<String> {
         let pods = object(&["pods", "-n", &self.name]);

@@ -1,6 +1,7 @@
 //! What the tests share.
 
 pub mod api;
+pub mod away;
 pub mod cluster;
 pub mod generator;
 pub mod load;
