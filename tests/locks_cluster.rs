@@ -1,131 +1,228 @@
-//! The locks on a kill, each alone: the agent's account is given every right for the test, so that RBAC does not answer first.
+//! The locks on a kill, each alone: the other three are open while it is tried. Rights alone, the webhook alone, the admission policies
+//! alone; the agent's own look alone is in `agents_look_cluster.rs`.
 
-use serde_json::Value;
-use tests::cluster::{Namespace, Output, eventually, kubectl, kubectl_with, object};
+use serde_json::{Value, json};
+use tests::away::{
+    Away, all_rights, run_as, until_opt_ins_are_reviewed, without_webhook_configuration, write_as,
+};
+use tests::cluster::{Namespace, Output, eventually, kubectl, object};
 
-const AGENT: [&str; 4] = [
-    "--as=system:serviceaccount:pure-chaos:agent",
-    "--as-group=system:serviceaccounts",
-    "--as-group=system:serviceaccounts:pure-chaos",
-    "--as-group=system:authenticated",
-];
+const POD: &str = "victim";
 
-fn as_agent(arguments: &[&str]) -> Output {
-    kubectl(&[&AGENT[..], arguments].concat())
+/// A namespace with a Pod, and how the sentence on it begins: what of it forbids a kill, or nothing.
+struct Place {
+    namespace: Namespace,
+    sentence: String,
 }
 
-fn evict(namespace: &str, pod: &str, dry_run: &str) -> Output {
-    let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}/eviction{dry_run}");
-    let eviction = serde_json::json!({
-        "apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": namespace}
-    });
-    kubectl_with(&[&AGENT[..], &["create", "--raw", &path]].concat(), &eviction)
+/// One of each kind, and an open one. All but the first carry the opt-in, so that nothing else can be the reason.
+struct Places {
+    closed: Vec<Place>,
+    open: Namespace,
 }
 
-/// Every way to kill, each refused in these words.
+impl Places {
+    fn new(test: &str) -> Self {
+        let place = |kind: &str, sentence: &str| {
+            let namespace = Namespace::new(&format!("{kind}{test}"));
+            namespace.unscheduled_pod(POD, Some("purechaos.dev/test"));
+            let sentence = format!("namespace {} {sentence}", namespace.name);
+            Place { namespace, sentence }
+        };
+        let closed = vec![
+            place("plain-", "is not opted in"),
+            place("halted-", "is halted (incident 4711)"),
+            place("kube-", "is protected and can't opt in"),
+            place("going-", "is being deleted"),
+        ];
+        let open = Namespace::new(&format!("open-{test}"));
+        open.unscheduled_pod(POD, Some("purechaos.dev/test"));
+        // A protected namespace carries the opt-in only if nobody looked.
+        let unseen = without_webhook_configuration();
+        closed[2].namespace.annotate(&["chaos=yes"]).succeeds();
+        drop(unseen);
+        until_opt_ins_are_reviewed();
+        let (consent, rarely) = ("chaos=yes", "purechaos.dev/schedule=every 12h");
+        closed[1].namespace.annotate(&[consent, rarely, "purechaos.dev/halt=incident 4711"]).succeeds();
+        closed[3].namespace.annotate(&[consent, rarely]).succeeds();
+        open.opt_in(&[rarely]);
+        kubectl(&["delete", "namespace", &closed[3].namespace.name, "--wait=false"]).succeeds();
+        eventually("the Pod of a namespace that is being deleted to be asked to go", || {
+            closed[3].namespace.pods().is_empty().then_some(())
+        });
+        Self { closed, open }
+    }
+
+    fn place(&self, kind: &str) -> &Place {
+        self.closed.iter().find(|place| place.namespace.name.starts_with(kind)).unwrap()
+    }
+}
+
+impl Drop for Places {
+    fn drop(&mut self) {
+        for namespace in self.closed.iter().map(|place| &place.namespace).chain([&self.open]) {
+            let patch = r#"{"metadata":{"finalizers":null}}"#;
+            kubectl(&["-n", &namespace.name, "patch", "pod", POD, "--type=merge", "-p", patch]);
+        }
+    }
+}
+
+/// Every way to kill, with the verb that RBAC names it by.
+fn ways(account: &str, namespace: &str) -> Vec<(&'static str, &'static str, Output)> {
+    let delete = |flags: &[&str]| {
+        run_as(account, &[&["-n", namespace, "delete", "pod", POD, "--wait=false"], flags].concat())
+    };
+    let evict = |query: &str, options: Value| {
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{POD}/eviction{query}");
+        let eviction = json!({
+            "apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": POD, "namespace": namespace},
+            "deleteOptions": options
+        });
+        write_as(account, &["create", "--raw", &path], &eviction)
+    };
+    // Through --raw it is a deletecollection; otherwise kubectl deletes one by one.
+    let all = |query: &str| {
+        run_as(account, &["delete", "--raw", &format!("/api/v1/namespaces/{namespace}/pods{query}")])
+    };
+    vec![
+        ("delete", "delete", delete(&[])),
+        ("delete by force", "delete", delete(&["--grace-period=0", "--force"])),
+        ("delete, dry run", "delete", delete(&["--dry-run=server"])),
+        ("evict", "create", evict("", json!({}))),
+        ("evict, dry run", "create", evict("?dryRun=All", json!({}))),
+        ("evict, dry run in its options", "create", evict("", json!({"dryRun": ["All"]}))),
+        ("deletecollection", "deletecollection", all("")),
+        ("deletecollection, dry run", "deletecollection", all("?dryRun=All")),
+    ]
+}
+
+/// What of a Pod would change if it were killed.
+fn life_of(namespace: &Namespace) -> Value {
+    let pod = object(&["pod", POD, "-n", &namespace.name]);
+    json!([pod["metadata"]["uid"], pod["metadata"]["deletionTimestamp"]])
+}
+
+/// Every way to kill is refused by this lock in these words.
 #[track_caller]
-fn all_refused(namespace: &Namespace, words: &str) {
-    let name = &namespace.name;
-    let pods = namespace.pods();
-    let pod = pods.first().expect("a Pod");
-    as_agent(&["-n", name, "delete", "pod", pod]).fails_with(words);
-    as_agent(&["-n", name, "delete", "pod", pod, "--dry-run=server"]).fails_with(words);
-    as_agent(&["-n", name, "delete", "pod", pod, "--grace-period=0", "--force"]).fails_with(words);
-    evict(name, pod, "").fails_with(words);
-    evict(name, pod, "?dryRun=All").fails_with(words);
-    // Without a selector kubectl deletes one by one; through --raw it is a deletecollection.
-    as_agent(&["delete", "--raw", &format!("/api/v1/namespaces/{name}/pods")]).fails_with(words);
-    assert_eq!(namespace.pods(), pods, "something died");
+fn all_refused(namespace: &Namespace, lock: &str, sentence: &str) {
+    let before = life_of(namespace);
+    assert_ne!(before[0], Value::Null);
+    for (way, _, output) in ways("agent", &namespace.name) {
+        let message = output.fails();
+        // Nothing is created in a namespace that is being deleted, an eviction neither: so says the API server before it asks any lock.
+        if way.starts_with("evict") && message.contains("because it is being terminated") {
+            continue;
+        }
+        assert!(
+            message.contains(lock) && message.contains(sentence),
+            "{way}: expected {lock:?} and {sentence:?} in: {message}"
+        );
+    }
+    assert_eq!(life_of(namespace), before, "something died in {}", namespace.name);
 }
 
-/// Takes an object away while `during` runs, and puts it back whatever happens.
-fn without(kind: &str, name: &str, during: impl FnOnce() + std::panic::UnwindSafe) {
-    let mut saved = object(&[kind, name]);
-    assert_ne!(saved, Value::Null, "{kind} {name}");
-    for field in ["resourceVersion", "uid", "creationTimestamp", "managedFields", "generation"] {
-        saved["metadata"].as_object_mut().unwrap().remove(field);
+/// One lock of admission, in every place and under a halt of everything.
+fn admission_alone(places: &Places, lock: &str, lock_on_everything: &str) {
+    for place in &places.closed {
+        println!("{lock}: {}", place.sentence);
+        all_refused(&place.namespace, lock, &place.sentence);
     }
-    kubectl(&["delete", kind, name]).succeeds();
-    let outcome = std::panic::catch_unwind(during);
-    kubectl_with(&["create"], &saved).succeeds();
-    if let Err(panic) = outcome {
-        std::panic::resume_unwind(panic);
-    }
+    let dry_run = || run_as("agent", &["-n", &places.open.name, "delete", "pod", POD, "--dry-run=server"]);
+    dry_run().succeeds();
+
+    let _halt = Away::changed("namespace", "pure-chaos", |system| {
+        system["metadata"]["annotations"]["purechaos.dev/halt"] = json!("incident 4712");
+    });
+    eventually("the halt of everything", || (!dry_run().ok).then_some(()));
+    all_refused(&places.open, lock_on_everything, "Pure Chaos is halted (incident 4712)");
+}
+
+/// The webhook is not asked about kills until this is dropped; about opt-ins it is.
+fn without_the_webhooks_lock() -> Away {
+    Away::changed("validatingwebhookconfiguration", "pure-chaos", |configuration| {
+        let webhooks = configuration["webhooks"].as_array_mut().unwrap();
+        webhooks.retain(|webhook| webhook["name"] != "kill.purechaos.dev");
+        assert_eq!(webhooks.len(), 1);
+    })
+}
+
+/// The admission policies on kills are off until this is dropped.
+fn without_policies() -> [Away; 2] {
+    ["kill.purechaos.dev", "halt.purechaos.dev"]
+        .map(|name| Away::taken("validatingadmissionpolicybinding", name))
+}
+
+/// What refuses an account that has every right, as the probe of which locks are open. Not the agent: its rights may be the lock.
+fn refusal(namespace: &Namespace) -> String {
+    run_as("default", &["-n", &namespace.name, "delete", "pod", POD, "--dry-run=server"]).stderr
+}
+
+/// Both locks of admission are there again.
+fn until_locked(namespace: &Namespace) {
+    eventually("the admission policy again", || {
+        refusal(namespace).contains("ValidatingAdmissionPolicy 'kill.purechaos.dev'").then_some(())
+    });
 }
 
 #[test]
-fn each_lock_alone_stops_every_kill() {
-    let namespace = Namespace::new("locks");
-    let name = namespace.name.clone();
-    namespace.deployment("web", 2);
-    kubectl(&[
-        "-n",
-        &name,
-        "create",
-        "rolebinding",
-        "all",
-        "--clusterrole=cluster-admin",
-        "--serviceaccount=pure-chaos:agent",
-    ])
-    .succeeds();
-    let not_opted_in = format!("namespace {name} is not opted in");
+fn rights_alone_stop_every_kill_where_nobody_opted_in() {
+    let places = Places::new("rights");
+    let plain = &places.place("plain").namespace;
+    let _probe = all_rights("default");
+    {
+        let _locks = (without_the_webhooks_lock(), without_policies());
+        eventually("the other locks to be open", || refusal(plain).is_empty().then_some(()));
+        // Not in the one that is being deleted: its RoleBinding outlives its Pods.
+        for kind in ["plain", "kube"] {
+            let namespace = &places.place(kind).namespace;
+            let before = life_of(namespace);
+            for (way, verb, output) in ways("agent", &namespace.name) {
+                println!("{}: {way}", namespace.name);
+                output.fails_with(&format!("account:pure-chaos:agent\" cannot {verb} resource \"pods"));
+            }
+            assert_eq!(life_of(namespace), before);
+        }
+        // Where somebody did, it may kill one by one, and never all at once.
+        for (way, verb, output) in ways("agent", &places.open.name) {
+            match verb {
+                "deletecollection" => output.fails_with("cannot deletecollection resource \"pods"),
+                _ if way.contains("dry run") => drop(output.succeeds()),
+                _ => {}
+            }
+        }
+    }
+    until_locked(plain);
+}
 
-    // The admission policy answers first, so the webhook is heard only without it.
-    all_refused(&namespace, &format!("denied request: {not_opted_in}"));
-    let (subject, sentence) = (&namespace, &not_opted_in);
-    without(
-        "validatingadmissionpolicybinding",
-        "kill.purechaos.dev",
-        std::panic::AssertUnwindSafe(|| {
-            eventually("the end of the admission policy", || {
-                let refusal =
-                    as_agent(&["-n", &subject.name, "delete", "pod", &subject.pods()[0], "--dry-run=server"])
-                        .fails();
-                refusal.contains("admission webhook").then_some(())
-            });
-            all_refused(
-                subject,
-                &format!("admission webhook \"kill.purechaos.dev\" denied the request: {sentence}"),
-            );
-        }),
+#[test]
+fn the_policies_alone_stop_every_kill() {
+    let places = Places::new("policy");
+    let _rights = all_rights("agent");
+    let _webhook = without_the_webhooks_lock();
+    admission_alone(
+        &places,
+        "ValidatingAdmissionPolicy 'kill.purechaos.dev'",
+        "ValidatingAdmissionPolicy 'halt.purechaos.dev'",
     );
-    eventually("the admission policy again", || {
-        let refusal =
-            as_agent(&["-n", &name, "delete", "pod", &namespace.pods()[0], "--dry-run=server"]).fails();
-        refusal.contains("ValidatingAdmissionPolicy").then_some(())
-    });
-    without(
-        "validatingwebhookconfiguration",
-        "pure-chaos",
-        std::panic::AssertUnwindSafe(|| {
-            all_refused(subject, &format!("denied request: {sentence}"));
-        }),
-    );
+}
 
-    // Nobody else is held up, and consent opens both.
-    kubectl(&["-n", &name, "delete", "pod", &namespace.pods()[0]]).succeeds();
-    eventually("the webhook's certificate in its configuration again", || {
-        namespace.annotate(&["chaos=yes", "purechaos.dev/schedule=every 12h", "--overwrite"]).ok.then_some(())
-    });
-    eventually("a Pod to delete", || (namespace.pods().len() == 2).then_some(()));
-    let pod = &namespace.pods()[0];
-    eventually("consent to open the locks", || {
-        as_agent(&["-n", &name, "delete", "pod", pod, "--dry-run=server"]).ok.then_some(())
-    });
-    evict(&name, pod, "?dryRun=All").succeeds();
+#[test]
+fn the_webhook_alone_stops_every_kill() {
+    let places = Places::new("webhook");
+    let _rights = (all_rights("agent"), all_rights("default"));
+    let plain = &places.place("plain").namespace;
+    {
+        let _policies = without_policies();
+        let lock = "admission webhook \"kill.purechaos.dev\" denied the request";
+        eventually("the end of the admission policies", || refusal(plain).contains(lock).then_some(()));
+        admission_alone(&places, lock, lock);
+    }
+    until_locked(plain);
+}
 
-    // A halt closes them again, here and everywhere.
-    kubectl(&["annotate", "namespace", &name, "purechaos.dev/halt=incident 4711"]).succeeds();
-    eventually("the halt", || {
-        (!as_agent(&["-n", &name, "delete", "pod", pod, "--dry-run=server"]).ok).then_some(())
-    });
-    all_refused(&namespace, "halt");
-    kubectl(&["annotate", "namespace", &name, "purechaos.dev/halt-"]).succeeds();
-    kubectl(&["annotate", "namespace", "pure-chaos", "purechaos.dev/halt=incident 4711"]).succeeds();
-    let halted = eventually("the halt everywhere", || {
-        let output = as_agent(&["-n", &name, "delete", "pod", pod, "--dry-run=server"]);
-        (!output.ok).then_some(output.stderr)
-    });
-    kubectl(&["annotate", "namespace", "pure-chaos", "purechaos.dev/halt-"]).succeeds();
-    assert!(halted.contains("halt"), "{halted}");
+#[test]
+fn nobody_else_is_held_up() {
+    let namespace = Namespace::new("free");
+    namespace.deployment("web", 1);
+    kubectl(&["-n", &namespace.name, "delete", "pod", &namespace.pods()[0]]).succeeds();
 }
