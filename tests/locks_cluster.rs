@@ -1,5 +1,5 @@
 //! The locks on a kill, each alone: the other three are open while it is tried. Rights alone, the webhook alone, the admission policies
-//! alone; the agent's own look alone is in `agents_look_cluster.rs`.
+//! alone; the agent's own look alone is in `look_cluster.rs`.
 
 use serde_json::{Value, json};
 use tests::away::{
