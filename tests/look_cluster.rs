@@ -1,7 +1,9 @@
 //! The agent's own look, as the only lock: it has every right, no policy and no webhook refuses it, and the records are forged.
 
 use serde_json::{Value, json};
-use tests::away::{Away, all_rights, until_opt_ins_are_reviewed, without_webhook_configuration};
+use tests::away::{
+    Away, WithoutWebhook, all_rights, until_opt_ins_are_reviewed, without_webhook_configuration,
+};
 use tests::cluster::{Namespace, eventually, kubectl, kubectl_with, metrics, object, total};
 
 /// Rounds that each namespace has to let pass.
@@ -63,32 +65,6 @@ impl Trap {
             [&*format!("target_namespace=\"{}\"", self.namespace.name), &*format!("outcome=\"{outcome}\"")];
         total(&metrics(), "pure_chaos_rounds_total", &labels)
     }
-}
-
-/// The webhook's Pods are away until this is dropped; then they are there again, or it was waited for them in vain.
-struct WithoutWebhook;
-
-impl WithoutWebhook {
-    fn new() -> Self {
-        scale(0);
-        let pods = ["pod", "-l", "app.kubernetes.io/component=webhook", "--for=delete", "--timeout=60s"];
-        kubectl(&[&["-n", "pure-chaos", "wait"], &pods[..]].concat()).succeeds();
-        Self
-    }
-}
-
-impl Drop for WithoutWebhook {
-    fn drop(&mut self) {
-        scale(2);
-        let rollout = ["rollout", "status", "deployment", "webhook", "--timeout=60s"];
-        eprint!("{}", kubectl(&[&["-n", "pure-chaos"], &rollout[..]].concat()).stderr);
-    }
-}
-
-fn scale(replicas: u32) {
-    let replicas = format!("--replicas={replicas}");
-    let output = kubectl(&["-n", "pure-chaos", "scale", "deployment", "webhook", &replicas]);
-    eprint!("{}", output.stderr);
 }
 
 #[test]

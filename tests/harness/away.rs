@@ -76,6 +76,35 @@ pub fn without_webhook_configuration() -> Away {
     away
 }
 
+/// The webhook's Pods are away until this is dropped; then they are there again, or it was waited for them in vain.
+#[must_use]
+pub struct WithoutWebhook(());
+
+impl WithoutWebhook {
+    /// Ends the webhook's Pods, and waits until they are gone.
+    #[expect(clippy::new_without_default, reason = "it does something")]
+    pub fn new() -> Self {
+        scale(0);
+        let pods = ["pod", "-l", "app.kubernetes.io/component=webhook", "--for=delete", "--timeout=60s"];
+        kubectl(&[&["-n", "pure-chaos", "wait"], &pods[..]].concat()).succeeds();
+        Self(())
+    }
+}
+
+impl Drop for WithoutWebhook {
+    fn drop(&mut self) {
+        scale(2);
+        let rollout = ["rollout", "status", "deployment", "webhook", "--timeout=60s"];
+        eprint!("{}", kubectl(&[&["-n", "pure-chaos"], &rollout[..]].concat()).stderr);
+    }
+}
+
+fn scale(replicas: u32) {
+    let replicas = format!("--replicas={replicas}");
+    let output = kubectl(&["-n", "pure-chaos", "scale", "deployment", "webhook", &replicas]);
+    eprint!("{}", output.stderr);
+}
+
 /// Waits until the API server asks the webhook about opt-ins again, and the webhook answers.
 pub fn until_opt_ins_are_reviewed() {
     eventually("the webhook to be asked again", || {

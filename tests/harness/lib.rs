@@ -8,6 +8,7 @@ pub mod load;
 pub mod repository;
 pub mod rotations;
 pub mod stage;
+pub mod ways;
 
 use kube::CustomResourceExt;
 use policy::record::OptIn;
