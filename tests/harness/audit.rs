@@ -1,0 +1,168 @@
+//! The audit logs of the local cluster's API servers: what the accounts of `pure-chaos` asked, whether it was allowed, and when.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, ErrorKind, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::cluster::kubeconfig;
+
+/// The folder of the test cluster, with its kubeconfigs and logs.
+pub fn folder() -> PathBuf {
+    Path::new(&kubeconfig()).parent().unwrap().to_owned()
+}
+
+/// The audit logs there are: of the first API server, and of the second where one has run.
+pub fn logs() -> Vec<PathBuf> {
+    ["audit.log", "audit-second.log"]
+        .map(|name| folder().join(name))
+        .into_iter()
+        .filter(|log| log.exists())
+        .collect()
+}
+
+/// One request that was answered. A watch is there twice, from its beginning and from its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The account's name within `pure-chaos`: `agent`, `webhook` or `certs`.
+    pub account: String,
+    /// Whether a Pod sent it, and not a test with a token of its own: Kubernetes notes the Pod that a token was made for.
+    pub by_pod: bool,
+    /// `get`, `list`, `deletecollection`, …
+    pub verb: String,
+    /// The API group, empty for the core.
+    pub group: String,
+    /// The resource, with its subresource as in RBAC: `pods/eviction`. Empty where none was asked for.
+    pub resource: String,
+    /// The namespace, empty where none.
+    pub namespace: String,
+    /// The object's name, empty where none or not yet known.
+    pub name: String,
+    /// The path, with its query.
+    pub uri: String,
+    /// The HTTP status of the answer.
+    pub code: u64,
+    /// What the answer said, where it was a refusal or a failure.
+    pub message: String,
+    /// Whether RBAC allowed it.
+    pub allowed: bool,
+    /// By which binding and role, in the API server's words.
+    pub reason: String,
+    /// When the API server had the request.
+    pub received: Timestamp,
+    /// When it had answered.
+    pub answered: Timestamp,
+}
+
+impl Request {
+    /// Reads a line of an audit log; `None` for what isn't an answer to an account of `pure-chaos`.
+    pub fn parse(line: &str) -> Option<Self> {
+        let event: Value = serde_json::from_str(line).ok()?;
+        let text =
+            |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let resource = match text("/objectRef/subresource").as_str() {
+            "" => text("/objectRef/resource"),
+            subresource => format!("{}/{subresource}", text("/objectRef/resource")),
+        };
+        Some(Self {
+            account: text("/user/username").strip_prefix("system:serviceaccount:pure-chaos:")?.to_owned(),
+            by_pod: event.pointer("/user/extra/authentication.kubernetes.io~1pod-name").is_some(),
+            verb: text("/verb"),
+            group: text("/objectRef/apiGroup"),
+            resource,
+            namespace: text("/objectRef/namespace"),
+            name: text("/objectRef/name"),
+            uri: text("/requestURI"),
+            code: event.pointer("/responseStatus/code").and_then(Value::as_u64).unwrap_or(0),
+            message: text("/responseStatus/message"),
+            allowed: text("/annotations/authorization.k8s.io~1decision") == "allow",
+            reason: text("/annotations/authorization.k8s.io~1reason"),
+            received: text("/requestReceivedTimestamp").parse().ok()?,
+            answered: text("/stageTimestamp").parse().ok()?,
+        })
+    }
+
+    /// Whether it asked for the end of a Pod, and not just what would happen.
+    pub fn is_kill(&self) -> bool {
+        let kills = (self.verb == "delete" && self.resource == "pods")
+            || (self.verb == "create" && self.resource == "pods/eviction");
+        kills && !self.uri.contains("dryRun")
+    }
+
+    /// Whether it was done.
+    pub fn is_accepted(&self) -> bool {
+        (200..300).contains(&self.code)
+    }
+}
+
+/// Where the audit logs end now, to read on from.
+pub struct Mark(Vec<(PathBuf, u64)>);
+
+impl Mark {
+    /// The beginning of all logs.
+    pub fn start() -> Self {
+        Self(logs().into_iter().map(|log| (log, 0)).collect())
+    }
+
+    /// The end of all logs.
+    pub fn now() -> Self {
+        Self(logs().into_iter().map(|log| (log.clone(), log.metadata().unwrap().len())).collect())
+    }
+
+    /// All requests since then, in no order, for as long as the API server did not rotate its log: a test would miss what went with it.
+    pub fn requests(&self) -> Vec<Request> {
+        let mut requests = Vec::new();
+        for (log, offset) in &self.0 {
+            assert_eq!(rotated(log), 0, "{} was rotated: what it showed before is lost", log.display());
+            let mut file = File::open(log).unwrap();
+            file.seek(SeekFrom::Start(*offset)).unwrap();
+            for line in BufReader::new(file).lines() {
+                match line {
+                    Ok(line) => requests.extend(Request::parse(&line)),
+                    Err(error) if error.kind() == ErrorKind::InvalidData => {}
+                    Err(error) => panic!("{}: {error}", log.display()),
+                }
+            }
+        }
+        requests
+    }
+}
+
+/// How often a log was rotated: the API server adds the time to the name of what it puts aside.
+fn rotated(log: &Path) -> usize {
+    let stem = format!("{}-20", log.file_stem().unwrap().to_string_lossy());
+    let files = std::fs::read_dir(log.parent().unwrap()).unwrap();
+    files.filter(|file| file.as_ref().unwrap().file_name().to_string_lossy().starts_with(&stem)).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVICTION: &str = r#"{"stage":"ResponseComplete","requestURI":"/api/v1/namespaces/a/pods/p/eviction","verb":"create",
+        "user":{"username":"system:serviceaccount:pure-chaos:agent","extra":{"authentication.kubernetes.io/pod-name":["agent-1"]}},
+        "objectRef":{"resource":"pods","namespace":"a","name":"p","apiVersion":"v1","subresource":"eviction"},
+        "responseStatus":{"code":201},"requestReceivedTimestamp":"2026-11-23T07:02:18.611797Z",
+        "stageTimestamp":"2026-11-23T07:02:18.634107Z","annotations":{"authorization.k8s.io/decision":"allow"}}"#;
+
+    #[test]
+    fn an_accepted_kill() {
+        let request = Request::parse(EVICTION).unwrap();
+        assert!(request.is_kill() && request.is_accepted() && request.by_pod && request.allowed);
+        assert_eq!((request.account.as_str(), request.resource.as_str()), ("agent", "pods/eviction"));
+        assert_eq!(request.answered.duration_since(request.received).as_micros(), 22_310);
+    }
+
+    #[test]
+    fn what_is_no_kill() {
+        for (from, to) in
+            [("/eviction\"", "/eviction?dryRun=All\""), ("\"create\"", "\"get\""), ("eviction", "log")]
+        {
+            assert!(!Request::parse(&EVICTION.replace(from, to)).unwrap().is_kill(), "{to}");
+        }
+        assert!(!Request::parse(&EVICTION.replace("201", "403")).unwrap().is_accepted());
+        assert_eq!(Request::parse(&EVICTION.replace("pure-chaos", "other")), None);
+    }
+}

@@ -1,0 +1,146 @@
+//! A node without a machine: its Pods are Ready as soon as they are bound to it, and end as soon as they are deleted. No container
+//! runs, so that hundreds of Pods can come and go on a small machine. The API server, its admission and its controllers are the real ones.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, ResourceExt};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+/// The node's name.
+pub const NODE: &str = "hollow";
+
+/// After 40 s without one the node counts as lost, and its Pods as not Ready.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// What a Pod's coming and going is told to: its namespace, and whether it went.
+pub type Witness = Arc<dyn Fn(&Pod, bool) + Send + Sync>;
+
+/// The node, as long as this lives and [`HollowNode::remove`] wasn't called.
+pub struct HollowNode {
+    client: Client,
+    tasks: JoinSet<()>,
+}
+
+impl HollowNode {
+    /// Makes the node, and serves its Pods. `witness` is told of each change of a Pod, and of its end.
+    pub async fn start(client: &Client, witness: Witness) -> Self {
+        let nodes: Api<Node> = Api::all(client.clone());
+        // A run that was cut off may have left it.
+        let node = json!({
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE},
+            "spec": {"taints": [{"key": "purechaos.dev/hollow", "effect": "NoSchedule"}]}
+        });
+        nodes.patch(NODE, &PatchParams::apply("tests").force(), &Patch::Apply(&node)).await.unwrap();
+        beat(&nodes).await;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            loop {
+                tokio::time::sleep(HEARTBEAT).await;
+                beat(&nodes).await;
+            }
+        });
+        let pods = client.clone();
+        tasks.spawn(async move { serve(pods, witness).await });
+        Self { client: client.clone(), tasks }
+    }
+
+    /// Removes the node. Its Pods should be gone before, because nothing ends them afterwards.
+    pub async fn remove(mut self) {
+        self.tasks.shutdown().await;
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        nodes.delete(NODE, &DeleteParams::default()).await.unwrap();
+    }
+}
+
+async fn beat(nodes: &Api<Node>) {
+    let now = jiff::Timestamp::now();
+    let condition = json!({
+        "type": "Ready", "status": "True", "reason": "Hollow", "lastHeartbeatTime": now, "lastTransitionTime": now
+    });
+    let status = json!({"status": {"conditions": [condition]}});
+    if let Err(error) = nodes.patch_status(NODE, &PatchParams::default(), &Patch::Strategic(&status)).await {
+        eprintln!("the hollow node's heartbeat failed, it will be tried again: {error}");
+    }
+}
+
+async fn serve(client: Client, witness: Witness) {
+    let config = watcher::Config::default().fields(&format!("spec.nodeName={NODE}"));
+    let mut events = watcher(Api::<Pod>::all(client.clone()), config).default_backoff().boxed();
+    let mut acts = JoinSet::new();
+    while let Some(event) = events.next().await {
+        while acts.try_join_next().is_some() {}
+        match event {
+            Ok(watcher::Event::InitApply(pod) | watcher::Event::Apply(pod)) => {
+                witness(&pod, false);
+                if pod.metadata.deletion_timestamp.is_some() {
+                    acts.spawn(end(client.clone(), pod));
+                } else if pod.status.as_ref().and_then(|status| status.start_time.as_ref()).is_none() {
+                    acts.spawn(run(client.clone(), pod));
+                }
+            }
+            Ok(watcher::Event::Delete(pod)) => witness(&pod, true),
+            Ok(watcher::Event::Init | watcher::Event::InitDone) => {}
+            Err(error) => eprintln!("the hollow node's watch failed, it will be tried again: {error}"),
+        }
+    }
+}
+
+async fn run(client: Client, pod: Pod) {
+    let now = jiff::Timestamp::now();
+    let condition = |name: &str| json!({"type": name, "status": "True", "lastTransitionTime": now});
+    let status = json!({"metadata": {"uid": pod.uid()}, "status": {
+        "phase": "Running", "startTime": now, "conditions": [condition("Initialized"), condition("ContainersReady"), condition("Ready")]
+    }});
+    tell(
+        pods(&client, &pod)
+            .patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Strategic(&status))
+            .await,
+    );
+}
+
+async fn end(client: Client, pod: Pod) {
+    tell(pods(&client, &pod).delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await);
+}
+
+fn pods(client: &Client, pod: &Pod) -> Api<Pod> {
+    Api::namespaced(client.clone(), &pod.namespace().unwrap())
+}
+
+/// A Pod that went or was replaced meanwhile needs nothing any more.
+fn tell<T>(outcome: Result<T, kube::Error>) {
+    match outcome {
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+        Err(error) => eprintln!("the hollow node failed to change a Pod: {error}"),
+        Ok(_) => {}
+    }
+}
+
+/// Makes a Deployment whose Pods are on the hollow node.
+pub async fn deployment(client: &Client, namespace: &str, replicas: u32) {
+    let deployment: Value = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {
+                "metadata": {"labels": {"app": "web"}},
+                "spec": {
+                    "nodeName": NODE,
+                    "automountServiceAccountToken": false,
+                    // Gone at once, as if it had ended gracefully.
+                    "terminationGracePeriodSeconds": 0,
+                    "containers": [{"name": "none", "image": "none"}]
+                }
+            }
+        }
+    });
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    deployments.create(&PostParams::default(), &serde_json::from_value(deployment).unwrap()).await.unwrap();
+}
