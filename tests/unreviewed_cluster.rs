@@ -136,7 +136,6 @@ fn an_admitted_request_that_failed_leaves_nothing() {
 }
 
 #[test]
-#[ignore = "the webhook believes the note of a request that failed when the same is then written unreviewed"]
 fn the_note_of_a_request_that_failed_is_no_consent() {
     let namespace = Namespace::new("note");
     let failing = failing(&namespace);

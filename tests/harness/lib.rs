@@ -1,11 +1,10 @@
 //! What the tests share.
 
 pub mod api;
+pub mod audit;
 pub mod away;
 pub mod cluster;
 pub mod generator;
-pub mod audit;
-pub mod cluster;
 pub mod hollow;
 pub mod load;
 pub mod repository;
