@@ -15,7 +15,7 @@ target=x86_64-unknown-linux-gnu
 binaries="target/$target/dist"
 say "Static binaries: the webhook, and what measures it"
 RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist --target "$target" \
-    --package webhook --package tests --bin webhook --bin bench-floor --bin bench-loopback --bin bench-apiserver --bin bench-rotation
+    --package webhook --package tests --bin webhook --bin bench
 
 work="$(mktemp -d)"
 finish() {
@@ -27,7 +27,7 @@ finish() {
 trap finish EXIT
 
 say "On loopback"
-"$binaries/bench-loopback" "$binaries" "$work"
+"$binaries/bench" loopback "$work"
 [[ ${ONLY:-} != loopback ]] || exit 0
 
 say "Cluster bench"
@@ -36,7 +36,7 @@ make --no-print-directory deploy NAME=bench OVERLAY=test
 PURE_CHAOS_TEST_KUBECONFIG="$PWD/.cluster/bench/kubeconfig"
 export PURE_CHAOS_TEST_KUBECONFIG
 say "In the API server"
-"$binaries/bench-apiserver"
+"$binaries/bench" apiserver
 say "While certificates are changed: about 11 minutes"
-"$binaries/bench-rotation"
+"$binaries/bench" rotation
 say "All measured"

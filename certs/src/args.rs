@@ -75,6 +75,8 @@ pub struct Config {
     pub common: CommonArgs,
     /// Namespace of the Secrets.
     pub namespace: String,
+    /// The webhook's Service.
+    pub service: String,
     /// The ValidatingWebhookConfiguration's name.
     pub webhook_configuration: String,
     /// How certificates live and are changed.
@@ -116,7 +118,7 @@ impl RunArgs {
         }
         let name = format!("{service}.{namespace}.svc");
         let policy = Policy { name, ca_lifetime, serving_lifetime, lookahead, settle };
-        Ok(Config { common, namespace, webhook_configuration, policy, interval })
+        Ok(Config { common, namespace, service, webhook_configuration, policy, interval })
     }
 }
 

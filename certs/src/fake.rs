@@ -9,9 +9,12 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Json, Response};
+use futures::future::{BoxFuture, FutureExt};
 use k8s_openapi::ByteString;
 use serde_json::{Value, json};
 
+use crate::certificate::Certificate;
+use crate::endpoints::{Endpoint, Endpoints};
 use crate::stored::Data;
 
 const SECRETS: &str = "/api/v1/namespaces/pure-chaos/secrets";
@@ -276,5 +279,26 @@ async fn answer(State(fake): State<Fake>, method: Method, uri: Uri, body: Bytes)
                 "message": "as the test wants it", "reason": "Test"});
             (StatusCode::from_u16(code).unwrap(), Json(status)).into_response()
         }
+    }
+}
+
+/// What the webhook's endpoints serve; none are there unless they are set.
+#[derive(Clone, Default)]
+pub struct Serving(Arc<Mutex<Vec<Endpoint>>>);
+
+impl Serving {
+    pub fn set(&self, leaves: &[Result<Certificate, &str>]) {
+        let endpoint = |leaf: &Result<Certificate, &str>| Endpoint {
+            address: "10.0.0.1:8443".parse().unwrap(),
+            leaf: leaf.clone().map_err(str::to_owned),
+        };
+        *self.0.lock().unwrap() = leaves.iter().map(endpoint).collect();
+    }
+}
+
+impl Endpoints for Serving {
+    fn ask(&self) -> BoxFuture<'_, Result<Vec<Endpoint>, String>> {
+        let endpoints = self.0.lock().unwrap().clone();
+        async { Ok(endpoints) }.boxed()
     }
 }

@@ -27,6 +27,7 @@
 pub mod args;
 pub mod bundle;
 pub mod certificate;
+pub mod endpoints;
 pub mod health;
 pub mod inject;
 pub mod issue;
@@ -38,6 +39,7 @@ pub mod run;
 pub mod settled;
 pub mod store;
 pub mod stored;
+pub mod swap;
 
 pub use args::Args;
 pub use metrics::Metrics;

@@ -45,6 +45,12 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Whether what is served is good for now, so that its replacement may wait for the endpoints.
+    #[must_use]
+    pub fn can_wait(self) -> bool {
+        matches!(self, Self::Expiring | Self::PreviousCa)
+    }
+
     /// For log lines.
     #[must_use]
     pub fn label(self) -> &'static str {

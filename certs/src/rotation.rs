@@ -7,6 +7,7 @@ use runtime::clock::Clock;
 
 use crate::bundle;
 use crate::certificate::Pair;
+use crate::endpoints::Endpoints;
 use crate::inject::{Configuration, Injector};
 use crate::issue::{self, IssueError};
 use crate::metrics::Metrics;
@@ -14,6 +15,7 @@ use crate::plan::{self, Act, Plan, Policy};
 use crate::settled::Settled;
 use crate::store::{CA_SECRET, Failure, Found, SERVING_SECRET, Store, Written};
 use crate::stored::{self, Data, Stored};
+use crate::swap::{Swap, swap};
 
 /// Acts in one tick: a first start or a loss of everything takes five; more means that somebody else keeps changing the same objects.
 const MOST_ACTS: usize = 10;
@@ -48,6 +50,9 @@ pub struct Rotation {
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     settled: Settled,
+    endpoints: Arc<dyn Endpoints>,
+    /// Why a swap waits, so that it is said once.
+    waiting: Option<String>,
 }
 
 /// What one pass has read, to be written back under the versions read.
@@ -65,8 +70,8 @@ impl Rotation {
         client: kube::Client,
         (namespace, configuration): (&str, &str),
         policy: Policy,
-        clock: Arc<dyn Clock>,
-        metrics: Metrics,
+        (clock, metrics): (Arc<dyn Clock>, Metrics),
+        endpoints: Arc<dyn Endpoints>,
     ) -> Self {
         Self {
             store: Store::new(client.clone(), namespace),
@@ -76,6 +81,8 @@ impl Rotation {
             clock,
             metrics,
             settled: Settled::default(),
+            endpoints,
+            waiting: None,
         }
     }
 
@@ -89,6 +96,7 @@ impl Rotation {
             let plan = plan::plan(&read.stored, self.clock.wall(), &self.policy); // (no client required)
             let configured = read.configuration.is_some();
             let due = match plan.act {
+                Act::IssueServing(reason) if reason.can_wait() && !self.may_swap(&read.stored).await => None,
                 Act::Wait(due) => Some(due),
                 Act::Rest => None,
                 _ => {
@@ -126,6 +134,21 @@ impl Rotation {
         }
         stored.injected_for = injected_for;
         Ok(Read { ca, serving, configuration, stored })
+    }
+
+    /// Whether the endpoints allow a swap of a serving certificate that is still good. It is asked again at the next tick.
+    async fn may_swap(&mut self, stored: &Stored) -> bool {
+        let Ok(serving) = &stored.serving else { return true };
+        let endpoints = self.endpoints.ask().await; // (client required)
+        let waiting = match swap(serving.certificate(), &endpoints, self.clock.wall(), &self.policy) {
+            Swap::Now => None,
+            Swap::Wait(why) => Some(why),
+        };
+        if let Some(why) = waiting.as_ref().filter(|why| self.waiting.as_ref() != Some(why)) {
+            tracing::info!(why, "waiting with a new serving certificate");
+        }
+        self.waiting = waiting;
+        self.waiting.is_none()
     }
 
     async fn carry_out(&self, Plan { bundle, act }: Plan, read: Read) -> Result<(), TickError> {

@@ -6,7 +6,7 @@ use runtime::clock::TokioClock;
 
 use super::*;
 use crate::certificate::Certificate;
-use crate::fake::{Crash, Fake};
+use crate::fake::{Crash, Fake, Serving};
 use crate::issue::tests::{DAY, NAME, START, at, ca};
 use crate::verify::accepted;
 
@@ -25,6 +25,7 @@ fn policy() -> Policy {
 
 struct Bench {
     fake: Fake,
+    serving: Serving,
     clock: Arc<TokioClock>,
 }
 
@@ -32,14 +33,15 @@ impl Bench {
     fn new() -> Self {
         let fake = Fake::default();
         fake.put_configuration(&WEBHOOKS);
-        Self { fake, clock: Arc::new(TokioClock::starting_at(at(START))) }
+        Self { fake, serving: Serving::default(), clock: Arc::new(TokioClock::starting_at(at(START))) }
     }
 
     /// A process that has just started.
     fn process(&self) -> Rotation {
         let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
         let clock: Arc<dyn Clock> = self.clock.clone();
-        Rotation::new(self.fake.client(), ("pure-chaos", "pure-chaos"), policy(), clock, metrics)
+        let objects = ("pure-chaos", "pure-chaos");
+        Rotation::new(self.fake.client(), objects, policy(), (clock, metrics), Arc::new(self.serving.clone()))
     }
 
     fn stored(&self) -> Stored {
@@ -291,4 +293,33 @@ async fn a_fight_over_an_object_ends_the_tick() {
     }
     let error = bench.process().tick().await.unwrap_err();
     assert!(matches!(error, TickError::Restless), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_waits_for_the_endpoints_and_comes_in_time_all_the_same() {
+    let bench = Bench::new();
+    let mut process = bench.process();
+    process.tick().await.unwrap();
+    let first = bench.leaf();
+    pass(3 * DAY + 600).await;
+    bench.serving.set(&[Ok(first.clone()), Err("refused")]);
+    process.tick().await.unwrap();
+    assert_eq!(bench.leaf(), first, "one endpoint can't be asked");
+    bench.serving.set(&[Ok(first.clone()), Ok(first.clone())]);
+    process.tick().await.unwrap();
+    let second = bench.leaf();
+    assert_ne!(second, first);
+
+    // One that never reloads holds up the next swap, but not until the end of the certificate.
+    bench.serving.set(&[Ok(second.clone()), Ok(first.clone())]);
+    pass(3 * DAY + 600).await;
+    process.tick().await.unwrap();
+    assert_eq!(bench.leaf(), second);
+    // Another process, which finds the same, waits as well.
+    bench.process().tick().await.unwrap();
+    assert_eq!(bench.leaf(), second);
+    pass(12 * HOUR).await;
+    process.tick().await.unwrap();
+    assert_ne!(bench.leaf(), second, "half of the lookahead is gone");
+    bench.assert_in_order();
 }

@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Config;
+use crate::endpoints::ServiceEndpoints;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::rotation::Rotation;
@@ -23,7 +24,7 @@ const FIRST_RETRY: Duration = Duration::from_millis(250);
 /// # Errors
 /// When it can't be started, or a part of it fails.
 pub async fn run(config: Config) -> anyhow::Result<()> {
-    let Config { common, namespace, webhook_configuration, policy, interval } = config;
+    let Config { common, namespace, service, webhook_configuration, policy, interval } = config;
     logs::start(common.log_format)?;
     process::install_tls_provider()?;
     let end = process::ended_by_signal()?;
@@ -33,7 +34,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let health = Arc::new(Health::new(interval));
     let objects = (namespace.as_str(), webhook_configuration.as_str());
-    let rotation = Rotation::new(client, objects, policy, Arc::clone(&clock), metrics);
+    let endpoints = Arc::new(ServiceEndpoints::new(client.clone(), &namespace, &service));
+    let rotation = Rotation::new(client, objects, policy, (Arc::clone(&clock), metrics), endpoints);
 
     let address = common.metrics_address;
     let listener = TcpListener::bind(address)

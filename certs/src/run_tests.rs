@@ -32,8 +32,8 @@ fn start(fake: Fake) -> Running {
         fake.client(),
         ("pure-chaos", "pure-chaos"),
         policy,
-        clock.clone() as Arc<dyn Clock>,
-        metrics,
+        (clock.clone() as Arc<dyn Clock>, metrics),
+        Arc::new(crate::fake::Serving::default()),
     );
     let health = Arc::new(Health::new(INTERVAL));
     let end = CancellationToken::new();

@@ -12,8 +12,8 @@ use tests::cluster::{Namespace, kubeconfig, kubectl};
 
 const ANNOTATES: usize = 500;
 
-#[tokio::main]
-async fn main() {
+/// Measures, and prints the table.
+pub async fn run() {
     let namespace = Namespace::new("bench");
     let kubeconfig = Kubeconfig::read_from(kubeconfig()).unwrap();
     let config =

@@ -1,5 +1,4 @@
 //! What the webhook's TLS and HTTP cost without the webhook: the same server, which reads each body and answers a constant.
-//! `bench-floor ADDRESS CERTIFICATE_DIRECTORY`
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,9 +14,8 @@ use webhook::server::Server;
 
 const ANSWER: &str = r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":"00000000-0000-0000-0000-000000000000","allowed":true}}"#;
 
-#[tokio::main]
-async fn main() {
-    let [_, address, directory] = <[String; 3]>::try_from(std::env::args().collect::<Vec<_>>()).unwrap();
+/// Serves at an address, with the certificate in a folder, until it is killed.
+pub async fn run(address: &str, directory: &str) {
     runtime::process::install_tls_provider().unwrap();
     let read = |name: &str| std::fs::read(format!("{directory}/{name}")).unwrap();
     let serving = Arc::new(Serving::default());

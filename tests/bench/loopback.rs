@@ -1,8 +1,8 @@
-//! The webhook's speed and size, on loopback and beside the floor: `bench-loopback FOLDER_OF_BINARIES WORK_FOLDER`.
+//! The webhook's speed and size, on loopback and beside the floor.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -40,11 +40,10 @@ impl Running {
     }
 }
 
-#[tokio::main]
-async fn main() {
-    let [_, binaries, work] = <[String; 3]>::try_from(std::env::args().collect::<Vec<_>>()).unwrap();
-    let (binaries, work) = (PathBuf::from(binaries), PathBuf::from(work));
-    std::fs::create_dir_all(&work).unwrap();
+/// Measures the webhook that lies beside this program, and prints the table. What it writes goes into the folder `work`.
+pub async fn run(work: &str) {
+    let binaries = std::env::current_exe().unwrap().parent().unwrap().to_owned();
+    let work = PathBuf::from(work);
     let ca = certificate(&work);
     let api = cluster().await;
     let kubeconfig = work.join("kubeconfig");
@@ -59,8 +58,8 @@ fn measure(binaries: &Path, work: &Path, kubeconfig: &Path, ca: &CertificateDer<
     let (webhook, address, ready) = start_webhook(binaries, work, kubeconfig, "requirePodDelete: false\n");
     let floor_address = free_address();
     let _floor = Running(
-        Command::new(binaries.join("bench-floor"))
-            .args([floor_address.to_string().as_ref(), work.as_os_str()])
+        Command::new(binaries.join("bench"))
+            .args(["floor".as_ref(), floor_address.to_string().as_ref(), work.as_os_str()])
             .spawn()
             .unwrap(),
     );
@@ -180,8 +179,7 @@ fn start_webhook(
         .arg(format!("--certificate-directory={}", work.display()))
         .arg(format!("--address={address}"))
         .arg(format!("--metrics-address={metrics}"))
-        .stdout(log)
-        .stderr(Stdio::inherit())
+        .stderr(log)
         .spawn()
         .unwrap();
     let running = Running(child);

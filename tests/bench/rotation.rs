@@ -6,8 +6,8 @@ use tests::rotations::{Goal, rotate_under_load};
 
 const RATE: u32 = 100;
 
-#[tokio::main]
-async fn main() {
+/// Rotates, and prints the table.
+pub async fn run() {
     let goal = Goal { serving: 100, cas: 10, ca_lifetime: "70s", deadline: Duration::from_secs(1_500) };
     let seen = rotate_under_load(goal, RATE).await;
     println!();
