@@ -18,7 +18,7 @@ pub use self::problem::Problem;
 use crate::days::Days;
 use crate::durations;
 use crate::hours::ActiveHours;
-use crate::keys::{HALT, PREFIX};
+use crate::keys::{self, CHAOS, is_chaos_key};
 use crate::schedule::{Schedule, Timetable};
 use crate::targets::Targets;
 
@@ -131,11 +131,12 @@ impl Settings {
         let mut settings = defaults.clone();
         let mut problems = Vec::new();
         for (annotation, value) in annotations {
-            let Some(word) = annotation.strip_prefix(PREFIX).filter(|_| annotation != HALT) else {
+            if annotation == CHAOS || !is_chaos_key(annotation) {
                 continue;
-            };
+            }
             let path = format!("metadata.annotations[{annotation}]");
-            match Key::of(word) {
+            let word = keys::word(annotation).unwrap_or(annotation);
+            match Key::of(word).filter(|key| *annotation == key.annotation()) {
                 None => problems.push(Problem::unknown(path, word)),
                 Some(key) if settings.set(key, value).is_err() => {
                     problems.push(Problem::invalid(path, value, format!("expected {}", key.expected())));

@@ -86,14 +86,14 @@ pub fn opt_in(request: &Request, policy: &PlatformPolicy, now: Timestamp) -> Dec
     let view = NamespaceView {
         name: name.clone(),
         uid: new.metadata.uid.clone().unwrap_or_default(),
-        annotations: new.metadata.annotations.clone().unwrap_or_default(),
+        annotations: new.metadata.annotations.clone(),
         terminating: new.metadata.deletion_timestamp.is_some(),
     };
     let admitted = digest(&view.annotations);
     let set_by = origin(new.metadata.managed_fields.as_deref().unwrap_or_default());
     if let Some(old) = &request.old_object {
         // Nobody consents by changing something else, and a namespace whose keys aren't understood must stay editable.
-        if digest(&old.metadata.annotations.clone().unwrap_or_default()) == admitted {
+        if digest(&old.metadata.annotations) == admitted {
             return Decision::allow("unchanged");
         }
     }
@@ -115,7 +115,12 @@ fn judge(
         Eligibility::OptedOut => {
             let stray = view.annotations.keys().find(|key| is_chaos_key(key));
             stray.into_iter().fold(Decision::allow("not opted in"), |decision, key| {
-                decision.warning(format!("no effect: {key} counts only beside {CHAOS}=yes"))
+                let what = if key.eq_ignore_ascii_case(CHAOS) {
+                    "is not what opts in, that is"
+                } else {
+                    "counts only beside"
+                };
+                decision.warning(format!("no effect: {key} {what} {CHAOS}=yes"))
             })
         }
         Eligibility::Protected => forbidden(

@@ -8,8 +8,7 @@ use kube::core::ObjectMeta;
 use kube::{Api, Client};
 use policy::digest::digest;
 use policy::eligibility::NamespaceView;
-use policy::keys::PREFIX;
-use policy::keys::{CHAOS, SYSTEM_NAMESPACE};
+use policy::keys::{CHAOS, SYSTEM_NAMESPACE, is_ours};
 
 use crate::origin::{Entry, origin};
 
@@ -46,7 +45,7 @@ impl Stored {
         let mut annotations = annotations.unwrap_or_default();
         let entries: Vec<Entry> = managed_fields.into_iter().flatten().map(Entry::from).collect();
         let set_by = origin(&entries);
-        annotations.retain(|key, _| key == CHAOS || key.starts_with(PREFIX));
+        annotations.retain(|key, _| is_ours(key));
         Self {
             view: NamespaceView {
                 name: name.unwrap_or_default(),

@@ -5,12 +5,12 @@
 //! client look the same; and any write of one client to what it owns renews its time, so a difference alone proves nothing when versions in
 //! between were not seen.
 
-use std::collections::BTreeMap;
+use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use policy::keys::is_chaos_key;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 /// One client's entry, as far as it is asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -36,24 +36,46 @@ struct Fields {
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 struct MetadataFields {
-    #[serde(default, rename = "f:annotations")]
-    annotations: BTreeMap<String, Anything>,
+    /// Whether one of the annotations is a chaos key.
+    #[serde(default, rename = "f:annotations", deserialize_with = "any_is_chaos_key")]
+    owns_consent: bool,
 }
 
-/// [`IgnoredAny`], which can't be compared.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Anything;
-
-impl<'de> Deserialize<'de> for Anything {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        IgnoredAny::deserialize(deserializer).map(|IgnoredAny| Self)
+/// Looks at the keys and keeps none: there may be thousands.
+fn any_is_chaos_key<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    struct Keys;
+    impl<'de> Visitor<'de> for Keys {
+        type Value = bool;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("fields by their names")
+        }
+        fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<bool, M::Error> {
+            let mut found = false;
+            while let Some(IsChaosKey(is_one)) = map.next_key()? {
+                map.next_value::<IgnoredAny>()?;
+                found |= is_one;
+            }
+            Ok(found)
+        }
     }
+    deserializer.deserialize_map(Keys)
 }
 
-impl Entry {
-    fn owns_consent(&self) -> bool {
-        let owned = self.fields_v1.metadata.annotations.keys();
-        owned.filter_map(|field| field.strip_prefix("f:")).any(is_chaos_key)
+struct IsChaosKey(bool);
+
+impl<'de> Deserialize<'de> for IsChaosKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Field;
+        impl Visitor<'_> for Field {
+            type Value = IsChaosKey;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a field")
+            }
+            fn visit_str<E>(self, field: &str) -> Result<IsChaosKey, E> {
+                Ok(IsChaosKey(field.strip_prefix("f:").is_some_and(is_chaos_key)))
+            }
+        }
+        deserializer.deserialize_str(Field)
     }
 }
 
@@ -74,7 +96,7 @@ impl From<ManagedFieldsEntry> for Entry {
 /// Every entry that owns a chaos key, such as `kubectl-annotate Update 2026-11-23T12:00:00Z`, joined with `, `; empty if none does.
 #[must_use]
 pub fn origin(entries: &[Entry]) -> String {
-    let owners = entries.iter().filter(|entry| entry.owns_consent());
+    let owners = entries.iter().filter(|entry| entry.fields_v1.metadata.owns_consent);
     let words = owners.map(|Entry { manager, operation, subresource, time, .. }| {
         let parts = [manager, operation, subresource, time].map(String::as_str);
         parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")

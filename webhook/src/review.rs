@@ -4,8 +4,11 @@
 //! the UID is read even where the rest is not understood, because an answer without it reads as a failure of the webhook.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use policy::keys::is_ours;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::origin::Entry;
 
@@ -134,9 +137,9 @@ pub struct Metadata {
     /// Its UID, where it has one yet.
     #[serde(default)]
     pub uid: Option<String>,
-    /// All its annotations.
-    #[serde(default)]
-    pub annotations: Option<BTreeMap<String, String>>,
+    /// Of its annotations those that are ours.
+    #[serde(default, deserialize_with = "ours")]
+    pub annotations: BTreeMap<String, String>,
     /// Set while it is being deleted.
     #[serde(default)]
     pub deletion_timestamp: Option<String>,
@@ -150,6 +153,68 @@ pub struct Metadata {
 struct DeleteOptions {
     #[serde(default)]
     dry_run: Option<Vec<String>>,
+}
+
+/// Reads annotations and keeps ours: a Namespace may carry 256 KiB of others, and each review holds it twice.
+fn ours<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    struct Ours;
+    impl<'de> Visitor<'de> for Ours {
+        type Value = BTreeMap<String, String>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("annotations")
+        }
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(BTreeMap::new())
+        }
+        fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+            let mut annotations = BTreeMap::new();
+            while let Some(OurKey(key)) = map.next_key()? {
+                match key {
+                    Some(key) => drop(annotations.insert(key, map.next_value()?)),
+                    // Text like every annotation, or the review is none; but not kept.
+                    None => drop(map.next_value::<Text>()?),
+                }
+            }
+            Ok(annotations)
+        }
+    }
+    deserializer.deserialize_any(Ours)
+}
+
+struct OurKey(Option<String>);
+
+impl<'de> Deserialize<'de> for OurKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Key;
+        impl Visitor<'_> for Key {
+            type Value = OurKey;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an annotation's key")
+            }
+            fn visit_str<E>(self, key: &str) -> Result<OurKey, E> {
+                Ok(OurKey(is_ours(key).then(|| key.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Key)
+    }
+}
+
+struct Text;
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Value;
+        impl Visitor<'_> for Value {
+            type Value = Text;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an annotation's value")
+            }
+            fn visit_str<E>(self, _: &str) -> Result<Text, E> {
+                Ok(Text)
+            }
+        }
+        deserializer.deserialize_str(Value)
+    }
 }
 
 /// A review that can't be judged.

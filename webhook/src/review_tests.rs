@@ -28,9 +28,9 @@ fn a_real_update_is_read() {
     assert_eq!((request.uid.as_str(), request.operation), ("u-1", Operation::Update));
     assert_eq!(request.user_info.username, "kim");
     let object = request.object.as_ref().unwrap();
-    assert_eq!(object.metadata.annotations.as_ref().unwrap()["chaos"], "yes");
+    assert_eq!(object.metadata.annotations["chaos"], "yes");
     assert_eq!(object.metadata.uid.as_deref(), Some("n-1"));
-    assert!(request.old_object.as_ref().unwrap().metadata.annotations.is_none());
+    assert!(request.old_object.as_ref().unwrap().metadata.annotations.is_empty());
     assert!(!request.is_dry_run());
 }
 

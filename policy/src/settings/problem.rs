@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::keys::PREFIX;
+use crate::keys::{CHAOS, HALT, PREFIX};
 use crate::settings::Key;
 
 /// One thing wrong with a namespace's annotations, in the words of Kubernetes' own validation.
@@ -31,10 +31,14 @@ impl Problem {
     #[must_use]
     pub fn unknown(path: String, word: &str) -> Self {
         let known = Key::ALL.map(Key::word);
-        let nearest = known.into_iter().map(|key| (strsim::damerau_levenshtein(word, key), key)).min();
-        let advice = match nearest {
+        let keys = Key::ALL.map(Key::annotation).into_iter().chain([CHAOS, HALT].map(str::to_owned));
+        let distance = |key: String| {
+            let known = key.strip_prefix(PREFIX).unwrap_or(&key).to_owned();
+            (strsim::damerau_levenshtein(&word.to_ascii_lowercase(), &known), known.len(), key)
+        };
+        let advice = match keys.map(distance).min() {
             // Farther than half of the word, a guess only misleads.
-            Some((distance, key)) if distance * 2 <= key.len() => format!("did you mean `{PREFIX}{key}`?"),
+            Some((distance, length, key)) if distance * 2 <= length => format!("did you mean `{key}`?"),
             _ => format!("this version knows {}", known.map(|key| format!("`{key}`")).join(", ")),
         };
         Self { path, message: format!("Unknown setting: {advice}") }

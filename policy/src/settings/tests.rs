@@ -1,4 +1,5 @@
 use super::*;
+use crate::keys::PREFIX;
 use proptest::prelude::*;
 
 fn annotations(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -84,6 +85,22 @@ fn a_misspelt_dry_run_is_refused_with_the_right_name() {
     }
     let problems = parse(&[("frequency", "1h")]).unwrap_err();
     assert!(problems[0].contains("this version knows `schedule`, `active-hours`, "), "{problems:?}");
+}
+
+#[test]
+fn a_key_of_another_case_is_refused_with_the_right_one() {
+    for (key, nearest) in [
+        ("PureChaos.dev/dry-run", "purechaos.dev/dry-run"),
+        ("purechaos.dev/Dry-Run", "purechaos.dev/dry-run"),
+        ("PURECHAOS.DEV/LIMIT", "purechaos.dev/limit"),
+        ("purechaos.dev/Halt", "purechaos.dev/halt"),
+        ("Chaos", "chaos"),
+    ] {
+        let annotations = BTreeMap::from([(key.to_owned(), "true".to_owned())]);
+        let problems = Settings::parse(&annotations, &Settings::built_in()).unwrap_err();
+        let expected = format!("metadata.annotations[{key}]: Unknown setting: did you mean `{nearest}`?");
+        assert_eq!(problems[0].to_string(), expected);
+    }
 }
 
 #[test]
