@@ -2,7 +2,7 @@
 //! the test, so that not RBAC is what refuses.
 
 use serde_json::{Value, json};
-use tests::away::{Away, all_rights, run_as, write_as};
+use tests::away::{Away, Held, all_rights, run_as, write_as};
 use tests::cluster::{Namespace, Output, eventually, kubectl, kubectl_with, object};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
@@ -165,16 +165,13 @@ fn the_webhook_may_bind_only_where_somebody_opted_in() {
 
     // Being deleted, and held there by the binding. The API server itself lets nothing new be made in such a place.
     let going = opted_in("bind-going");
-    let held = ["-n", &going.name, "patch", "rolebinding", "pure-chaos-agent", "--type=merge", "-p"];
-    let finalizers = |list: Value| json!({"metadata": {"finalizers": list}}).to_string();
-    kubectl(&[&held[..], &[&finalizers(json!(["purechaos.dev/test"]))]].concat()).succeeds();
+    let _held = Held::new(&going.name, "rolebinding/pure-chaos-agent");
     kubectl(&["delete", "namespace", &going.name, "--wait=false"]).succeeds();
     let label = ["-n", &going.name, "label", "rolebinding", "pure-chaos-agent", "team=a"];
     let answer = eventually("the policy to see that the namespace is being deleted", || {
         let output = run_as("webhook", &[&label[..], &["--overwrite"]].concat());
         (!output.ok).then_some(output)
     });
-    kubectl(&[&held[..], &[&finalizers(json!([]))]].concat()).succeeds();
     refused(answer, "is being deleted, so nobody is given the right to kill in it");
 }
 

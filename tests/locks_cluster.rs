@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 use tests::away::{
-    Away, all_rights, run_as, until_opt_ins_are_reviewed, without_webhook_configuration, write_as,
+    Away, Held, all_rights, run_as, until_opt_ins_are_reviewed, without_webhook_configuration, write_as,
 };
 use tests::cluster::{Namespace, Output, eventually, kubectl, object};
 
@@ -13,21 +13,25 @@ const POD: &str = "victim";
 struct Place {
     namespace: Namespace,
     sentence: String,
+    /// Against a lock that fails: the test sees that the Pod is on its way, and it still is there.
+    _held: Held,
 }
 
 /// One of each kind, and an open one. All but the first carry the opt-in, so that nothing else can be the reason.
 struct Places {
     closed: Vec<Place>,
     open: Namespace,
+    _held: Held,
 }
 
 impl Places {
     fn new(test: &str) -> Self {
         let place = |kind: &str, sentence: &str| {
             let namespace = Namespace::new(&format!("{kind}{test}"));
-            namespace.unscheduled_pod(POD, Some("purechaos.dev/test"));
+            namespace.unscheduled_pod(POD);
+            let held = Held::new(&namespace.name, &format!("pod/{POD}"));
             let sentence = format!("namespace {} {sentence}", namespace.name);
-            Place { namespace, sentence }
+            Place { namespace, sentence, _held: held }
         };
         let closed = vec![
             place("plain-", "is not opted in"),
@@ -36,7 +40,8 @@ impl Places {
             place("going-", "is being deleted"),
         ];
         let open = Namespace::new(&format!("open-{test}"));
-        open.unscheduled_pod(POD, Some("purechaos.dev/test"));
+        open.unscheduled_pod(POD);
+        let held = Held::new(&open.name, &format!("pod/{POD}"));
         // A protected namespace carries the opt-in only if nobody looked.
         let unseen = without_webhook_configuration();
         closed[2].namespace.annotate(&["chaos=yes"]).succeeds();
@@ -50,20 +55,11 @@ impl Places {
         eventually("the Pod of a namespace that is being deleted to be asked to go", || {
             closed[3].namespace.pods().is_empty().then_some(())
         });
-        Self { closed, open }
+        Self { closed, open, _held: held }
     }
 
     fn place(&self, kind: &str) -> &Place {
         self.closed.iter().find(|place| place.namespace.name.starts_with(kind)).unwrap()
-    }
-}
-
-impl Drop for Places {
-    fn drop(&mut self) {
-        for namespace in self.closed.iter().map(|place| &place.namespace).chain([&self.open]) {
-            let patch = r#"{"metadata":{"finalizers":null}}"#;
-            kubectl(&["-n", &namespace.name, "patch", "pod", POD, "--type=merge", "-p", patch]);
-        }
     }
 }
 

@@ -8,7 +8,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use policy::record::{OptIn, Verdict};
 use serde_json::{Value, json};
-use tests::away::{Away, WithoutWebhook, until_opt_ins_are_reviewed};
+use tests::away::{Away, Held, WithoutWebhook, until_opt_ins_are_reviewed};
 use tests::cluster::{Namespace, eventually, kubeconfig, kubectl, object};
 
 const RARELY: &str = "purechaos.dev/schedule=every 12h";
@@ -171,7 +171,8 @@ fn one_replica_is_enough_and_a_restart_goes_unnoticed() {
 fn nothing_is_written_in_a_namespace_that_is_being_deleted() {
     let namespace = Namespace::new("going");
     let name = &namespace.name;
-    namespace.unscheduled_pod("held", Some("purechaos.dev/test"));
+    namespace.unscheduled_pod("held");
+    let held = Held::new(name, "pod/held");
     namespace.opt_in(&[RARELY]);
     kubectl(&["delete", "namespace", name, "--wait=false"]).succeeds();
     eventually("the namespace to be on its way", || namespace.pods().is_empty().then_some(()));
@@ -179,8 +180,7 @@ fn nothing_is_written_in_a_namespace_that_is_being_deleted() {
     let later = Namespace::new("going-later");
     later.opt_in(&[RARELY]);
     assert_eq!(namespace.record(), Value::Null);
-    let patch = json!({"metadata": {"finalizers": null}}).to_string();
-    kubectl(&["-n", name, "patch", "pod", "held", "--type=merge", "-p", &patch]).succeeds();
+    drop(held);
     kubectl(&["wait", "--for=delete", "namespace", name, "--timeout=60s"]).succeeds();
     // Made again under its name, it owes nothing to what was there before.
     kubectl(&["create", "namespace", name]).succeeds();

@@ -67,6 +67,30 @@ impl Drop for Away {
     }
 }
 
+/// Something that can't go, and its namespace neither, until this is dropped.
+#[must_use]
+pub struct Held(String, String);
+
+impl Held {
+    /// Puts a finalizer on it; `what` is such as `pod/a`.
+    pub fn new(namespace: &str, what: &str) -> Self {
+        let held = Self(namespace.to_owned(), what.to_owned());
+        held.patch(&["purechaos.dev/test"]).succeeds();
+        held
+    }
+
+    fn patch(&self, finalizers: &[&str]) -> Output {
+        let patch = serde_json::json!({"metadata": {"finalizers": finalizers}}).to_string();
+        kubectl(&["-n", &self.0, "patch", &self.1, "--type=merge", "-p", &patch])
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        eprint!("{}", self.patch(&[]).stderr);
+    }
+}
+
 /// The configuration of the webhook is away until this is dropped.
 pub fn without_webhook_configuration() -> Away {
     let away = Away::taken("validatingwebhookconfiguration", "pure-chaos");

@@ -155,11 +155,10 @@ impl Namespace {
     }
 
     /// Makes a Pod that no node takes: it costs nothing, and can be deleted and evicted like any other.
-    pub fn unscheduled_pod(&self, name: &str, finalizer: Option<&str>) {
-        let finalizers: Vec<&str> = finalizer.into_iter().collect();
+    pub fn unscheduled_pod(&self, name: &str) {
         let pod = serde_json::json!({
             "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": name, "namespace": self.name, "finalizers": finalizers},
+            "metadata": {"name": name, "namespace": self.name},
             "spec": {"nodeSelector": {"no": "node"}, "containers": [{"name": "a", "image": "chentex/random-logger"}]}
         });
         kubectl_with(&["create"], &pod).succeeds();
