@@ -8,6 +8,7 @@ pub mod generator;
 pub mod hollow;
 pub mod load;
 pub mod repository;
+pub mod rights;
 pub mod rotations;
 pub mod stage;
 pub mod ways;
