@@ -2,7 +2,6 @@
 //! accepted later than a moment after the opt-out's answer. What the API servers wrote into their audit logs is what counts.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,23 +9,25 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client, ResourceExt};
+use kube::api::{Patch, PatchParams};
+use kube::{Api, ResourceExt};
 use policy::schedule::{Schedule, Timetable};
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, RngExt, SeedableRng};
 use serde_json::{Value, json};
-use tests::audit::{Mark, Request, folder};
-use tests::cluster::{kubeconfig, kubectl, object, run};
+use tests::audit::{Mark, Request};
+use tests::cluster::kubeconfig;
 use tests::hollow::{self, HollowNode};
-use tests::repository::root;
+use tests::lateness::{OptOut, find};
+use tests::second::{Second, client};
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 /// Opt-outs in all, half of them with the agent at the second API server, half with it at the first. They go to the other one.
 const OPT_OUTS: usize = 1_000;
 
 /// Namespaces that opt in and out at the same time.
-const NAMESPACES: usize = 24;
+const NAMESPACES: usize = 16;
 
 /// No kill may be accepted later than this after the opt-out was answered.
 const LATEST: Duration = Duration::from_millis(100);
@@ -39,14 +40,6 @@ const NEAR: i64 = 150;
 
 /// After this long without a kill the namespace opts out all the same.
 const STALLED: Duration = Duration::from_secs(8);
-
-/// A namespace that took its consent back.
-struct OptOut {
-    namespace: String,
-    answered: Timestamp,
-    /// When it was opted in again: later kills are none of its business.
-    until: Timestamp,
-}
 
 /// What the Pods' ends tell while it goes on: where kills happen, and how long after their slots.
 #[derive(Default)]
@@ -149,225 +142,17 @@ async fn churn(stage: Arc<Stage>, name: String, mode: &'static str, mut rng: Cha
     }
 }
 
-/// Runs the script that starts and stops the second API server.
-fn second_api_server(act: &str) {
-    let name = folder().file_name().unwrap().to_string_lossy().into_owned();
-    let mut script = Command::new(root().join("tests/cluster/second-apiserver.sh"));
-    let output = run(script.arg(act).env("NAME", name));
-    print!("{}", output.succeeds());
-}
-
-/// The second API server, and the agent's way back from it whatever happens.
-struct Second;
-
-impl Second {
-    fn start() -> Self {
-        second_api_server("start");
-        Self
-    }
-
-    fn kubeconfig() -> String {
-        folder().join("kubeconfig-second").to_string_lossy().into_owned()
-    }
-
-    /// Makes the agent use this API server.
-    fn takes_the_agent(&self) {
-        let address =
-            object(&["node", "node"])["status"]["addresses"][0]["address"].as_str().unwrap().to_owned();
-        Self::set_agent(&[&format!("KUBERNETES_SERVICE_HOST={address}"), "KUBERNETES_SERVICE_PORT=6444"])
-            .succeeds();
-        Self::agent_is_rolled_out();
-    }
-
-    fn gives_the_agent_back(&self) {
-        Self::set_agent(&["KUBERNETES_SERVICE_HOST-", "KUBERNETES_SERVICE_PORT-"]).succeeds();
-        Self::agent_is_rolled_out();
-    }
-
-    fn set_agent(variables: &[&str]) -> tests::cluster::Output {
-        kubectl(&[&["-n", "pure-chaos", "set", "env", "deployment/agent"], variables].concat())
-    }
-
-    fn agent_is_rolled_out() {
-        kubectl(&["-n", "pure-chaos", "rollout", "status", "deployment/agent", "--timeout=60s"]).succeeds();
-    }
-}
-
-impl Drop for Second {
-    fn drop(&mut self) {
-        let back = Self::set_agent(&["KUBERNETES_SERVICE_HOST-", "KUBERNETES_SERVICE_PORT-"]);
-        if !back.ok {
-            eprintln!("the agent still uses the second API server: {}", back.stderr);
-        }
-        second_api_server("stop");
-    }
-}
-
-fn client(kubeconfig: &str) -> impl Future<Output = Client> {
-    let kubeconfig = kubeconfig.to_owned();
-    async move { runtime::client::connect(Some(kubeconfig.as_ref())).await.unwrap() }
-}
-
-async fn with_namespaces(
-    client: &Client,
-    prefix: &str,
-    replicas: u32,
-) -> (Vec<String>, BTreeMap<String, String>) {
-    let namespaces: Api<Namespace> = Api::all(client.clone());
-    let mut names = Vec::new();
-    let mut uids = BTreeMap::new();
-    for number in 0..NAMESPACES {
-        let name = format!("{prefix}-{}-{number}", std::process::id());
-        let made = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
-        let made =
-            namespaces.create(&PostParams::default(), &serde_json::from_value(made).unwrap()).await.unwrap();
-        hollow::deployment(client, &name, replicas).await;
-        uids.insert(name.clone(), made.uid().unwrap());
-        names.push(name);
-    }
-    (names, uids)
-}
-
-/// What became of the kills around the opt-outs.
-#[derive(Default)]
-struct Findings {
-    /// Opt-outs with an accepted kill in the second before.
-    in_time: usize,
-    /// Accepted kills in all.
-    kills: usize,
-    /// Attempts that came after an opt-out and were refused.
-    refused: BTreeMap<String, usize>,
-    /// From the opt-out's answer to the answer to a kill, of kills that were accepted after it.
-    late: Vec<Duration>,
-    /// Of these, how many the API server had even received later.
-    received_late: usize,
-}
-
-fn find(opt_outs: &[OptOut], requests: &[Request]) -> Findings {
-    let mut by_namespace: BTreeMap<&str, Vec<&Request>> = BTreeMap::new();
-    for request in requests.iter().filter(|request| request.is_kill()) {
-        by_namespace.entry(&request.namespace).or_default().push(request);
-    }
-    let mut findings = Findings::default();
-    let accepted = |request: &&&Request| request.is_accepted();
-    findings.kills = by_namespace.values().flatten().filter(accepted).count();
-    for OptOut { namespace, answered, until } in opt_outs {
-        let kills = by_namespace.get(namespace.as_str()).map(Vec::as_slice).unwrap_or_default();
-        let second_before = answered.checked_sub(Duration::from_secs(1)).unwrap();
-        let before = |kill: &&&Request| kill.answered > second_before && kill.answered <= *answered;
-        findings.in_time += usize::from(kills.iter().filter(accepted).any(|kill| before(&kill)));
-        for kill in kills.iter().filter(|kill| kill.answered > *answered && kill.answered < *until) {
-            if kill.is_accepted() {
-                findings.late.push(Duration::try_from(kill.answered.duration_since(*answered)).unwrap());
-                findings.received_late += usize::from(kill.received > *answered);
-            } else {
-                let words = kill.message.replace(namespace, "…");
-                *findings.refused.entry(format!("{} {words}", kill.code)).or_default() += 1;
-            }
-        }
-    }
-    findings
-}
-
-impl Findings {
-    fn print(&self, opt_outs: usize) {
-        println!(
-            "{opt_outs} opt-outs, {} kills; in the second before an opt-out there was one {} times",
-            self.kills, self.in_time
-        );
-        println!("kills accepted after the opt-out's answer: {}", self.late.len());
-        let mut from = 0;
-        for to in [10, 25, 50, 100, u64::MAX] {
-            let within = |late: &&Duration| (from..to).contains(&u64::try_from(late.as_millis()).unwrap());
-            let label = if to == u64::MAX { format!("over {from} ms") } else { format!("{from} to {to} ms") };
-            println!("  {label:>14}: {}", self.late.iter().filter(within).count());
-            from = to;
-        }
-        println!(
-            "  at most {:?}; {} were received after the answer",
-            self.late.iter().max(),
-            self.received_late
-        );
-        for (refusal, count) in &self.refused {
-            println!("refused after the opt-out: {count} × {refusal}");
-        }
-    }
-}
-
 #[test]
 fn no_kill_is_accepted_after_an_opt_out() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let seed: u64 = std::env::var("PURE_CHAOS_RACE_SEED")
-        .map_or_else(|_| rand::rng().next_u64(), |seed| seed.parse().unwrap());
-    let opt_outs: usize =
-        std::env::var("PURE_CHAOS_RACE_OPT_OUTS").map_or(OPT_OUTS, |count| count.parse().unwrap());
+    let from_environment = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let seed = from_environment("PURE_CHAOS_RACE_SEED").unwrap_or_else(|| rand::rng().next_u64());
+    let opt_outs = from_environment("PURE_CHAOS_RACE_OPT_OUTS")
+        .map_or(OPT_OUTS, |count| usize::try_from(count).unwrap());
     println!("seed {seed}");
     let second = Second::start();
     second.takes_the_agent();
-    let begun = std::time::Instant::now();
-    let (done, requests) = runtime.block_on(async {
-        runtime::process::install_tls_provider().unwrap();
-        let (one, two) = (client(&kubeconfig()).await, client(&Second::kubeconfig()).await);
-        let mark = Mark::now();
-        let ends = Arc::new(Ends::default());
-        let witness = ends.clone();
-        let node = HollowNode::start(
-            &one,
-            Arc::new(move |pod, gone| {
-                if gone {
-                    witness.end(pod)
-                }
-            }),
-        )
-        .await;
-        let (names, uids) = with_namespaces(&one, "race", 3).await;
-        *ends.uids.lock().unwrap() = uids;
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut done = Vec::new();
-        for (half, client) in [&one, &two].into_iter().enumerate() {
-            if half == 1 {
-                second.gives_the_agent_back();
-            }
-            let stage = Arc::new(Stage {
-                api: Api::all(client.clone()),
-                ends: ends.clone(),
-                left: AtomicUsize::new((opt_outs + half) / 2),
-                done: Mutex::default(),
-            });
-            let mut churns = tokio::task::JoinSet::new();
-            for (number, name) in names.iter().enumerate() {
-                let mode = if number % 2 == 0 { "evict" } else { "delete" };
-                churns.spawn(churn(
-                    stage.clone(),
-                    name.clone(),
-                    mode,
-                    ChaCha8Rng::seed_from_u64(rng.next_u64()),
-                ));
-            }
-            while let Some(ended) = churns.join_next().await {
-                ended.unwrap();
-            }
-            done.append(&mut stage.done.lock().unwrap());
-            println!(
-                "after {:.0?}: {} opt-outs, a kill takes {} ms from its slot",
-                begun.elapsed(),
-                done.len(),
-                ends.lag()
-            );
-        }
-        let requests = mark.requests();
-        let namespaces: Api<Namespace> = Api::all(one.clone());
-        for name in &names {
-            namespaces.delete(name, &DeleteParams::default()).await.unwrap();
-        }
-        for name in &names {
-            while namespaces.get_opt(name).await.unwrap().is_some() {
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-        }
-        node.remove().await;
-        (done, requests)
-    });
+    let (done, requests) = runtime.block_on(race(&second, seed, opt_outs));
     drop(second);
     let findings = find(&done, &requests);
     findings.print(done.len());
@@ -382,6 +167,60 @@ fn no_kill_is_accepted_after_an_opt_out() {
         "only {} opt-outs came within a second of a kill",
         findings.in_time
     );
+    assert_eq!(findings.received_late, 0, "kills were sent after an opt-out's answer, and accepted");
     let late: Vec<_> = findings.late.iter().filter(|late| **late > LATEST).collect();
     assert!(late.is_empty(), "kills were accepted after the opt-out: {late:?}");
+}
+
+/// All opt-outs, and all that was asked for meanwhile.
+async fn race(second: &Second, seed: u64, opt_outs: usize) -> (Vec<OptOut>, Vec<Request>) {
+    let begun = std::time::Instant::now();
+    let (one, two) = (client(&kubeconfig()).await, client(&Second::kubeconfig()).await);
+    let mark = Mark::now();
+    let ends = Arc::new(Ends::default());
+    let witness = ends.clone();
+    let node = HollowNode::start(
+        &one,
+        Arc::new(move |pod, gone| {
+            if gone {
+                witness.end(pod)
+            }
+        }),
+    )
+    .await;
+    let uids = hollow::namespaces(&one, "race", NAMESPACES, 3).await;
+    *ends.uids.lock().unwrap() = uids.clone();
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut done = Vec::new();
+    for (half, client) in [&one, &two].into_iter().enumerate() {
+        if half == 1 {
+            second.gives_the_agent_back();
+        }
+        let stage = Arc::new(Stage {
+            api: Api::all(client.clone()),
+            ends: ends.clone(),
+            left: AtomicUsize::new((opt_outs + half) / 2),
+            done: Mutex::default(),
+        });
+        let mut churns = JoinSet::new();
+        for (number, name) in uids.keys().enumerate() {
+            let mode = if number % 2 == 0 { "evict" } else { "delete" };
+            let rng = ChaCha8Rng::seed_from_u64(rng.next_u64());
+            churns.spawn(churn(stage.clone(), name.clone(), mode, rng));
+        }
+        while let Some(ended) = churns.join_next().await {
+            ended.unwrap();
+        }
+        done.append(&mut stage.done.lock().unwrap());
+        println!(
+            "after {:.0?}: {} opt-outs, a kill comes {} ms after its slot",
+            begun.elapsed(),
+            done.len(),
+            ends.lag()
+        );
+    }
+    let requests = mark.requests();
+    hollow::remove_namespaces(&one, uids.keys()).await;
+    node.remove().await;
+    (done, requests)
 }

@@ -1,17 +1,20 @@
 //! A node without a machine: its Pods are Ready as soon as they are bound to it, and end as soon as they are deleted. No container
 //! runs, so that hundreds of Pods can come and go on a small machine. The API server, its admission and its controllers are the real ones.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+
+use crate::cluster::PATIENCE;
 
 /// The node's name.
 pub const NODE: &str = "hollow";
@@ -143,4 +146,39 @@ pub async fn deployment(client: &Client, namespace: &str, replicas: u32) {
     });
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     deployments.create(&PostParams::default(), &serde_json::from_value(deployment).unwrap()).await.unwrap();
+}
+
+/// Makes namespaces, each with a Deployment on the hollow node. Returns their UIDs by name.
+pub async fn namespaces(
+    client: &Client,
+    prefix: &str,
+    count: usize,
+    replicas: u32,
+) -> BTreeMap<String, String> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let mut uids = BTreeMap::new();
+    for number in 0..count {
+        let name = format!("{prefix}-{}-{number}", std::process::id());
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        let namespace = serde_json::from_value(namespace).unwrap();
+        let made = namespaces.create(&PostParams::default(), &namespace).await.unwrap();
+        deployment(client, &name, replicas).await;
+        uids.insert(name, made.uid().unwrap());
+    }
+    uids
+}
+
+/// Deletes namespaces, and returns when they are gone, their Pods with them.
+pub async fn remove_namespaces(client: &Client, names: impl Iterator<Item = &String> + Clone) {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    for name in names.clone() {
+        namespaces.delete(name, &DeleteParams::default()).await.unwrap();
+    }
+    for name in names {
+        let begun = std::time::Instant::now();
+        while namespaces.get_opt(name).await.unwrap().is_some() {
+            assert!(begun.elapsed() < PATIENCE, "namespace {name} does not go");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
 }

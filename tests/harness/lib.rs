@@ -6,10 +6,12 @@ pub mod away;
 pub mod cluster;
 pub mod generator;
 pub mod hollow;
+pub mod lateness;
 pub mod load;
 pub mod repository;
 pub mod rights;
 pub mod rotations;
+pub mod second;
 pub mod stage;
 pub mod ways;
 

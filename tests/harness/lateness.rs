@@ -1,0 +1,95 @@
+//! How long after an opt-out's answer kills were still accepted, by the API servers' own audit logs.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::audit::Request;
+
+/// A namespace that took its consent back.
+pub struct OptOut {
+    /// Its name.
+    pub namespace: String,
+    /// When the opt-out was answered.
+    pub answered: Timestamp,
+    /// When it was opted in again: later kills are none of its business.
+    pub until: Timestamp,
+}
+
+/// What became of the kills around the opt-outs.
+#[derive(Default)]
+pub struct Findings {
+    /// Opt-outs with an accepted kill in the second before.
+    pub in_time: usize,
+    /// Accepted kills in all.
+    pub kills: usize,
+    /// Attempts that came after an opt-out and were refused.
+    pub refused: BTreeMap<String, usize>,
+    /// From the opt-out's answer to the answer to a kill, of kills that were accepted after it.
+    pub late: Vec<Duration>,
+    /// Of these, how many the API server had even received later.
+    pub received_late: usize,
+}
+
+/// Holds opt-outs against what was asked for.
+pub fn find(opt_outs: &[OptOut], requests: &[Request]) -> Findings {
+    let mut by_namespace: BTreeMap<&str, Vec<&Request>> = BTreeMap::new();
+    for request in requests.iter().filter(|request| request.is_kill()) {
+        by_namespace.entry(&request.namespace).or_default().push(request);
+    }
+    let mut findings = Findings::default();
+    let accepted = |request: &&&Request| request.is_accepted();
+    findings.kills = by_namespace.values().flatten().filter(accepted).count();
+    for OptOut { namespace, answered, until } in opt_outs {
+        let kills = by_namespace.get(namespace.as_str()).map(Vec::as_slice).unwrap_or_default();
+        let second_before = answered.checked_sub(Duration::from_secs(1)).unwrap();
+        let before = |kill: &&&Request| kill.answered > second_before && kill.answered <= *answered;
+        findings.in_time += usize::from(kills.iter().filter(accepted).any(|kill| before(&kill)));
+        for kill in kills.iter().filter(|kill| kill.answered > *answered && kill.answered < *until) {
+            if kill.is_accepted() {
+                findings.late.push(Duration::try_from(kill.answered.duration_since(*answered)).unwrap());
+                findings.received_late += usize::from(kill.received > *answered);
+            } else {
+                *findings.refused.entry(format!("{} by {}", kill.code, refuser(kill))).or_default() += 1;
+            }
+        }
+    }
+    findings
+}
+
+/// Which lock a refusal came from.
+fn refuser(refused: &Request) -> &'static str {
+    match refused.message.as_str() {
+        _ if !refused.allowed => "RBAC",
+        words if words.contains("ValidatingAdmissionPolicy") => "an admission policy",
+        words if words.contains("admission webhook") => "the webhook",
+        _ => "the API server",
+    }
+}
+
+impl Findings {
+    /// Prints them.
+    pub fn print(&self, opt_outs: usize) {
+        println!(
+            "{opt_outs} opt-outs, {} kills; in the second before an opt-out there was one {} times",
+            self.kills, self.in_time
+        );
+        println!("kills accepted after the opt-out's answer: {}", self.late.len());
+        let mut from = 0;
+        for to in [10, 25, 50, 100, u64::MAX] {
+            let within = |late: &&Duration| (from..to).contains(&u64::try_from(late.as_millis()).unwrap());
+            let label = if to == u64::MAX { format!("over {from} ms") } else { format!("{from} to {to} ms") };
+            println!("  {label:>14}: {}", self.late.iter().filter(within).count());
+            from = to;
+        }
+        println!(
+            "  at most {:?}; {} were received after the answer",
+            self.late.iter().max(),
+            self.received_late
+        );
+        for (refusal, count) in &self.refused {
+            println!("refused after the opt-out: {count} × {refusal}");
+        }
+    }
+}
