@@ -80,6 +80,7 @@ start etcd --data-dir /var/lib/etcd/data --unsafe-no-fsync --log-level warn
 start kube-apiserver \
     --advertise-address="$NODE_IP" \
     --allow-privileged \
+    --audit-log-maxsize=1000 \
     --audit-log-path="$CLUSTER/audit.log" \
     --audit-policy-file="$config/audit.yaml" \
     --authorization-mode=Node,RBAC \
