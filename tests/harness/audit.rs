@@ -1,7 +1,7 @@
 //! The audit logs of the local cluster's API servers: what the accounts of `pure-chaos` asked, whether it was allowed, and when.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -14,13 +14,14 @@ pub fn folder() -> PathBuf {
     Path::new(&kubeconfig()).parent().unwrap().to_owned()
 }
 
-/// The audit logs there are: of the first API server, and of the second where one has run.
-pub fn logs() -> Vec<PathBuf> {
-    ["audit.log", "audit-second.log"]
-        .map(|name| folder().join(name))
-        .into_iter()
-        .filter(|log| log.exists())
-        .collect()
+/// The audit logs there are: of the first API server, of the second where one has run, and what they put aside when they grew large.
+fn logs() -> Vec<PathBuf> {
+    let files = std::fs::read_dir(folder()).unwrap().map(|file| file.unwrap().path());
+    let is_log = |file: &PathBuf| {
+        let name = file.file_name().unwrap().to_string_lossy();
+        name.starts_with("audit") && name.ends_with(".log")
+    };
+    files.filter(is_log).collect()
 }
 
 /// One request that was answered. A watch is there twice, from its beginning and from its end.
@@ -97,44 +98,36 @@ impl Request {
     }
 }
 
-/// Where the audit logs end now, to read on from.
-pub struct Mark(Vec<(PathBuf, u64)>);
+/// A moment in the audit logs, to read on from.
+pub struct Mark {
+    logs: Vec<(PathBuf, u64)>,
+}
 
 impl Mark {
     /// The beginning of all logs.
     pub fn start() -> Self {
-        Self(logs().into_iter().map(|log| (log, 0)).collect())
+        Self { logs: logs().into_iter().map(|log| (log, 0)).collect() }
     }
 
     /// The end of all logs.
     pub fn now() -> Self {
-        Self(logs().into_iter().map(|log| (log.clone(), log.metadata().unwrap().len())).collect())
+        Self { logs: logs().into_iter().map(|log| (log.clone(), log.metadata().unwrap().len())).collect() }
     }
 
-    /// All requests since then, in no order, for as long as the API server did not rotate its log: a test would miss what went with it.
+    /// All requests since then, in no order.
     pub fn requests(&self) -> Vec<Request> {
+        // Put aside since, its place would be in another file.
+        assert_eq!(logs().len(), self.logs.len(), "an audit log was put aside meanwhile, or is new");
         let mut requests = Vec::new();
-        for (log, offset) in &self.0 {
-            assert_eq!(rotated(log), 0, "{} was rotated: what it showed before is lost", log.display());
+        for (log, offset) in &self.logs {
             let mut file = File::open(log).unwrap();
             file.seek(SeekFrom::Start(*offset)).unwrap();
             for line in BufReader::new(file).lines() {
-                match line {
-                    Ok(line) => requests.extend(Request::parse(&line)),
-                    Err(error) if error.kind() == ErrorKind::InvalidData => {}
-                    Err(error) => panic!("{}: {error}", log.display()),
-                }
+                requests.extend(Request::parse(&line.unwrap()));
             }
         }
         requests
     }
-}
-
-/// How often a log was rotated: the API server adds the time to the name of what it puts aside.
-fn rotated(log: &Path) -> usize {
-    let stem = format!("{}-20", log.file_stem().unwrap().to_string_lossy());
-    let files = std::fs::read_dir(log.parent().unwrap()).unwrap();
-    files.filter(|file| file.as_ref().unwrap().file_name().to_string_lossy().starts_with(&stem)).count()
 }
 
 #[cfg(test)]
