@@ -10,6 +10,8 @@
 pub mod access;
 pub mod args;
 pub mod binding;
+pub mod body;
+pub mod connections;
 pub mod decide;
 pub mod desired;
 pub mod events;

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, FromRequest, Request as HttpRequest, State};
+use axum::extract::{Request as HttpRequest, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -16,6 +15,7 @@ use policy::platform::PlatformPolicy;
 use runtime::clock::Clock;
 
 use crate::access::may_delete_pods;
+use crate::body::{self, Budget};
 use crate::decide::{self, Decision};
 use crate::metrics::{Metrics, Outcome, Rule};
 use crate::namespaces;
@@ -23,8 +23,6 @@ use crate::notes::Notes;
 use crate::queue::Queue;
 use crate::review::{self, Answer, AuditAnnotations, Code, Malformed, Request};
 
-/// A review holds two objects of at most 3 MiB each, and escapes.
-const LARGEST_BODY: usize = 8 * 1024 * 1024;
 /// The API server waits 5 s, which includes the way there and back.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_millis(4_500);
 /// After an admission, when to look at the namespace should its watch have missed the change.
@@ -44,6 +42,8 @@ pub struct Reviews {
     pub metrics: Metrics,
     /// Both clocks.
     pub clock: Arc<dyn Clock>,
+    /// The memory that bodies may take.
+    pub bodies: Budget,
 }
 
 /// The routes as a value that tests can call: POST `/opt-in` and `/kill`.
@@ -51,7 +51,6 @@ pub fn router(reviews: Arc<Reviews>) -> Router {
     Router::new()
         .route("/opt-in", post(|state, request| answer(Rule::OptIn, state, request)))
         .route("/kill", post(|state, request| answer(Rule::Kill, state, request)))
-        .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .with_state(reviews)
 }
 
@@ -81,11 +80,11 @@ fn failure(status: StatusCode, why: &str) -> (Outcome, Response) {
 
 impl Reviews {
     async fn answer(&self, rule: Rule, request: HttpRequest) -> (Outcome, Response) {
-        let body = match body_of(request).await {
+        let body = match self.body_of(request).await {
             Ok(body) => body,
             Err((status, why)) => return failure(status, &why),
         };
-        let request = match review::parse(&body) {
+        let request = match review::parse(&body.bytes) {
             Ok(request) => request,
             Err(Malformed::Unanswerable(why)) => return failure(StatusCode::BAD_REQUEST, &why),
             Err(Malformed::Answerable { uid, why }) => {
@@ -109,6 +108,18 @@ impl Reviews {
             self.notes.remember(note, self.clock.wall(), self.clock.monotonic());
         }
         (outcome, written(&request.uid, &answer, &audit))
+    }
+
+    async fn body_of(&self, request: HttpRequest) -> Result<body::Read, (StatusCode, String)> {
+        let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let is_json = kind
+            .and_then(|kind| kind.split(';').next())
+            .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
+        if !is_json {
+            let why = "expected Content-Type: application/json".to_owned();
+            return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
+        }
+        self.bodies.read(request.into_body()).await
     }
 
     async fn opt_in(&self, request: &Request) -> (Outcome, Decision) {
@@ -151,23 +162,6 @@ fn outcome_of(decision: Decision) -> (Outcome, Decision) {
         Answer::Deny { .. } => Outcome::Deny,
     };
     (outcome, decision)
-}
-
-async fn body_of(request: HttpRequest) -> Result<Bytes, (StatusCode, String)> {
-    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let is_json = kind
-        .and_then(|kind| kind.split(';').next())
-        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
-    if !is_json {
-        return Err((
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "expected Content-Type: application/json".to_owned(),
-        ));
-    }
-    Bytes::from_request(request, &()).await.map_err(|rejection| {
-        let why = format!("failed to read the body, of at most {LARGEST_BODY} bytes: {rejection}");
-        (rejection.status(), why)
-    })
 }
 
 fn written(uid: &str, answer: &Answer, audit: &AuditAnnotations) -> Response {

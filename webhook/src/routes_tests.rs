@@ -182,8 +182,8 @@ fn bodies_up_to_the_limit_are_read() {
             };
             review(size - review(0).len()).into_bytes()
         };
-        assert_eq!(app.send("/opt-in", "application/json", sized(LARGEST_BODY)).await.0, StatusCode::OK);
-        let (status, body) = app.send("/opt-in", "application/json", sized(LARGEST_BODY + 1)).await;
+        assert_eq!(app.send("/opt-in", "application/json", sized(body::LARGEST)).await.0, StatusCode::OK);
+        let (status, body) = app.send("/opt-in", "application/json", sized(body::LARGEST + 1)).await;
         assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "{}", String::from_utf8_lossy(&body));
     });
 }

@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{Config, RunArgs};
+use crate::body::Budget;
 use crate::metrics::Metrics;
 use crate::notes::Notes;
 use crate::objects::Objects;
@@ -66,6 +67,7 @@ impl Parts {
             queue: Arc::clone(&queue),
             metrics: metrics.clone(),
             clock: Arc::clone(&clock),
+            bodies: Budget::default(),
         };
         let records = Records {
             objects: Objects { client: client.clone(), clock: Arc::clone(&clock), instance },

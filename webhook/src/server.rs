@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
@@ -18,11 +19,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use crate::connections::{Connections, Open};
+
 /// Longer than the 90 s for which the API server keeps an idle connection: whoever closes first loses nothing only if it is the one
 /// that sends.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(150);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// One API server keeps a few; at 30 KB each this is 15 MB. Further ones wait to be accepted.
+/// One API server keeps a few; at 30 KB each this is 15 MB. For a further one, one that does nothing is given up.
 const MOST_CONNECTIONS: usize = 512;
 /// After a failed accept, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -51,12 +54,20 @@ impl Server {
         let acceptor = TlsAcceptor::from(Arc::new(tls(certificates)?));
         let graceful = GracefulShutdown::new();
         let permits = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        let connections = Connections::default();
         let accept = async {
             loop {
-                let permit = Arc::clone(&permits).acquire_owned().await?;
                 match listener.accept().await {
                     Ok((stream, peer)) => {
-                        let connection = Connection { stream, peer, permit, watcher: graceful.watcher() };
+                        if permits.available_permits() == 0 && !connections.give_one_up() {
+                            tracing::warn!(
+                                MOST_CONNECTIONS,
+                                "all connections are being answered, a new one waits"
+                            );
+                        }
+                        let permit = Arc::clone(&permits).acquire_owned().await?;
+                        let (open, watcher) = (connections.open(), graceful.watcher());
+                        let connection = Connection { stream, peer, permit, open, watcher };
                         tokio::spawn(connection.serve(acceptor.clone(), router.clone()));
                     }
                     Err(error) => {
@@ -97,31 +108,65 @@ struct Connection {
     stream: TcpStream,
     peer: SocketAddr,
     permit: OwnedSemaphorePermit,
+    open: Open,
     watcher: Watcher,
 }
 
 impl Connection {
     async fn serve(self, acceptor: TlsAcceptor, router: Router) {
-        let Self { stream, peer, permit, watcher } = self;
+        let Self { stream, peer, permit, open, watcher } = self;
         let peer = peer.to_string();
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(peer, error = error.to_string(), "failed to set TCP_NODELAY");
         }
-        let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
+        let given_up = open.given_up().clone();
+        let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream));
+        let stream = match given_up.run_until_cancelled(handshake).await {
+            Some(Ok(Ok(stream))) => stream,
+            Some(Ok(Err(error))) => {
                 return tracing::debug!(peer, error = error.to_string(), "a TLS handshake failed");
             }
-            Err(_) => return tracing::debug!(peer, "a TLS handshake took too long"),
+            Some(Err(_)) => return tracing::debug!(peer, "a TLS handshake took too long"),
+            None => return tracing::debug!(peer, "a connection was given up for another"),
         };
+        let service = TowerToHyperService::new(router);
+        let service = service_fn(move |request| {
+            let answer = service.call(request);
+            let review = Review::begins(&open);
+            async move {
+                let answer = answer.await;
+                drop(review);
+                answer
+            }
+        });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(IDLE_TIMEOUT)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-        if let Err(error) = watcher.watch(connection).await {
-            tracing::debug!(peer, error = error.to_string(), "a connection ended early");
+            .serve_connection(TokioIo::new(stream), service);
+        match given_up.run_until_cancelled(watcher.watch(connection)).await {
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
+                tracing::debug!(peer, error = error.to_string(), "a connection ended early");
+            }
+            None => tracing::debug!(peer, "a connection was given up for another"),
         }
         drop(permit);
+    }
+}
+
+/// A review on a connection, until its answer is made or the connection breaks off.
+struct Review(Open);
+
+impl Review {
+    fn begins(open: &Open) -> Self {
+        open.review_begins();
+        Self(open.clone())
+    }
+}
+
+impl Drop for Review {
+    fn drop(&mut self) {
+        self.0.review_ends();
     }
 }
 
