@@ -292,11 +292,7 @@ fn excuse(
         (&right.group, &right.resource, &right.verb) == (&refused.group, &refused.resource, &refused.verb)
     });
     match refused {
-        _ if !refused.allowed
-            && refused.account == "agent"
-            && is_lent
-            && changes.iter().any(|change| is_near(change)) =>
-        {
+        _ if !refused.allowed && refused.account == "agent" && is_lent && changes.iter().any(is_near) => {
             Some("the agent's rights in the namespace had just come or gone")
         }
         _ if refused.allowed && refused.is_kill() => Some("a lock held"),
