@@ -12,6 +12,7 @@ pub mod repository;
 pub mod rights;
 pub mod rotations;
 pub mod second;
+pub mod served;
 pub mod stage;
 pub mod ways;
 
