@@ -2,6 +2,7 @@
 //! a call, or carry it out and lose the answer; and somebody else can write in the middle of a call.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -9,12 +10,10 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Json, Response};
-use futures::future::{BoxFuture, FutureExt};
 use k8s_openapi::ByteString;
 use serde_json::{Value, json};
 
-use crate::certificate::Certificate;
-use crate::endpoints::{Endpoint, Endpoints};
+use crate::served::{Look, Served};
 use crate::stored::Data;
 
 const SECRETS: &str = "/api/v1/namespaces/pure-chaos/secrets";
@@ -39,6 +38,7 @@ struct Objects {
     injected: Vec<Vec<u8>>,
     writes: usize,
     crash: Option<(usize, Crash)>,
+    endpoints: Option<Served>,
 }
 
 struct Failing {
@@ -170,6 +170,11 @@ impl Fake {
         self.with(|objects| objects.crash = Some((objects.writes + n, crash)));
     }
 
+    /// What the endpoints serve from now on; without it there are none.
+    pub fn serve(&self, served: Served) {
+        self.with(|objects| objects.endpoints = Some(served));
+    }
+
     /// Whether the crash asked for has happened.
     pub fn has_crashed(&self) -> bool {
         self.with(|objects| objects.crash.is_some_and(|(at, _)| objects.writes > at))
@@ -185,6 +190,13 @@ impl Fake {
             let at = objects.hooks.iter().position(|(wanted, _)| wanted == call)?;
             Some(objects.hooks.remove(at).1)
         })
+    }
+}
+
+impl Look for Fake {
+    fn look(&self) -> Pin<Box<dyn Future<Output = Served> + Send + '_>> {
+        let served = self.with(|objects| objects.endpoints.clone());
+        Box::pin(std::future::ready(served.unwrap_or_else(|| Ok(Vec::new()))))
     }
 }
 
@@ -279,26 +291,5 @@ async fn answer(State(fake): State<Fake>, method: Method, uri: Uri, body: Bytes)
                 "message": "as the test wants it", "reason": "Test"});
             (StatusCode::from_u16(code).unwrap(), Json(status)).into_response()
         }
-    }
-}
-
-/// What the webhook's endpoints serve; none are there unless they are set.
-#[derive(Clone, Default)]
-pub struct Serving(Arc<Mutex<Vec<Endpoint>>>);
-
-impl Serving {
-    pub fn set(&self, leaves: &[Result<Certificate, &str>]) {
-        let endpoint = |leaf: &Result<Certificate, &str>| Endpoint {
-            address: "10.0.0.1:8443".parse().unwrap(),
-            leaf: leaf.clone().map_err(str::to_owned),
-        };
-        *self.0.lock().unwrap() = leaves.iter().map(endpoint).collect();
-    }
-}
-
-impl Endpoints for Serving {
-    fn ask(&self) -> BoxFuture<'_, Result<Vec<Endpoint>, String>> {
-        let endpoints = self.0.lock().unwrap().clone();
-        async { Ok(endpoints) }.boxed()
     }
 }

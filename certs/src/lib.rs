@@ -12,9 +12,11 @@
 //! | the serving certificate is the CA's and ends within the lookahead | issue one at once: the CA is trusted already |
 //! | `ca.crt` beside the serving certificate is not the bundle | publish it |
 //! | the serving certificate is a previous CA's | wait until the bundle was seen injected for the settle time, then issue |
+//! | one of those two, but an endpoint serves something else than the bundle accepts, or does not answer | look again ([`plan::plan`] says for how long) |
 //! | all as it should be | rest |
 //!
-//! A serving certificate never outlives its CA, so a previous CA that has expired can be dropped: nothing it signed is still good.
+//! A serving certificate never outlives its CA, so a previous CA that has expired can be dropped: nothing it signed is still good. It
+//! goes once each endpoint was seen to serve what the rest of the bundle accepts ([`served`]).
 //!
 //! The CA lives in Secret `certs-ca`, which only this process reads; the webhook mounts `webhook-tls` and takes a new pair over
 //! without a restart ([`reload`]). If `certs-ca` is lost, its key is lost, and its successor starts a rotation: the lost CA stays in
@@ -22,12 +24,11 @@
 //! its key has leaked, scale `certs` to 0, delete both Secrets, remove `caBundle` from each webhook, and scale `certs` to 1.
 //!
 //! Pure: [`certificate`], [`issue`] (but for the randomness of keys), [`bundle`], [`stored`], [`plan`], [`settled`]. I/O: [`store`],
-//! [`inject`], [`rotation`], [`reload`], [`mod@run`].
+//! [`inject`], [`served`], [`rotation`], [`reload`], [`mod@run`].
 
 pub mod args;
 pub mod bundle;
 pub mod certificate;
-pub mod endpoints;
 pub mod health;
 pub mod inject;
 pub mod issue;
@@ -36,10 +37,10 @@ pub mod plan;
 pub mod reload;
 pub mod rotation;
 pub mod run;
+pub mod served;
 pub mod settled;
 pub mod store;
 pub mod stored;
-pub mod swap;
 
 pub use args::Args;
 pub use metrics::Metrics;

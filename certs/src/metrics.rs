@@ -1,7 +1,7 @@
 //! The metrics of certificates.
 
 use jiff::Timestamp;
-use prometheus::{IntGaugeVec, Opts, Registry};
+use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
 
 /// Name of the gauge of the second after which a certificate is not accepted any more; label `role` is `ca` or `serving`.
 pub const NOT_AFTER: &str = "pure_chaos_certificate_not_after_timestamp_seconds";
@@ -15,15 +15,19 @@ pub fn not_after() -> prometheus::Result<IntGaugeVec> {
     IntGaugeVec::new(Opts::new(NOT_AFTER, help), &["role"])
 }
 
+/// Name of the gauge of endpoints whose certificate is unknown or not trusted, which hold up a rotation.
+pub const UNSEEN: &str = "pure_chaos_certificate_endpoints_unseen";
+
 /// What this process exports beside its build and its resources.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     not_after: IntGaugeVec,
+    unseen: IntGauge,
 }
 
 impl Metrics {
     /// The names of this process's own metrics.
-    pub const NAMES: [&str; 1] = [NOT_AFTER];
+    pub const NAMES: [&str; 2] = [NOT_AFTER, UNSEEN];
 
     /// Registers the metrics.
     ///
@@ -32,12 +36,22 @@ impl Metrics {
     pub fn register(registry: &Registry) -> prometheus::Result<Self> {
         let not_after = not_after()?;
         registry.register(Box::new(not_after.clone()))?;
-        Ok(Self { not_after })
+        let unseen = IntGauge::new(
+            UNSEEN,
+            "Ready endpoints of the webhook not seen to serve a certificate that the bundle accepts.",
+        )?;
+        registry.register(Box::new(unseen.clone()))?;
+        Ok(Self { not_after, unseen })
     }
 
     /// Sets the end of the CA. Before the first call there is no series: a zero would look like a certificate that ended in 1970.
     pub fn ca_ends(&self, not_after: Timestamp) {
         self.not_after.with_label_values(&["ca"]).set(not_after.as_second());
+    }
+
+    /// Sets how many endpoints are not seen to serve what is trusted.
+    pub fn endpoints_unseen(&self, count: usize) {
+        self.unseen.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 }
 
@@ -50,10 +64,13 @@ mod tests {
     fn exported_under_its_name_once_known() {
         let registry = Registry::new();
         let metrics = Metrics::register(&registry).unwrap();
-        assert!(registry.gather().is_empty());
+        let names = || registry.gather().iter().map(|family| family.name().to_owned()).collect::<Vec<_>>();
+        assert_eq!(names(), [UNSEEN]);
         metrics.ca_ends(at(START));
         let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
         assert!(text.contains(&format!("{NOT_AFTER}{{role=\"ca\"}} {START}")), "{text}");
-        assert_eq!(registry.gather()[0].name(), Metrics::NAMES[0]);
+        let mut expected = Metrics::NAMES;
+        expected.sort_unstable();
+        assert_eq!(names(), expected);
     }
 }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::bundle;
 use crate::certificate::{Certificate, Pair};
+use crate::served::Endpoint;
 use crate::stored::{Absent, Stored};
 
 /// How long certificates live, and how they are changed.
@@ -45,12 +46,6 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Whether what is served is good for now, so that its replacement may wait for the endpoints.
-    #[must_use]
-    pub fn can_wait(self) -> bool {
-        matches!(self, Self::Expiring | Self::PreviousCa)
-    }
-
     /// For log lines.
     #[must_use]
     pub fn label(self) -> &'static str {
@@ -82,6 +77,8 @@ pub enum Act {
     Publish,
     /// Nothing until the bundle has settled, in this time.
     Wait(Duration),
+    /// Nothing until each endpoint is seen to serve what the bundle accepts, for at most this time.
+    Look(Duration),
     /// Nothing at all.
     Rest,
 }
@@ -96,15 +93,23 @@ pub struct Plan {
     pub act: Act,
 }
 
-/// Says the next act. Each plan is made from what is stored alone, so it does not matter who did the act before, or died in it.
+/// Says the next act.
+///
+/// Two acts also ask what the webhook's endpoints serve: an orderly swap of the serving certificate waits until each endpoint serves
+/// what the bundle accepts, and an expired CA stays in the bundle as long as one does not. Neither waits for ever for an endpoint
+/// that can't be reached: the swap is made when half of the lookahead is left to the certificate, so that it never expires for want
+/// of a look, and the CA goes one lookahead after its end, when nothing that it signed can be good by anybody's clock. What mends a
+/// loss, such as a serving certificate that is missing or that nobody could accept, never waits.
+///
+/// Each plan is made from what is stored alone, so it does not matter who did the act before, or died in it.
 pub fn plan(stored: &Stored, now: Timestamp, policy: &Policy) -> Plan {
     let ca = match good_ca(stored, now, policy) {
         Ok(ca) => ca.certificate(),
         Err(reason) => {
-            return Plan { bundle: succeeded(stored, reason, now), act: Act::IssueCa(reason) };
+            return Plan { bundle: succeeded(stored, reason, now, policy), act: Act::IssueCa(reason) };
         }
     };
-    let bundle = trusted(stored, injected_signer(stored), now);
+    let bundle = trusted(stored, injected_signer(stored), now, policy);
     let act = act(stored, ca, &bundle, now, policy);
     Plan { bundle, act }
 }
@@ -124,7 +129,7 @@ fn act(stored: &Stored, ca: &Certificate, bundle: &[Certificate], now: Timestamp
     };
     let of_ca = serving.is_signed_by(ca);
     if of_ca && let Err(reason) = current(serving, policy, now) {
-        return Act::IssueServing(reason);
+        return swap(stored, bundle, serving, reason, now, policy);
     }
     if stored.published != text {
         return Act::Publish;
@@ -133,9 +138,43 @@ fn act(stored: &Stored, ca: &Certificate, bundle: &[Certificate], now: Timestamp
         return Act::Rest;
     }
     match policy.settle.saturating_sub(stored.injected_for) {
-        Duration::ZERO => Act::IssueServing(Reason::PreviousCa),
+        Duration::ZERO => swap(stored, bundle, serving, Reason::PreviousCa, now, policy),
         rest => Act::Wait(rest),
     }
+}
+
+/// The swap of a serving certificate that is still good, or the wait for a look at what is served.
+fn swap(
+    stored: &Stored,
+    bundle: &[Certificate],
+    serving: &Certificate,
+    reason: Reason,
+    now: Timestamp,
+    policy: &Policy,
+) -> Act {
+    let latest = serving.not_after().checked_sub(policy.lookahead / 2).unwrap_or(now);
+    match Duration::try_from(latest.duration_since(now)) {
+        Ok(left) if left > Duration::ZERO && !unseen(stored, bundle, now, policy).is_empty() => {
+            Act::Look(left)
+        }
+        _ => Act::IssueServing(reason),
+    }
+}
+
+/// Each ready endpoint that is not known to serve something that the bundle accepts now, and why, for a person.
+#[must_use]
+pub fn unseen(stored: &Stored, bundle: &[Certificate], now: Timestamp, policy: &Policy) -> Vec<String> {
+    let endpoints = match &stored.served {
+        Ok(endpoints) => endpoints,
+        Err(why) => return vec![why.clone()],
+    };
+    let why = |Endpoint { address, leaf }: &Endpoint| match leaf {
+        Err(why) => Some(format!("{address}: {why}")),
+        Ok(leaf) => {
+            Some(format!("{address}: serves what is {}", accepts(leaf, bundle, now, policy).err()?.label()))
+        }
+    };
+    endpoints.iter().filter_map(why).collect()
 }
 
 /// The stored CA, if it may go on signing.
@@ -150,19 +189,24 @@ fn good_ca<'a>(stored: &'a Stored, now: Timestamp, policy: &Policy) -> Result<&'
 
 /// What stays trusted when a new CA takes over. After a loss that is every CA injected, because nobody can tell any more which of
 /// them is being served under.
-fn succeeded(stored: &Stored, reason: Reason, now: Timestamp) -> Vec<Certificate> {
+fn succeeded(stored: &Stored, reason: Reason, now: Timestamp, policy: &Policy) -> Vec<Certificate> {
     let injected = match reason {
         Reason::Expiring => injected_signer(stored),
         _ => stored.injected_cas(),
     };
-    trusted(stored, injected, now)
+    trusted(stored, injected, now, policy)
 }
 
-/// The stored CAs, wherever they are stored, with some of those injected.
-fn trusted(stored: &Stored, injected: Vec<Certificate>, now: Timestamp) -> Vec<Certificate> {
+/// The stored CAs, wherever they are stored, with some of those injected: those that have not expired, and those that have, while
+/// an endpoint is not known to do without them.
+fn trusted(stored: &Stored, injected: Vec<Certificate>, now: Timestamp, policy: &Policy) -> Vec<Certificate> {
     let ca = stored.ca.iter().map(Pair::certificate).filter(|ca| ca.is_ca());
     let published = stored.published_cas();
-    bundle::union(ca.chain(&stored.previous).chain(&published).chain(&injected), now)
+    let all: Vec<_> = ca.chain(&stored.previous).chain(&published).chain(&injected).collect();
+    let good = bundle::union(all.iter().copied(), now);
+    let held = now.checked_sub(policy.lookahead).unwrap_or(now);
+    let with_held = bundle::union(all, held);
+    if with_held == good || unseen(stored, &good, now, policy).is_empty() { good } else { with_held }
 }
 
 /// Of the CAs injected, which may be anybody's, the one that signed what is stored as the serving certificate.
@@ -181,7 +225,17 @@ fn acceptable<'a>(
     policy: &Policy,
 ) -> Result<&'a Pair, Reason> {
     let pair = stored.serving.as_ref().map_err(absent)?;
-    let serving = pair.certificate();
+    accepts(pair.certificate(), bundle, now, policy)?;
+    Ok(pair)
+}
+
+/// Whether an API server that knows the bundle accepts a serving certificate now.
+fn accepts(
+    serving: &Certificate,
+    bundle: &[Certificate],
+    now: Timestamp,
+    policy: &Policy,
+) -> Result<(), Reason> {
     // Not its beginning: if this clock is the one that is wrong, the certificate is good and must not be torn down in haste.
     if now > serving.not_after() {
         return Err(Reason::Expired);
@@ -192,7 +246,7 @@ fn acceptable<'a>(
     if !bundle.iter().any(|ca| serving.is_signed_by(ca)) {
         return Err(Reason::Untrusted);
     }
-    Ok(pair)
+    Ok(())
 }
 
 fn absent(absent: &Absent) -> Reason {

@@ -27,6 +27,7 @@ fn in_order(ca: &Pair, previous: &Pair, leaf: &Pair) -> Stored {
         published: text.clone(),
         injected: Some(vec![text.clone(), text]),
         injected_for: Duration::ZERO,
+        served: Ok(vec![]),
     }
 }
 
@@ -158,4 +159,59 @@ fn a_new_ca_keeps_what_may_still_be_served_under() {
     assert_eq!(bundle(&lost, 0), both, "found again after a loss");
     let all_lost = Stored { serving: Err(Absent::Missing), published: vec![], ..lost };
     assert_eq!(bundle(&all_lost, 0), both, "even with both Secrets lost");
+}
+
+/// An orderly swap waits for a look at each endpoint, but never until the certificate has ended.
+#[test]
+fn a_swap_waits_until_each_endpoint_serves_what_is_trusted() {
+    let (new, old, foreign) = (ca(START, 8 * DAY), ca(START - 3_600, 6 * DAY), ca(START, 8 * DAY));
+    let (leaf, old_leaf) = (serving(&new, START, 4 * DAY), serving(&old, START, 4 * DAY));
+    let stranger = serving(&foreign, START, 4 * DAY);
+    let good = Endpoint { address: "10.0.0.1:8443".to_owned(), leaf: Ok(old_leaf.certificate().clone()) };
+    let silent = Endpoint { address: "10.0.0.2:8443".to_owned(), leaf: Err("failed to connect".to_owned()) };
+    let odd = Endpoint { leaf: Ok(stranger.certificate().clone()), ..silent.clone() };
+    // The latest second of a swap: half of the lookahead before the end of what is served.
+    let latest = 4 * DAY - LOOKAHEAD / 2;
+    let renewal = 4 * DAY - LOOKAHEAD + 1;
+    let wait = |from| Act::Look(Duration::from_secs(latest - from));
+    let settled = Duration::from_secs(120);
+    for (served, waits) in [
+        (Ok(vec![]), false),
+        (Ok(vec![good.clone()]), false),
+        (Ok(vec![good.clone(), silent]), true),
+        (Ok(vec![good, odd]), true),
+        (Err("no right to list".to_owned()), true),
+    ] {
+        let order =
+            |leaf| Stored { served: served.clone(), injected_for: settled, ..in_order(&new, &old, leaf) };
+        let act = |stored: &Stored, seconds: u64| plan(stored, at(START + seconds as i64), &policy()).act;
+        for (leaf, reason, from) in [(&old_leaf, Reason::PreviousCa, 0), (&leaf, Reason::Expiring, renewal)] {
+            let issue = Act::IssueServing(reason);
+            assert_eq!(act(&order(leaf), from), if waits { wait(from) } else { issue.clone() }, "{served:?}");
+            assert_eq!(act(&order(leaf), latest), issue, "{served:?}: no longer");
+        }
+        let lost = Stored { serving: Err(Absent::Missing), ..order(&leaf) };
+        assert_eq!(act(&lost, 0), Act::IssueServing(Reason::Missing), "{served:?}: nothing to protect");
+    }
+}
+
+/// An expired CA stays in the bundle while an endpoint is not known to do without it, but not for ever.
+#[test]
+fn a_ca_is_dropped_once_each_endpoint_does_without_it() {
+    let (new, old) = (ca(START, 20 * DAY), ca(START - 3_600, 6 * DAY));
+    let (leaf, old_leaf) = (serving(&new, START, 12 * DAY), serving(&old, START, 7 * DAY));
+    let ended = (6 * DAY) as i64 + 1 - 3_600;
+    let bundle = |leaf: Result<&Pair, &str>, seconds| {
+        let leaf = leaf.map(|leaf| leaf.certificate().clone()).map_err(str::to_owned);
+        let served = Ok(vec![Endpoint { address: "10.0.0.1:8443".to_owned(), leaf }]);
+        let stored = Stored { served, ..in_order(&new, &old, &serving(&new, START, 12 * DAY)) };
+        plan(&stored, at(START + seconds), &policy()).bundle.len()
+    };
+    for (what, served) in [("still under it", Ok(&old_leaf)), ("silent", Err("failed to connect"))] {
+        assert_eq!(bundle(served, ended), 2, "{what}");
+        assert_eq!(bundle(served, ended + LOOKAHEAD as i64 - 1), 2, "{what}");
+        assert_eq!(bundle(served, ended + LOOKAHEAD as i64), 1, "{what}: no longer");
+    }
+    assert_eq!(bundle(Ok(&leaf), ended - 1), 2);
+    assert_eq!(bundle(Ok(&leaf), ended), 1, "seen to serve under the new one");
 }

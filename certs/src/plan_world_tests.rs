@@ -10,6 +10,7 @@ use super::tests::policy;
 use super::*;
 use crate::issue;
 use crate::issue::tests::{DAY, NAME, START, at};
+use crate::served::Endpoint;
 use crate::settled::Settled;
 use crate::stored::{self, Data};
 use crate::verify::accepted;
@@ -106,6 +107,8 @@ impl World {
         let mut stored = Stored::read(self.ca.as_ref(), self.serving.as_ref(), injected, Duration::ZERO);
         let ca = stored.ca.as_ref().ok().map(Pair::certificate);
         stored.injected_for = self.settled.observe(ca, stored.injected.as_deref(), monotonic);
+        let leaves = self.leaves.in_use(self.now, MOUNT_LAG).into_iter();
+        stored.served = Ok(leaves.map(|leaf| Endpoint { address: "a".to_owned(), leaf: Ok(leaf) }).collect());
         let now = at(self.now + self.skew);
         let Plan { bundle, act } = plan(&stored, now, &policy());
         match &act {
@@ -129,7 +132,7 @@ impl World {
                 let data = self.serving.as_mut().unwrap();
                 data.insert(stored::BUNDLE.to_owned(), bundle::pem(&bundle).into_bytes());
             }
-            Act::Wait(_) | Act::Rest => {}
+            Act::Wait(_) | Act::Look(_) | Act::Rest => {}
         }
         self.check();
         act
@@ -142,7 +145,7 @@ impl World {
         for _ in 0..200 {
             match self.pass() {
                 Act::Rest => return,
-                Act::Wait(_) => self.advance(10),
+                Act::Wait(_) | Act::Look(_) => self.advance(10),
                 _ => {}
             }
             until_kill = match until_kill {

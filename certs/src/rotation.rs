@@ -7,15 +7,14 @@ use runtime::clock::Clock;
 
 use crate::bundle;
 use crate::certificate::Pair;
-use crate::endpoints::Endpoints;
 use crate::inject::{Configuration, Injector};
 use crate::issue::{self, IssueError};
 use crate::metrics::Metrics;
 use crate::plan::{self, Act, Plan, Policy};
+use crate::served::{Look, Served};
 use crate::settled::Settled;
 use crate::store::{CA_SECRET, Failure, Found, SERVING_SECRET, Store, Written};
 use crate::stored::{self, Data, Stored};
-use crate::swap::{Swap, swap};
 
 /// Acts in one tick: a first start or a loss of everything takes five; more means that somebody else keeps changing the same objects.
 const MOST_ACTS: usize = 10;
@@ -45,14 +44,12 @@ pub enum TickError {
 pub struct Rotation {
     store: Store,
     injector: Injector,
+    endpoints: Box<dyn Look>,
     configuration: String,
     policy: Policy,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     settled: Settled,
-    endpoints: Arc<dyn Endpoints>,
-    /// Why a swap waits, so that it is said once.
-    waiting: Option<String>,
 }
 
 /// What one pass has read, to be written back under the versions read.
@@ -69,20 +66,20 @@ impl Rotation {
     pub fn new(
         client: kube::Client,
         (namespace, configuration): (&str, &str),
+        endpoints: Box<dyn Look>,
         policy: Policy,
-        (clock, metrics): (Arc<dyn Clock>, Metrics),
-        endpoints: Arc<dyn Endpoints>,
+        clock: Arc<dyn Clock>,
+        metrics: Metrics,
     ) -> Self {
         Self {
             store: Store::new(client.clone(), namespace),
             injector: Injector::new(client, configuration),
+            endpoints,
             configuration: configuration.to_owned(),
             policy,
             clock,
             metrics,
             settled: Settled::default(),
-            endpoints,
-            waiting: None,
         }
     }
 
@@ -91,16 +88,34 @@ impl Rotation {
     /// # Errors
     /// When something could not be done.
     pub async fn tick(&mut self) -> Result<Option<Duration>, TickError> {
+        // Once, because no act of a tick reaches an endpoint within it.
+        let served = self.endpoints.look().await;
         for _ in 0..MOST_ACTS {
-            let read = self.read().await?; // (client required)
-            let plan = plan::plan(&read.stored, self.clock.wall(), &self.policy); // (no client required)
+            let read = self.read(&served).await?;
+            let now = self.clock.wall();
+            let plan = plan::plan(&read.stored, now, &self.policy);
+            let unseen = plan::unseen(&read.stored, &plan.bundle, now, &self.policy);
+            self.metrics.endpoints_unseen(unseen.len());
             let configured = read.configuration.is_some();
             let due = match plan.act {
-                Act::IssueServing(reason) if reason.can_wait() && !self.may_swap(&read.stored).await => None,
                 Act::Wait(due) => Some(due),
-                Act::Rest => None,
+                Act::Look(at_most) => {
+                    let why = unseen.join("; ");
+                    tracing::warn!(
+                        why,
+                        ?at_most,
+                        "the swap waits for an endpoint that does not serve what is trusted"
+                    );
+                    Some(at_most)
+                }
+                Act::Rest => {
+                    if !unseen.is_empty() {
+                        tracing::debug!(why = unseen.join("; "), "not every endpoint serves what is trusted");
+                    }
+                    None
+                }
                 _ => {
-                    self.carry_out(plan, read).await?; // (client required)
+                    self.carry_out(plan, read).await?;
                     continue;
                 }
             };
@@ -115,7 +130,7 @@ impl Rotation {
 
     /// Reads in the opposite order of writing. Each write is refused if its object changed since it was read, and what a write rests
     /// on was read later than its object: so nobody's newer CA is ever overwritten by a process that has not seen it.
-    async fn read(&mut self) -> Result<Read, Failure> {
+    async fn read(&mut self, served: &Served) -> Result<Read, Failure> {
         let serving = self.store.read(SERVING_SECRET).await?;
         let configuration = self.injector.read().await?;
         let ca = self.store.read(CA_SECRET).await?;
@@ -133,22 +148,8 @@ impl Rotation {
             self.metrics.ca_ends(certificate.not_after());
         }
         stored.injected_for = injected_for;
+        stored.served.clone_from(served);
         Ok(Read { ca, serving, configuration, stored })
-    }
-
-    /// Whether the endpoints allow a swap of a serving certificate that is still good. It is asked again at the next tick.
-    async fn may_swap(&mut self, stored: &Stored) -> bool {
-        let Ok(serving) = &stored.serving else { return true };
-        let endpoints = self.endpoints.ask().await; // (client required)
-        let waiting = match swap(serving.certificate(), &endpoints, self.clock.wall(), &self.policy) {
-            Swap::Now => None,
-            Swap::Wait(why) => Some(why),
-        };
-        if let Some(why) = waiting.as_ref().filter(|why| self.waiting.as_ref() != Some(why)) {
-            tracing::info!(why, "waiting with a new serving certificate");
-        }
-        self.waiting = waiting;
-        self.waiting.is_none()
     }
 
     async fn carry_out(&self, Plan { bundle, act }: Plan, read: Read) -> Result<(), TickError> {
@@ -188,7 +189,7 @@ impl Rotation {
                 let written = self.store_serving(serving, data).await?;
                 report(written, || tracing::info!(count = bundle.len(), "published the bundle"));
             }
-            Act::Wait(_) | Act::Rest => {}
+            Act::Wait(_) | Act::Look(_) | Act::Rest => {}
         }
         Ok(())
     }

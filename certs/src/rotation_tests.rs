@@ -6,8 +6,9 @@ use runtime::clock::TokioClock;
 
 use super::*;
 use crate::certificate::Certificate;
-use crate::fake::{Crash, Fake, Serving};
+use crate::fake::{Crash, Fake};
 use crate::issue::tests::{DAY, NAME, START, at, ca};
+use crate::served::Endpoint;
 use crate::verify::accepted;
 
 const HOUR: u64 = 3_600;
@@ -25,7 +26,6 @@ fn policy() -> Policy {
 
 struct Bench {
     fake: Fake,
-    serving: Serving,
     clock: Arc<TokioClock>,
 }
 
@@ -33,15 +33,19 @@ impl Bench {
     fn new() -> Self {
         let fake = Fake::default();
         fake.put_configuration(&WEBHOOKS);
-        Self { fake, serving: Serving::default(), clock: Arc::new(TokioClock::starting_at(at(START))) }
+        Self { fake, clock: Arc::new(TokioClock::starting_at(at(START))) }
     }
 
     /// A process that has just started.
     fn process(&self) -> Rotation {
+        self.process_with(self.clock.clone())
+    }
+
+    /// The same with a clock of its own.
+    fn process_with(&self, clock: Arc<dyn Clock>) -> Rotation {
         let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
-        let clock: Arc<dyn Clock> = self.clock.clone();
-        let objects = ("pure-chaos", "pure-chaos");
-        Rotation::new(self.fake.client(), objects, policy(), (clock, metrics), Arc::new(self.serving.clone()))
+        let endpoints = Box::new(self.fake.clone());
+        Rotation::new(self.fake.client(), ("pure-chaos", "pure-chaos"), endpoints, policy(), clock, metrics)
     }
 
     fn stored(&self) -> Stored {
@@ -295,31 +299,66 @@ async fn a_fight_over_an_object_ends_the_tick() {
     assert!(matches!(error, TickError::Restless), "{error}");
 }
 
+/// An endpoint that does not answer holds up a change of CA, and can't stop it.
 #[tokio::test(start_paused = true)]
-async fn a_renewal_waits_for_the_endpoints_and_comes_in_time_all_the_same() {
+async fn an_endpoint_that_is_silent_delays_a_swap_and_no_more() {
     let bench = Bench::new();
     let mut process = bench.process();
     process.tick().await.unwrap();
-    let first = bench.leaf();
-    pass(3 * DAY + 600).await;
-    bench.serving.set(&[Ok(first.clone()), Err("refused")]);
+    let old_leaf = bench.leaf();
+    let endpoint = |leaf| Ok(vec![Endpoint { address: "10.0.0.1:8443".to_owned(), leaf }]);
+    bench.fake.serve(endpoint(Err("failed to connect".to_owned())));
+    bench.fake.delete_secret(CA_SECRET);
     process.tick().await.unwrap();
-    assert_eq!(bench.leaf(), first, "one endpoint can't be asked");
-    bench.serving.set(&[Ok(first.clone()), Ok(first.clone())]);
-    process.tick().await.unwrap();
-    let second = bench.leaf();
-    assert_ne!(second, first);
-
-    // One that never reloads holds up the next swap, but not until the end of the certificate.
-    bench.serving.set(&[Ok(second.clone()), Ok(first.clone())]);
-    pass(3 * DAY + 600).await;
-    process.tick().await.unwrap();
-    assert_eq!(bench.leaf(), second);
-    // Another process, which finds the same, waits as well.
-    bench.process().tick().await.unwrap();
-    assert_eq!(bench.leaf(), second);
-    pass(12 * HOUR).await;
-    process.tick().await.unwrap();
-    assert_ne!(bench.leaf(), second, "half of the lookahead is gone");
+    pass(120).await;
+    let left = process.tick().await.unwrap().unwrap();
+    assert_eq!(
+        left,
+        Duration::from_secs(4 * DAY - DAY / 2 - 120),
+        "at most until half of the lookahead is left"
+    );
+    assert_eq!(bench.leaf(), old_leaf);
+    bench.fake.serve(endpoint(Ok(old_leaf.clone())));
+    assert_eq!(process.tick().await.unwrap(), None);
     bench.assert_in_order();
+    assert_ne!(bench.leaf(), old_leaf);
+
+    // And the renewal of what is now served, with the endpoint silent for good.
+    let second = bench.leaf();
+    bench.fake.serve(endpoint(Err("failed to connect".to_owned())));
+    for _ in 0..8 {
+        pass(DAY / 4).await;
+        process.tick().await.unwrap();
+        assert_eq!(bench.leaf(), second);
+    }
+    while bench.clock.wall() < second.not_after() {
+        pass(HOUR).await;
+        process.tick().await.unwrap();
+        assert!(bench.accepts(&bench.leaf()));
+    }
+    assert_ne!(bench.leaf(), second);
+}
+
+/// A clock that is an hour off, either way, at any point of a rotation, also put right again: nothing is refused by a right one.
+#[tokio::test(start_paused = true)]
+async fn an_hour_of_clock_skew_heals() {
+    for skew in [-3_600, 3_600] {
+        for skewed in 0..6 {
+            let bench = Bench::new();
+            let off = Arc::new(TokioClock::starting_at(at(START + skew)));
+            for (step, passing) in [0, 84 * HOUR, 84 * HOUR + 1, 120, DAY, DAY].into_iter().enumerate() {
+                pass(passing).await;
+                let clock: Arc<dyn Clock> = if step == skewed { off.clone() } else { bench.clock.clone() };
+                let mut process = bench.process_with(clock);
+                if let Some(due) = process.tick().await.unwrap() {
+                    assert!(bench.accepts(&bench.leaf()), "{skew} {skewed} {step}");
+                    tokio::time::sleep(due).await;
+                    process.tick().await.unwrap();
+                }
+                assert!(bench.accepts(&bench.leaf()), "{skew} {skewed} {step}");
+            }
+            bench.process().tick().await.unwrap();
+            bench.assert_in_order();
+        }
+    }
 }

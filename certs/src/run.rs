@@ -11,10 +11,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Config;
-use crate::endpoints::ServiceEndpoints;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::rotation::Rotation;
+use crate::served::Endpoints;
 
 /// The wait after a first failed tick. At an installation the webhook configuration may come a moment after this process.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
@@ -34,8 +34,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let health = Arc::new(Health::new(interval));
     let objects = (namespace.as_str(), webhook_configuration.as_str());
-    let endpoints = Arc::new(ServiceEndpoints::new(client.clone(), &namespace, &service));
-    let rotation = Rotation::new(client, objects, policy, (Arc::clone(&clock), metrics), endpoints);
+    let endpoints = Box::new(Endpoints::new(client.clone(), &namespace, &service, &policy.name));
+    let rotation = Rotation::new(client, objects, endpoints, policy, Arc::clone(&clock), metrics);
 
     let address = common.metrics_address;
     let listener = TcpListener::bind(address)

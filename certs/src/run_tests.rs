@@ -31,9 +31,10 @@ fn start(fake: Fake) -> Running {
     let rotation = Rotation::new(
         fake.client(),
         ("pure-chaos", "pure-chaos"),
+        Box::new(fake.clone()),
         policy,
-        (clock.clone() as Arc<dyn Clock>, metrics),
-        Arc::new(crate::fake::Serving::default()),
+        clock.clone() as Arc<dyn Clock>,
+        metrics,
     );
     let health = Arc::new(Health::new(INTERVAL));
     let end = CancellationToken::new();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::bundle;
 use crate::certificate::{Certificate, Pair, Unreadable};
+use crate::served::Served;
 
 /// Key of Secret `certs-ca`: the CA.
 pub const CA_CERTIFICATE: &str = "ca.crt";
@@ -46,6 +47,8 @@ pub struct Stored {
     pub injected: Option<Vec<Vec<u8>>>,
     /// For how long every webhook's `caBundle` was seen to hold the CA, without a break; zero if it does not.
     pub injected_for: Duration,
+    /// What the webhook's ready endpoints serve; nothing until it is looked at.
+    pub served: Served,
 }
 
 impl Stored {
@@ -64,6 +67,7 @@ impl Stored {
             published: value(serving, BUNDLE).to_vec(),
             injected,
             injected_for,
+            served: Ok(Vec::new()),
         }
     }
 

@@ -117,7 +117,7 @@ pub async fn serve(config: Config, client: Client, end: CancellationToken) -> an
 
     // What was admitted during the drain still has to be recorded: only this replica knows of it. So the server ends first.
     let all = CancellationToken::new();
-    let readiness = readiness(&serving, &watches, &end);
+    let readiness = readiness(&serving, &watches, &clock, &end);
     let server = Server { listener, certificates: Arc::clone(&serving) as _, router: router(reviews), drain };
     let serving_task = async {
         let outcome = essential("server", end.clone(), server.serve(end.clone())).await;
@@ -152,13 +152,21 @@ async fn listen(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("failed to listen on {address}"))
 }
 
-fn readiness(serving: &Arc<Serving>, watches: &Arc<Watches>, end: &CancellationToken) -> admin::Readiness {
-    let (serving, watches, end) = (Arc::clone(serving), Arc::clone(watches), end.clone());
+fn readiness(
+    serving: &Arc<Serving>,
+    watches: &Arc<Watches>,
+    clock: &Arc<dyn Clock>,
+    end: &CancellationToken,
+) -> admin::Readiness {
+    let (serving, watches, clock, end) =
+        (Arc::clone(serving), Arc::clone(watches), Arc::clone(clock), end.clone());
     Arc::new(move || {
         if end.is_cancelled() {
             Err("ending".to_owned())
         } else if !serving.is_loaded() {
             Err("there is no serving certificate yet".to_owned())
+        } else if let Some(ended) = serving.not_after().filter(|end| clock.wall() > *end) {
+            Err(format!("the serving certificate has expired at {ended} (does certs run?)"))
         } else if !watches.is_synced() {
             Err("the namespaces have not been read yet".to_owned())
         } else {

@@ -1,0 +1,75 @@
+//! The components against a real API server, as far as it knows their kinds: those of cert-manager and of Prometheus Operator are
+//! not on the test cluster, so objects of these kinds are checked by shape and all others by the API server.
+
+use serde_json::{Value, json};
+use tests::cluster::{kubectl, kubectl_with};
+use tests::repository::root;
+
+/// What base and component make together.
+fn built(component: &str) -> Vec<Value> {
+    // Inside the repository, because a kustomization names others by relative paths.
+    let folder = root().join(format!("target/components-{component}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let kustomization = json!({
+        "apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
+        "resources": ["../../manifests/base"], "components": [format!("../../manifests/components/{component}")],
+    });
+    std::fs::write(folder.join("kustomization.yaml"), kustomization.to_string()).unwrap();
+    let output = kubectl(&["kustomize", folder.to_str().unwrap()]);
+    std::fs::remove_dir_all(&folder).unwrap();
+    serde_saphyr::from_multiple(&output.succeeds()).unwrap()
+}
+
+/// Asks the API server about every object but those of this group, which are given back.
+fn dry_run_but(group: &str, objects: Vec<Value>) -> Vec<Value> {
+    let of_group = |object: &Value| object["apiVersion"].as_str().unwrap().starts_with(group);
+    let (foreign, own): (Vec<_>, Vec<_>) = objects.into_iter().partition(of_group);
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": own});
+    let output = kubectl_with(&["apply", "--dry-run=server"], &list);
+    assert!(output.ok && output.stderr.is_empty(), "{}{}", output.stdout, output.stderr);
+    foreign
+}
+
+#[test]
+fn cert_manager_takes_the_place_of_certs() {
+    let objects = built("cert-manager");
+    for object in &objects {
+        let name = object["metadata"]["name"].as_str().unwrap();
+        assert!(!["certs", "pure-chaos-certs", "certs-to-webhook"].contains(&name), "{object}");
+    }
+    let configuration =
+        objects.iter().find(|object| object["kind"] == "ValidatingWebhookConfiguration").unwrap().clone();
+    assert_eq!(
+        configuration["metadata"]["annotations"]["cert-manager.io/inject-ca-from"],
+        "pure-chaos/webhook"
+    );
+    assert_eq!(configuration["webhooks"].as_array().unwrap().len(), 2, "the patch adds and takes nothing");
+
+    let issued = dry_run_but("cert-manager.io/", objects);
+    let get = |kind: &str, name: &str| {
+        let found = issued.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
+        let object = found.unwrap_or_else(|| panic!("{kind} {name}"));
+        assert_eq!(
+            (&object["apiVersion"], &object["metadata"]["namespace"]),
+            (&json!("cert-manager.io/v1"), &json!("pure-chaos"))
+        );
+        object["spec"].clone()
+    };
+    assert_eq!(issued.len(), 4);
+    let (ca, leaf) = (get("Certificate", "ca"), get("Certificate", "webhook"));
+    assert_eq!(get("Issuer", "self-signed"), json!({"selfSigned": {}}));
+    assert_eq!((&ca["isCA"], &ca["issuerRef"]["name"]), (&json!(true), &json!("self-signed")));
+    assert_eq!(get("Issuer", "ca")["ca"]["secretName"], ca["secretName"]);
+    assert_eq!(leaf["issuerRef"], json!({"kind": "Issuer", "name": "ca"}));
+    // What the webhook mounts, and what the API server calls it by.
+    assert_eq!(leaf["secretName"], "webhook-tls");
+    assert_eq!(leaf["dnsNames"], json!(["webhook.pure-chaos.svc"]));
+}
+
+#[test]
+fn prometheus_operator_gets_its_rules() {
+    let rules = dry_run_but("monitoring.coreos.com/", built("prometheus-operator"));
+    let names: Vec<_> =
+        rules.iter().map(|object| (object["kind"].as_str(), object["metadata"]["name"].as_str())).collect();
+    assert_eq!(names, [(Some("PrometheusRule"), Some("pure-chaos"))]);
+}
