@@ -1,7 +1,7 @@
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help fmt check build test crd images cluster-up cluster-down cluster-status deploy undeploy demo bench clean
+.PHONY: help fmt check build test crd images cluster-up cluster-down cluster-status deploy undeploy demo bench fuzz clean
 
 # Which local cluster; each has its own folder .cluster/$(NAME).
 NAME ?= demo
@@ -69,6 +69,9 @@ demo: ## See Pods die on schedule, and recover, in a real cluster
 
 bench: ## Measure what the webhook costs; ONLY=loopback needs no cluster
 	@tests/bench.sh
+
+fuzz: ## Fuzz the grammar, the policy file and the review for a minute each
+	@tests/fuzz.sh
 
 clean: ## Remove what was built, and every local cluster
 	@for folder in .cluster/*/number; do [ ! -e "$$folder" ] || NAME="$$(basename "$$(dirname "$$folder")")" tests/cluster/down.sh; done

@@ -255,8 +255,8 @@ pub fn parse(body: &[u8]) -> Result<Request, Malformed> {
         Ok(Envelope { api_version, kind, request }) => match request {
             Some(request) if request.uid.is_empty() => "the request has no uid".to_owned(),
             Some(request) if api_version == API_VERSION && kind == KIND => return Ok(request),
-            Some(_) => format!("expected a {KIND} of {API_VERSION}, got {kind:?} of {api_version:?}"),
-            None => format!("expected a {KIND} of {API_VERSION} with a request"),
+            Some(_) => format!("expected an {KIND} of {API_VERSION}, got {kind:?} of {api_version:?}"),
+            None => format!("expected an {KIND} of {API_VERSION} with a request"),
         },
         Err(error) => format!("failed to read the review: {error}"),
     };

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Fuzzes the grammar, the policy file and the review for FUZZ_SECONDS each, a minute unless it is set. A finding is kept in
+# target/fuzz/artifacts, and fails this.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+version=0.13.1
+seconds="${FUZZ_SECONDS:-60}"
+if ! cargo fuzz --version >/dev/null 2>&1; then
+    echo "fuzz: installing cargo-fuzz $version"
+    cargo install --locked --version "$version" cargo-fuzz
+fi
+for target in settings policy_file review; do
+    corpus="target/fuzz/corpus/$target"
+    artifacts="target/fuzz/artifacts/$target"
+    mkdir -p "$corpus" "$artifacts"
+    case $target in
+        settings) printf '0every 10m\n' >"$corpus/seed" ;;
+        policy_file) cp manifests/base/policy.yaml "$corpus/seed" ;;
+        review)
+            cp tests/data/*.json "$corpus/"
+            printf 'chaos=yes\npurechaos.dev/limit=2\n' >"$corpus/annotations"
+            ;;
+    esac
+    echo "fuzz: $target for $seconds s"
+    # Without a sanitizer the stable toolchain is enough; this is safe Rust, and what is looked for are panics.
+    cargo fuzz run --fuzz-dir tests/fuzz --target-dir target/fuzz/build --sanitizer none "$target" "$corpus" -- \
+        -max_total_time="$seconds" -max_len=4096 -timeout=10 -artifact_prefix="$artifacts/" -print_final_stats=1 2>&1 |
+        grep -E "^(stat::|error|warning: unused|==|thread|SUMMARY)|panicked|artifact" || true
+    if [[ -n "$(ls -A "$artifacts")" ]]; then
+        echo "fuzz: $target failed; the inputs are in $artifacts" >&2
+        exit 1
+    fi
+done
+echo "fuzz: nothing found"

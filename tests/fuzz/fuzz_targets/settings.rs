@@ -1,0 +1,25 @@
+//! The grammar: nothing panics, and what is understood prints so that it is understood to be the same.
+#![no_main]
+
+use std::collections::BTreeMap;
+
+use libfuzzer_sys::fuzz_target;
+use policy::settings::{Key, Settings};
+
+fuzz_target!(|lines: &str| {
+    // One setting a line: its number among the settings, and the value.
+    let defaults = Settings::built_in();
+    let annotations: BTreeMap<String, String> = lines
+        .lines()
+        .filter_map(|line| {
+            let mut characters = line.chars();
+            let number = characters.next()? as usize;
+            Some((Key::ALL[number % Key::ALL.len()].annotation(), characters.as_str().to_owned()))
+        })
+        .collect();
+    if let Ok(settings) = Settings::parse(&annotations, &defaults) {
+        let printed =
+            Key::ALL.iter().filter_map(|key| Some((key.annotation(), settings.print(*key)?))).collect();
+        assert_eq!(Settings::parse(&printed, &defaults), Ok(settings));
+    }
+});
