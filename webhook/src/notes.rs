@@ -30,6 +30,8 @@ pub struct Notes(Mutex<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     fresh: BTreeMap<String, Vec<Fresh>>,
+    /// Before this no fresh note ends.
+    ends: Option<Instant>,
     held: BTreeMap<String, Held>,
 }
 
@@ -54,8 +56,9 @@ impl Notes {
     pub fn remember(&self, note: Note, wall: Timestamp, now: Instant) {
         let mut inner = self.lock();
         inner.forget_old(now);
-        let total: usize = inner.fresh.values().map(Vec::len).sum();
-        if total >= MOST {
+        // Each has a few at most, so most of the time nothing needs to be counted.
+        let may_be_full = inner.fresh.len() * MOST_OF_ONE >= MOST;
+        if may_be_full && inner.fresh.values().map(Vec::len).sum::<usize>() >= MOST {
             tracing::warn!(
                 namespace = note.namespace,
                 "too many admissions under way, one is not remembered"
@@ -76,6 +79,7 @@ impl Notes {
             wall,
             until: now + LIFETIME,
         });
+        inner.ends = inner.ends.or(Some(now + LIFETIME));
     }
 
     /// The admission of exactly the annotations that a live read has just shown, if this replica knows it. A fresh note becomes held.
@@ -158,10 +162,14 @@ impl Fresh {
 
 impl Inner {
     fn forget_old(&mut self, now: Instant) {
+        if self.ends.is_some_and(|ends| now < ends) {
+            return;
+        }
         self.fresh.retain(|_, of_one| {
             of_one.retain(|note| note.until > now);
             !of_one.is_empty()
         });
+        self.ends = self.fresh.values().flatten().map(|note| note.until).min();
     }
 
     fn hold(&mut self, live: &Stored, admission: Admission) {

@@ -53,8 +53,10 @@ impl Queue {
     /// A look at this namespace is due after `delay`, or earlier if it was already.
     pub fn add_after(&self, name: &str, delay: Duration) {
         let at = self.clock.monotonic() + delay;
-        self.lock().add(name, at);
-        self.changed.notify_one();
+        // Who waits is woken only for what is due earlier than all it knows of: a wake-up costs more than a review.
+        if self.lock().add(name, at) {
+            self.changed.notify_one();
+        }
     }
 
     /// Waits for the next namespace that is due; [`Self::done`] or [`Self::failed`] must follow. For one caller at a time.
@@ -119,14 +121,16 @@ impl Queue {
 }
 
 impl Inner {
-    fn add(&mut self, name: &str, at: Instant) {
+    /// Whether it is now the first that can be looked at.
+    fn add(&mut self, name: &str, at: Instant) -> bool {
         match self.due.get(name) {
-            Some(known) if *known <= at => return,
+            Some(known) if *known <= at => return false,
             Some(_) => self.remove(name),
             None => {}
         }
         self.due.insert(name.to_owned(), at);
         self.order.insert((at, name.to_owned()));
+        self.first().is_some_and(|(_, first)| first == name)
     }
 
     fn remove(&mut self, name: &str) {
@@ -135,10 +139,14 @@ impl Inner {
         }
     }
 
+    /// The earliest that is not being looked at.
+    fn first(&self) -> Option<&(Instant, String)> {
+        self.order.iter().find(|(_, name)| !self.running.contains(name))
+    }
+
     /// The earliest that is due and not being looked at, or when the next one is.
     fn take(&mut self, now: Instant) -> Result<String, Option<Instant>> {
-        let next = self.order.iter().find(|(_, name)| !self.running.contains(name)).cloned();
-        match next {
+        match self.first().cloned() {
             Some((at, name)) if at <= now => {
                 self.remove(&name);
                 self.running.insert(name.clone());
