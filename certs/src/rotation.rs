@@ -50,6 +50,8 @@ pub struct Rotation {
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     settled: Settled,
+    /// What was last said of a swap that waits.
+    waits_for: Option<String>,
 }
 
 /// What one pass has read, to be written back under the versions read.
@@ -80,6 +82,7 @@ impl Rotation {
             clock,
             metrics,
             settled: Settled::default(),
+            waits_for: None,
         }
     }
 
@@ -100,12 +103,16 @@ impl Rotation {
             let due = match plan.act {
                 Act::Wait(due) => Some(due),
                 Act::Look(at_most) => {
+                    // Once for each reason: it may last for days, with a tick every few seconds.
                     let why = unseen.join("; ");
-                    tracing::warn!(
-                        why,
-                        ?at_most,
-                        "the swap waits for an endpoint that does not serve what is trusted"
-                    );
+                    if self.waits_for.as_ref() != Some(&why) {
+                        tracing::warn!(
+                            why,
+                            ?at_most,
+                            "the swap waits for an endpoint that does not serve what is trusted"
+                        );
+                        self.waits_for = Some(why);
+                    }
                     Some(at_most)
                 }
                 Act::Rest => {
