@@ -209,6 +209,7 @@ async fn handle(
             kill(&api, path.trim_end_matches("/eviction"), &body["deleteOptions"], &query)
         }
         "DELETE" => kill(&api, &path, &body, &query),
+        "POST" if path.ends_with("/optins") || path.ends_with("/rolebindings") => create(&api, &path, body),
         "POST" if path.ends_with("/subjectaccessreviews") => {
             let mut review = body;
             review["status"] = json!({"allowed": true});
@@ -250,6 +251,17 @@ fn list(api: &Api, path: &str) -> Response {
     reply(
         json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": world.version.to_string()}, "items": items}),
     )
+}
+
+/// Creates what the webhook makes; other things that are posted, such as Events, are only noted.
+fn create(api: &Api, collection: &str, mut object: Value) -> Response {
+    let path = format!("{collection}/{}", object["metadata"]["name"].as_str().unwrap_or_default());
+    if api.get(&path).is_some() {
+        return status(409, "it exists", Value::Null);
+    }
+    object["metadata"]["uid"] = json!(path);
+    api.put(&path, object);
+    api.get(&path).map_or_else(|| status(500, "gone again", Value::Null), reply)
 }
 
 fn patch(api: &Api, path: &str, patch: &Value) -> Response {
