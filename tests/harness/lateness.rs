@@ -30,6 +30,8 @@ pub struct Findings {
     pub late: Vec<Duration>,
     /// Of these, how many the API server had even received later.
     pub received_late: usize,
+    /// How long an API server took for a kill that it accepted, at the median.
+    pub median: Duration,
 }
 
 /// Holds opt-outs against what was asked for.
@@ -41,6 +43,11 @@ pub fn find(opt_outs: &[OptOut], requests: &[Request]) -> Findings {
     let mut findings = Findings::default();
     let accepted = |request: &&&Request| request.is_accepted();
     findings.kills = by_namespace.values().flatten().filter(accepted).count();
+    let kills = by_namespace.values().flatten().filter(accepted);
+    let mut took: Vec<_> = kills.map(|kill| kill.answered.duration_since(kill.received)).collect();
+    took.sort_unstable();
+    findings.median =
+        took.get(took.len() / 2).and_then(|took| Duration::try_from(*took).ok()).unwrap_or_default();
     for OptOut { namespace, answered, until } in opt_outs {
         let kills = by_namespace.get(namespace.as_str()).map(Vec::as_slice).unwrap_or_default();
         let second_before = answered.checked_sub(Duration::from_secs(1)).unwrap();
@@ -75,6 +82,7 @@ impl Findings {
             "{opt_outs} opt-outs, {} kills; in the second before an opt-out there was one {} times",
             self.kills, self.in_time
         );
+        println!("an API server took {:?} for a kill, at the median", self.median);
         println!("kills accepted after the opt-out's answer: {}", self.late.len());
         let mut from = 0;
         for to in [10, 25, 50, 100, u64::MAX] {
