@@ -295,6 +295,14 @@ fn excuse(
         _ if !refused.allowed && refused.account == "agent" && is_lent && changes.iter().any(is_near) => {
             Some("the agent's rights in the namespace had just come or gone")
         }
+        // A record that isn't admitted has no RoleBinding: its rounds ask for the Namespace, and are refused for the answer.
+        _ if !refused.allowed
+            && (refused.account.as_str(), refused.verb.as_str(), refused.resource.as_str())
+                == ("agent", "get", "namespaces")
+            && changes.iter().any(|change| change.resource == "optins") =>
+        {
+            Some("the namespace has a record without an admission")
+        }
         _ if refused.allowed && refused.is_kill() => Some("a lock held"),
         _ if refused.allowed && refused.message.contains("because it is being terminated") => {
             Some("the namespace was being deleted")

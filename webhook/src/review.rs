@@ -170,9 +170,13 @@ fn ours<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, S
             let mut annotations = BTreeMap::new();
             while let Some(OurKey(key)) = map.next_key()? {
                 match key {
-                    Some(key) => drop(annotations.insert(key, map.next_value()?)),
+                    Some(key) => {
+                        annotations.insert(key, map.next_value()?);
+                    }
                     // Text like every annotation, or the review is none; but not kept.
-                    None => drop(map.next_value::<Text>()?),
+                    None => {
+                        map.next_value::<Text>()?;
+                    }
                 }
             }
             Ok(annotations)
