@@ -283,6 +283,7 @@ const UNAWARE: Duration = Duration::from_secs(10);
 fn excuse(
     refused: &Request,
     changes: &BTreeMap<&str, Vec<&Request>>,
+    recorded: &BTreeSet<&str>,
     lent: &BTreeSet<Right>,
 ) -> Option<&'static str> {
     let changes = changes.get(refused.namespace.as_str()).map(Vec::as_slice).unwrap_or_default();
@@ -299,7 +300,7 @@ fn excuse(
         _ if !refused.allowed
             && (refused.account.as_str(), refused.verb.as_str(), refused.resource.as_str())
                 == ("agent", "get", "namespaces")
-            && changes.iter().any(|change| change.resource == "optins") =>
+            && recorded.contains(refused.namespace.as_str()) =>
         {
             Some("the namespace has a record without an admission")
         }
@@ -340,12 +341,19 @@ fn what_is_granted_is_used_and_what_is_asked_for_is_granted() {
         }
     }
 
+    // Some were forged by a test, so what the agent noted in them tells of them, too.
+    let recorded: BTreeSet<&str> = requests
+        .iter()
+        .filter(|request| request.resource.starts_with("optins") && request.is_accepted())
+        .map(|request| request.namespace.as_str())
+        .collect();
+
     let mut used: BTreeMap<&Right, usize> = BTreeMap::new();
     let mut excuses: BTreeMap<&str, usize> = BTreeMap::new();
     let mut wrong = BTreeSet::new();
     for request in &requests {
         if request.code == 403 {
-            match excuse(request, &changes, &lent) {
+            match excuse(request, &changes, &recorded, &lent) {
                 Some(excuse) => *excuses.entry(excuse).or_default() += 1,
                 None => {
                     wrong.insert(format!("refused: {} {} {}", request.account, request.verb, request.uri));
