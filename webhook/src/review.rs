@@ -255,8 +255,11 @@ struct OnlyUid {
 /// # Errors
 /// [`Malformed`] when it isn't an `AdmissionReview` of admission.k8s.io/v1 with a request, or a part of it isn't understood.
 pub fn parse(body: &[u8]) -> Result<Request, Malformed> {
-    let why = match serde_json::from_slice::<Envelope<Request>>(body) {
-        Ok(Envelope { api_version, kind, request }) => match request {
+    let read = std::str::from_utf8(body)
+        .map_err(|error| format!("not UTF-8: {error}"))
+        .and_then(|text| serde_json::from_str(text).map_err(|error| error.to_string()));
+    let why = match read {
+        Ok(Envelope::<Request> { api_version, kind, request }) => match request {
             Some(request) if request.uid.is_empty() => "the request has no uid".to_owned(),
             Some(request) if api_version == API_VERSION && kind == KIND => return Ok(request),
             Some(_) => format!("expected an {KIND} of {API_VERSION}, got {kind:?} of {api_version:?}"),
