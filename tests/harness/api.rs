@@ -202,7 +202,7 @@ async fn handle(
         return status(code, "the fault that was asked for", details);
     }
     let answer = match verb.as_str() {
-        "LIST" => list(&api, &path),
+        "LIST" => list(&api, &path, &query),
         "GET" => api.get(&path).map_or_else(|| status(404, "not found", Value::Null), reply),
         "PATCH" => patch(&api, path.trim_end_matches("/status"), &body),
         "POST" if path.ends_with("/eviction") => {
@@ -240,17 +240,23 @@ fn holds(collection_path: &str, of: &str) -> bool {
     of.starts_with(&format!("{base}namespaces/")) && of.ends_with(&format!("/{plural}"))
 }
 
-fn list(api: &Api, path: &str) -> Response {
+/// A page of a list: of at most `limit` objects, after those of the page that gave `continue`.
+fn list(api: &Api, path: &str, query: &BTreeMap<String, String>) -> Response {
     let world = api.world.lock().unwrap();
-    let items: Vec<&Value> = world
-        .objects
-        .iter()
-        .filter(|(key, _)| holds(path, &collection(key)))
-        .map(|(_, object)| object)
-        .collect();
-    reply(
-        json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": world.version.to_string()}, "items": items}),
-    )
+    let limit = query.get("limit").and_then(|limit| limit.parse().ok()).unwrap_or(usize::MAX);
+    let (version, after) = match query.get("continue").and_then(|token| token.split_once(' ')) {
+        Some((version, after)) => (version.to_owned(), after),
+        None => (world.version.to_string(), ""),
+    };
+    let mut rest =
+        world.objects.iter().filter(|(key, _)| key.as_str() > after && holds(path, &collection(key)));
+    let page: Vec<(&String, &Value)> = rest.by_ref().take(limit).collect();
+    let mut metadata = json!({"resourceVersion": version});
+    if let (Some(_), Some((last, _))) = (rest.next(), page.last()) {
+        metadata["continue"] = json!(format!("{version} {last}"));
+    }
+    let items: Vec<&Value> = page.into_iter().map(|(_, object)| object).collect();
+    reply(json!({"apiVersion": "v1", "kind": "List", "metadata": metadata, "items": items}))
 }
 
 /// Creates what the webhook makes; other things that are posted, such as Events, are only noted.
