@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tests::audit::{Mark, Request};
 use tests::cluster::kubeconfig;
 use tests::hollow::{self, HollowNode};
-use tests::lateness::{OptOut, find};
+use tests::lateness::{Findings, OptOut, find};
 use tests::second::{Second, client};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -27,13 +27,17 @@ use tokio::task::JoinSet;
 const OPT_OUTS: usize = 1_000;
 
 /// Namespaces that opt in and out at the same time.
-const NAMESPACES: usize = 16;
+const NAMESPACES: usize = 8;
 
 /// No kill may be accepted later than this after the opt-out was answered.
 const LATEST: Duration = Duration::from_millis(100);
 
+/// How much longer an eviction may take: after the locks the API server lists the PodDisruptionBudgets, and such a list waits for the cache,
+/// which etcd is asked to bring up to date ten times a second.
+const BUDGETS: Duration = Duration::from_millis(100);
+
 /// What is accepted late was received before the opt-out's answer, which is asserted always; how much later its own answer comes is up to the
-/// API server and its etcd. Where these take longer than this for a kill at the median, their queue is what would be measured.
+/// API server and its etcd. Where these take longer than this for a deletion at the median, their queue is what would be measured.
 const BUSY: Duration = Duration::from_millis(40);
 
 /// How long nothing is done after an opt-out, so that a late kill is seen as what it is.
@@ -172,15 +176,20 @@ fn no_kill_is_accepted_after_an_opt_out() {
         findings.in_time
     );
     assert_eq!(findings.received_late, 0, "kills were sent after an opt-out's answer, and accepted");
-    let late: Vec<_> = findings.late.iter().filter(|late| **late > LATEST).collect();
-    if findings.median > BUSY {
+    let Findings { evictions, deletions, .. } = findings;
+    if deletions.median > BUSY {
         println!(
-            "NOT ASSERTED that none is later than {LATEST:?}: an API server takes {:?} for a kill here, so this machine is too busy",
-            findings.median
+            "NOT ASSERTED that none is later than {LATEST:?}: an API server takes {:.0?} to delete a Pod here, so this machine is too busy",
+            deletions.median
         );
         return;
     }
-    assert!(late.is_empty(), "kills were accepted after the opt-out: {late:?}");
+    assert!(deletions.most() <= LATEST, "deletions were accepted after the opt-out: {:?}", deletions.late);
+    assert!(
+        evictions.most() <= LATEST + BUDGETS,
+        "evictions were accepted after the opt-out: {:?}",
+        evictions.late
+    );
 }
 
 /// All opt-outs, and all that was asked for meanwhile.

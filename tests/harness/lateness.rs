@@ -26,12 +26,58 @@ pub struct Findings {
     pub kills: usize,
     /// Attempts that came after an opt-out and were refused.
     pub refused: BTreeMap<String, usize>,
+    /// By evictions.
+    pub evictions: Lateness,
+    /// By plain deletions, which wait for no PodDisruptionBudget.
+    pub deletions: Lateness,
+    /// How many of all that came late the API server had even received later.
+    pub received_late: usize,
+}
+
+/// One way to kill.
+#[derive(Default)]
+pub struct Lateness {
     /// From the opt-out's answer to the answer to a kill, of kills that were accepted after it.
     pub late: Vec<Duration>,
-    /// Of these, how many the API server had even received later.
-    pub received_late: usize,
     /// How long an API server took for a kill that it accepted, at the median.
     pub median: Duration,
+}
+
+impl Lateness {
+    fn of_kills<'a>(kills: impl Iterator<Item = &'a Request>) -> Self {
+        let mut took: Vec<_> = kills.map(|kill| kill.answered.duration_since(kill.received)).collect();
+        took.sort_unstable();
+        let median = took.get(took.len() / 2).and_then(|took| Duration::try_from(*took).ok());
+        Self { late: Vec::new(), median: median.unwrap_or_default() }
+    }
+
+    /// The latest.
+    pub fn most(&self) -> Duration {
+        self.late.iter().max().copied().unwrap_or_default()
+    }
+
+    fn print(&self, way: &str) {
+        if self.median.is_zero() {
+            return println!("{way}: none");
+        }
+        println!("{way}: an API server took {:.0?}, at the median", self.median);
+        println!(
+            "  accepted after the opt-out's answer: {}, at most {:.0?} later",
+            self.late.len(),
+            self.most()
+        );
+        let mut from = 0;
+        for to in [10, 25, 50, 100, u64::MAX] {
+            let within = |late: &&Duration| (from..to).contains(&u64::try_from(late.as_millis()).unwrap());
+            let label = if to == u64::MAX { format!("over {from} ms") } else { format!("{from} to {to} ms") };
+            println!("  {label:>14}: {}", self.late.iter().filter(within).count());
+            from = to;
+        }
+    }
+}
+
+fn is_eviction(kill: &Request) -> bool {
+    kill.resource == "pods/eviction"
 }
 
 /// Holds opt-outs against what was asked for.
@@ -43,11 +89,9 @@ pub fn find(opt_outs: &[OptOut], requests: &[Request]) -> Findings {
     let mut findings = Findings::default();
     let accepted = |request: &&&Request| request.is_accepted();
     findings.kills = by_namespace.values().flatten().filter(accepted).count();
-    let kills = by_namespace.values().flatten().filter(accepted);
-    let mut took: Vec<_> = kills.map(|kill| kill.answered.duration_since(kill.received)).collect();
-    took.sort_unstable();
-    findings.median =
-        took.get(took.len() / 2).and_then(|took| Duration::try_from(*took).ok()).unwrap_or_default();
+    let kills = || by_namespace.values().flatten().copied().filter(|kill| kill.is_accepted());
+    findings.evictions = Lateness::of_kills(kills().filter(|kill| is_eviction(kill)));
+    findings.deletions = Lateness::of_kills(kills().filter(|kill| !is_eviction(kill)));
     for OptOut { namespace, answered, until } in opt_outs {
         let kills = by_namespace.get(namespace.as_str()).map(Vec::as_slice).unwrap_or_default();
         let second_before = answered.checked_sub(Duration::from_secs(1)).unwrap();
@@ -55,7 +99,9 @@ pub fn find(opt_outs: &[OptOut], requests: &[Request]) -> Findings {
         findings.in_time += usize::from(kills.iter().filter(accepted).any(|kill| before(&kill)));
         for kill in kills.iter().filter(|kill| kill.answered > *answered && kill.answered < *until) {
             if kill.is_accepted() {
-                findings.late.push(Duration::try_from(kill.answered.duration_since(*answered)).unwrap());
+                let late = Duration::try_from(kill.answered.duration_since(*answered)).unwrap();
+                let way = if is_eviction(kill) { &mut findings.evictions } else { &mut findings.deletions };
+                way.late.push(late);
                 findings.received_late += usize::from(kill.received > *answered);
             } else {
                 *findings.refused.entry(format!("{} by {}", kill.code, refuser(kill))).or_default() += 1;
@@ -82,20 +128,9 @@ impl Findings {
             "{opt_outs} opt-outs, {} kills; in the second before an opt-out there was one {} times",
             self.kills, self.in_time
         );
-        println!("an API server took {:?} for a kill, at the median", self.median);
-        println!("kills accepted after the opt-out's answer: {}", self.late.len());
-        let mut from = 0;
-        for to in [10, 25, 50, 100, u64::MAX] {
-            let within = |late: &&Duration| (from..to).contains(&u64::try_from(late.as_millis()).unwrap());
-            let label = if to == u64::MAX { format!("over {from} ms") } else { format!("{from} to {to} ms") };
-            println!("  {label:>14}: {}", self.late.iter().filter(within).count());
-            from = to;
-        }
-        println!(
-            "  at most {:?}; {} were received after the answer",
-            self.late.iter().max(),
-            self.received_late
-        );
+        self.evictions.print("evictions");
+        self.deletions.print("deletions");
+        println!("{} of these were received after the answer", self.received_late);
         for (refusal, count) in &self.refused {
             println!("refused after the opt-out: {count} × {refusal}");
         }
