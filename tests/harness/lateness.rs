@@ -51,6 +51,11 @@ impl Lateness {
         Self { late: Vec::new(), median: median.unwrap_or_default() }
     }
 
+    /// How many came later than this.
+    pub fn later_than(&self, limit: Duration) -> usize {
+        self.late.iter().filter(|late| **late > limit).count()
+    }
+
     /// The latest.
     pub fn most(&self) -> Duration {
         self.late.iter().max().copied().unwrap_or_default()
