@@ -100,6 +100,14 @@ printf 'refusals by reason\n'
 scrape | sed -n "s/^pure_chaos_refusals_total{reason=\"\([a-z_]*\)\",target_namespace=\"$namespace\"} \([1-9][0-9]*\)\$/  \1 \2/p" |
     awk '{ printf "  %-22s %s\n", $1, $2; some = 1 } END { if (!some) print "  none" }'
 
+heading "A PodDisruptionBudget allows no eviction, and it says so"
+run kubectl -n "$namespace" create poddisruptionbudget random-logger --selector=app=random-logger --min-available=10
+blocked() { [[ "$(kubectl -n "$namespace" get optin chaos -o jsonpath='{.status.state}')" == *blocked_by_pdb* ]]; }
+within 60 "the PodDisruptionBudget was not noticed" blocked
+run kubectl get chaos -A
+run kubectl -n pure-chaos exec deployment/agent -- /agent explain "$namespace"
+run kubectl -n "$namespace" delete poddisruptionbudget random-logger
+
 heading "Its owner opts out, and nothing dies any more"
 run kubectl annotate namespace "$namespace" chaos- purechaos.dev/schedule-
 names() { kubectl -n "$namespace" get pods -o name | sort; }

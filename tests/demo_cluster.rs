@@ -45,6 +45,7 @@ fn the_demo_ends_well_in_a_foreign_cluster() {
         "ChaosKilled",
         "ChaosRecovered",
         "median recovery",
+        "blocked_by_pdb: a PodDisruptionBudget allows no eviction",
         "10/10",
     ] {
         assert!(story.contains(part), "{part:?} is missing in:\n{story}");

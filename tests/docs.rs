@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use agent::refusal::Refusal;
 use clap::CommandFactory;
 use policy::settings::Key;
 use prometheus::Registry;
@@ -108,14 +109,18 @@ fn the_policy_file_of_the_readme_is_understood() {
 }
 
 #[test]
-fn every_reason_of_a_refusal_is_in_the_readme_in_the_guards_order() {
-    let rows = table(&read("README.md"), "### What is never killed");
-    let documented: Vec<String> = rows.iter().flat_map(|row| code(&row[0])).collect();
-    assert_eq!(documented, agent::guards::Refusal::ALL.map(agent::guards::Refusal::label));
+fn every_refusal_is_in_the_readme_with_its_meaning() {
+    let documented: Vec<(String, String)> = table(&read("README.md"), "### What is never killed")
+        .into_iter()
+        .map(|row| (code(&row[0]).into_iter().next().unwrap(), row[1].clone()))
+        .collect();
+    let known = Refusal::ALL.map(|refusal| (refusal.label().to_owned(), refusal.meaning().to_owned()));
+    assert_eq!(documented, known);
 }
 
 fn agent_registry() -> Registry {
     let registry = runtime::metrics::registry().unwrap();
+    agent::metrics::leader(&registry).unwrap();
     let metrics = agent::metrics::Metrics::new(&registry, "hash").unwrap();
     metrics.begin("a");
     let web = policy::record::WorkloadReference {

@@ -41,6 +41,15 @@ fn a_round_reads_live_spends_the_slot_reads_again_and_evicts() {
         last_look.sort();
         assert_eq!(last_look, [format!("GET {NAMESPACE}"), format!("GET {SYSTEM}")]);
 
+        // What will be killed is in the record before it is.
+        let intent = &calls[spent].body["status"]["intent"];
+        assert_eq!(intent["slot"], "2026-11-23T12:04:44.363Z");
+        assert_eq!(
+            (&intent["kill"]["uid"], &intent["mode"]),
+            (&json!(format!("{victim}-uid")), &json!("evict"))
+        );
+        assert_eq!(stage.status()["intent"], Value::Null, "its result is known");
+
         let preconditions = &calls[eviction].body["deleteOptions"]["preconditions"];
         assert_eq!(preconditions["uid"], format!("{victim}-uid"));
         assert!(preconditions["resourceVersion"].is_string(), "{preconditions}");
@@ -510,4 +519,82 @@ fn a_restart_of_a_container_is_counted_and_a_replaced_pod_is_none() {
 fn the_first_slot_is_where_policy_says() {
     let next = timetable("every 10m").next_after(UID, noon()).unwrap();
     assert_eq!(Duration::try_from(next.duration_since(noon())).unwrap(), FIRST_SLOT);
+}
+
+/// What a process leaves that ends between its decision and the API server's answer.
+fn intent(pod: &str, uid: &str) -> Value {
+    json!({
+        "lastSlot": "2026-11-23T11:54:44Z", "intent": {"slot": "2026-11-23T11:54:44Z", "mode": "evict", "kill": {
+            "pod": pod, "uid": uid, "time": "2026-11-23T11:59:50Z", "steadyState": 3,
+            "workload": {"kind": "Deployment", "name": "web", "uid": "web-uid"}}}
+    })
+}
+
+#[test]
+fn a_decided_kill_is_looked_up_by_whoever_finds_it() {
+    for (pod, uid, expected) in [("p1", "p1-uid", 0.0), ("p1", "an-earlier-uid", 1.0), ("p0", "p0-uid", 1.0)]
+    {
+        play(async move {
+            let mut stage = Stage::opted_in();
+            stage.api.change(RECORD, |record| record["status"] = intent(pod, uid));
+            stage.start();
+            pass(Duration::from_secs(2)).await;
+            let pending = stage.metric("pure_chaos_recoveries_pending{target_namespace=\"a\"}");
+            assert_eq!(pending, Some(expected), "{uid}");
+            assert_eq!(stage.status()["intent"], Value::Null);
+            assert_eq!(stage.status()["kills"].as_f64().unwrap_or(0.0), expected);
+            assert_eq!(stage.kills("evict"), expected);
+            assert_eq!(
+                stage.status()["pending"][0]["uid"],
+                if expected > 0.0 { json!(uid) } else { Value::Null }
+            );
+            assert_eq!(stage.api.kills(), []);
+        });
+    }
+}
+
+#[test]
+fn while_a_kills_result_is_not_known_there_is_no_other() {
+    play(async {
+        let mut stage = Stage::opted_in();
+        stage.api.change(RECORD, |record| record["status"] = intent("p0", "p0-uid"));
+        stage.api.fail("GET", "/pods/p0", 10_000, Answer::Status(500, Value::Null));
+        stage.start();
+        first_round().await;
+        assert_eq!((stage.api.kills().len(), stage.rounds("failed")), (0, 1.0));
+        assert_eq!(stage.status()["intent"]["kill"]["uid"], "p0-uid");
+        stage.api.heal();
+        pass(Duration::from_secs(10)).await;
+        assert_eq!(
+            (stage.status()["kills"].clone(), stage.status()["intent"].clone()),
+            (json!(1), Value::Null)
+        );
+    });
+}
+
+#[test]
+fn who_does_not_lead_kills_nothing_and_writes_nothing() {
+    play(async {
+        let mut stage = Stage::opted_in();
+        stage.leadership.send_replace(None);
+        stage.start();
+        pass(FIRST_SLOT + Duration::from_secs(60)).await;
+        assert_eq!(stage.api.kills(), []);
+        assert!(stage.api.calls().iter().all(|call| call.verb != "PATCH"), "{:?}", stage.api.calls());
+    });
+    // Lost at the last moment: after the slot was spent, before the kill was sent.
+    play(async {
+        let mut stage = Stage::opted_in();
+        for name in ["p1", "p2", "p3"] {
+            let leadership = stage.leadership.clone();
+            stage.api.before("GET", &format!("/pods/{name}"), move |_| {
+                leadership.send_replace(None);
+            });
+        }
+        stage.start();
+        first_round().await;
+        assert_eq!(stage.status()["lastSlot"], "2026-11-23T12:04:44.363Z");
+        assert_eq!(stage.api.kills(), []);
+        assert_eq!(stage.kills("evict"), 0.0);
+    });
 }

@@ -1,6 +1,10 @@
 //! The agent's flags.
 
-use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand, ValueEnum};
+use policy::platform::PlatformPolicy;
 use runtime::args::{CommonArgs, PolicyFileArg};
 
 /// Kills Pods in namespaces whose owners opted in, and measures how long their workloads take to recover.
@@ -17,6 +21,8 @@ pub struct Args {
 pub enum Command {
     /// Serve every namespace's schedule until ended by a signal
     Run(RunArgs),
+    /// Say what would be killed in a namespace now, and why the rest is not; it changes nothing
+    Explain(ExplainArgs),
 }
 
 /// The flags of `run`.
@@ -28,4 +34,47 @@ pub struct RunArgs {
     /// The platform's policy
     #[command(flatten)]
     pub policy: PolicyFileArg,
+}
+
+/// The flags of `explain`.
+#[derive(Debug, clap::Args)]
+pub struct ExplainArgs {
+    /// The namespace to explain
+    pub namespace: String,
+
+    /// Form of the output
+    #[arg(long, short, env = "PURE_CHAOS_OUTPUT", default_value = "text", value_enum, value_name = "FORMAT")]
+    pub output: Output,
+
+    /// Ask with the rights of this kubeconfig's current context; without it, those of KUBECONFIG, of ~/.kube/config, or of the Pod
+    #[arg(long, env = "PURE_CHAOS_KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// The platform's policy; without it, ceilings are known only from the record
+    #[command(flatten)]
+    pub policy: PolicyFileArg,
+}
+
+/// Form of what a command prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For reading in a terminal
+    Text,
+    /// For programs
+    Json,
+}
+
+/// The platform's policy: that of the file or, without one, the built-in one.
+///
+/// # Errors
+/// When the file can't be read or understood.
+pub fn read_policy(PolicyFileArg { policy_file }: &PolicyFileArg) -> anyhow::Result<PlatformPolicy> {
+    match policy_file {
+        Some(file) => {
+            let yaml = std::fs::read_to_string(file)
+                .with_context(|| format!("failed to read {}", file.display()))?;
+            PlatformPolicy::parse(&yaml).with_context(|| file.display().to_string())
+        }
+        None => Ok(PlatformPolicy::built_in()),
+    }
 }

@@ -11,8 +11,8 @@ use policy::settings::Mode;
 use runtime::client::call;
 use tokio_util::task::TaskTracker;
 
-use crate::guards::Refusal;
 use crate::recovery::Recovery;
+use crate::refusal::Refusal;
 
 /// How long the process waits at its end for Events under way.
 const LAST_EVENTS: Duration = Duration::from_secs(3);

@@ -6,117 +6,8 @@ use jiff::Timestamp;
 use policy::record::WorkloadReference;
 use policy::settings::{Mode, Settings};
 
+use crate::refusal::Refusal;
 use crate::views::{Observation, PodView, WorkloadView};
-
-/// A guard's answer. The order is that of the checks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Refusal {
-    /// A halt, here or everywhere; also when it can't be read.
-    Halted,
-    /// The webhook did not admit the namespace's annotations as they are now.
-    NotAdmitted,
-    /// The opt-in has ended.
-    Expired,
-    /// It is outside the namespace's active hours.
-    OutsideActiveHours,
-    /// It is a day without chaos, the namespace's or the platform's.
-    Excepted,
-    /// The namespace is being deleted.
-    NamespaceTerminating,
-    /// The agent lacks a right in the namespace.
-    NoRights,
-    /// A setting isn't understood, or past a ceiling.
-    UnknownSetting,
-    /// The whole cluster has had its kills of this minute.
-    BudgetSpent,
-    /// Nothing would bring the Pod back.
-    NoController,
-    /// A static Pod: the API can't kill it.
-    MirrorPod,
-    /// A Job's Pod is work, not a service.
-    Job,
-    /// The workload is of a kind that isn't selected, or that the mode may not touch.
-    KindNotSelected,
-    /// The Pod's own annotations exclude it.
-    Excluded,
-    /// The Pod isn't one of the `targets`.
-    NotTargeted,
-    /// The Pod is younger than `min-age`.
-    TooYoung,
-    /// The Pod is being deleted already.
-    Terminating,
-    /// The Pod isn't Ready.
-    NotReady,
-    /// The workload has one Pod, and would be gone without it.
-    SingleReplica,
-    /// The workload has fewer Ready Pods than it wants, or it can't be told how many it wants.
-    BelowDesired,
-    /// The last kill in the workload has not ended in an outcome.
-    RecoveryPending,
-    /// A PodDisruptionBudget allows no eviction.
-    BlockedByPdb,
-    /// The Pod changed while it was being killed, or did so less than two minutes ago.
-    Changed,
-}
-
-impl Refusal {
-    /// All of them, in the guards' order.
-    pub const ALL: [Self; 23] = [
-        Self::Halted,
-        Self::NotAdmitted,
-        Self::Expired,
-        Self::OutsideActiveHours,
-        Self::Excepted,
-        Self::NamespaceTerminating,
-        Self::NoRights,
-        Self::UnknownSetting,
-        Self::BudgetSpent,
-        Self::NoController,
-        Self::MirrorPod,
-        Self::Job,
-        Self::KindNotSelected,
-        Self::Excluded,
-        Self::NotTargeted,
-        Self::TooYoung,
-        Self::Terminating,
-        Self::NotReady,
-        Self::SingleReplica,
-        Self::BelowDesired,
-        Self::RecoveryPending,
-        Self::BlockedByPdb,
-        Self::Changed,
-    ];
-
-    /// The word in metrics, logs, Events and the record.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Halted => "halted",
-            Self::NotAdmitted => "not_admitted",
-            Self::Expired => "expired",
-            Self::OutsideActiveHours => "outside_active_hours",
-            Self::Excepted => "excepted",
-            Self::NamespaceTerminating => "namespace_terminating",
-            Self::NoRights => "no_rights",
-            Self::UnknownSetting => "unknown_setting",
-            Self::BudgetSpent => "budget_spent",
-            Self::NoController => "no_controller",
-            Self::MirrorPod => "mirror_pod",
-            Self::Job => "job",
-            Self::KindNotSelected => "kind_not_selected",
-            Self::Excluded => "excluded",
-            Self::NotTargeted => "not_targeted",
-            Self::TooYoung => "too_young",
-            Self::Terminating => "terminating",
-            Self::NotReady => "not_ready",
-            Self::SingleReplica => "single_replica",
-            Self::BelowDesired => "below_desired",
-            Self::RecoveryPending => "recovery_pending",
-            Self::BlockedByPdb => "blocked_by_pdb",
-            Self::Changed => "changed",
-        }
-    }
-}
 
 /// A Pod that no guard refused, with its workload as it is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -229,7 +120,7 @@ fn check(
     let blocked =
         || settings.mode == Mode::Evict && observation.budgets.iter().any(|budget| budget.blocks(pod));
 
-    let guards: [(Refusal, &dyn Fn() -> bool); 13] = [
+    let guards: [(Refusal, &dyn Fn() -> bool); 14] = [
         (Refusal::MirrorPod, &|| kind == "Node"),
         (Refusal::Job, &|| kind == "Job"),
         (Refusal::KindNotSelected, &|| !settings.kinds.contain(kind) || is_forced_member),
@@ -243,6 +134,7 @@ fn check(
         (Refusal::SingleReplica, &|| {
             !settings.single_replica && workload.desired.is_some_and(|desired| desired <= 1)
         }),
+        (Refusal::RollingOut, &|| workload.rolling_out),
         (Refusal::BelowDesired, &|| workload.desired.is_none_or(|desired| ready < desired)),
         (Refusal::RecoveryPending, &|| pending.contains(uid)),
         (Refusal::BlockedByPdb, &blocked),
@@ -268,13 +160,6 @@ mod tests {
         let screening = screen_with(observation, settings);
         assert_eq!(screening.candidates.len() + screening.refused.len(), observation.pods.len());
         screening.refused.iter().find(|refused| refused.pod == name).map(|refused| refused.refusal)
-    }
-
-    #[test]
-    fn labels_are_distinct_and_in_order() {
-        let labels: BTreeSet<_> = Refusal::ALL.iter().map(|refusal| refusal.label()).collect();
-        assert_eq!(labels.len(), Refusal::ALL.len());
-        assert!(Refusal::ALL.is_sorted());
     }
 
     #[test]
@@ -353,6 +238,13 @@ mod tests {
         assert_eq!(refusal_of(&below, &settings, "a"), Some(Refusal::BelowDesired));
         let leaving = deployment(vec![pod("a"), pod("c"), PodView { terminating: true, ..pod("b") }], 3);
         assert_eq!(refusal_of(&leaving, &settings, "a"), Some(Refusal::BelowDesired));
+        let mut rolling = deployment(vec![pod("a"), pod("b")], 3);
+        rolling.workloads.get_mut("web-uid").unwrap().rolling_out = true;
+        assert_eq!(
+            refusal_of(&rolling, &settings, "a"),
+            Some(Refusal::RollingOut),
+            "which says more than below_desired"
+        );
         let mut unknown = deployment(vec![pod("a"), pod("b")], 2);
         unknown.workloads.get_mut("web-uid").unwrap().desired = None;
         assert_eq!(refusal_of(&unknown, &settings, "a"), Some(Refusal::BelowDesired));

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use policy::keys::SYSTEM_NAMESPACE;
 use policy::lock::halt;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::observe::read_namespace;
 use crate::round::Deps;
 
-/// How often the halt is looked at for the metric and the Event.
-const INTERVAL: Duration = Duration::from_secs(10);
+/// How often the halt is looked at for the metric and the Event: whoever halts sees within a second that it was noticed.
+const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Keeps `pure_chaos_halted` and writes `ChaosHalted` when a halt begins.
 ///
@@ -18,6 +19,7 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// Never; the form is that of the other tasks.
 pub async fn observe_halt(deps: Deps, end: CancellationToken) -> anyhow::Result<()> {
     let mut interval = tokio::time::interval(INTERVAL);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut before: Option<(String, Option<String>)> = None;
     loop {
         tokio::select! {

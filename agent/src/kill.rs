@@ -13,10 +13,12 @@ use policy::settings::{Mode, Settings};
 use runtime::client::{CallError, call};
 use runtime::clock::Clock;
 
-use crate::guards::{Candidate, Refusal};
+use crate::guards::Candidate;
+use crate::lease::Leadership;
 use crate::observe::{self, NotPermitted};
 use crate::permission::Forbidden;
 use crate::pods::SlimPod;
+use crate::refusal::Refusal;
 use crate::views::PodView;
 
 /// How long after a time-out the Pod is looked up. An eviction is worked on for up to 10 s, less than the call's own limit.
@@ -64,6 +66,8 @@ pub enum Attempt {
     DryRun,
     /// A guard refused at the last moment.
     Refused(Refusal, String),
+    /// Nothing was sent, because another process may lead.
+    NotLeading,
     /// It was tried, and failed.
     Failed(Failure, String),
 }
@@ -77,8 +81,10 @@ pub struct Warrant<'a> {
     pub record: &'a OptInSpec,
     /// The platform's policy.
     pub policy: &'a PlatformPolicy,
-    /// Tells whether an opt-in has ended.
+    /// Tells whether an opt-in, or the leadership, has ended.
     pub clock: &'a dyn Clock,
+    /// Whether this process leads.
+    pub leadership: &'a Leadership,
 }
 
 /// Tries to kill one candidate. There is no second try: see `changed` in the specification.
@@ -115,6 +121,9 @@ pub async fn kill(client: &Client, warrant: Warrant<'_>, candidate: &Candidate) 
         }
         Err(NotPermitted::Unreadable(sentence)) => return Attempt::Failed(Failure::ServerError, sentence),
     };
+    if !warrant.leadership.holds(warrant.clock.monotonic()) {
+        return Attempt::NotLeading;
+    }
     let sent = match settings.mode {
         Mode::Evict => evict(client, warrant.namespace, candidate, resource_version, &settings).await,
         Mode::Delete | Mode::Force => delete(client, warrant.namespace, candidate, &settings).await,
@@ -220,19 +229,21 @@ async fn look_up(pods: &Api<SlimPod>, candidate: &Candidate, error: &CallError) 
         // What is still being worked on there may yet land.
         tokio::time::sleep(LOOK_AGAIN).await;
     }
-    match call(pods.get_opt(&candidate.pod.name)).await {
-        Ok(None) => Attempt::Killed,
-        Ok(Some(pod)) => {
-            let live = PodView::from(&pod);
-            if live.uid != candidate.pod.uid || live.terminating {
-                Attempt::Killed
-            } else {
-                Attempt::Failed(Failure::ServerError, error.to_string())
-            }
-        }
+    match is_killed(pods, &candidate.pod.name, &candidate.pod.uid).await {
+        Ok(true) => Attempt::Killed,
+        Ok(false) => Attempt::Failed(Failure::ServerError, error.to_string()),
         Err(second) => Attempt::Failed(
             Failure::UnknownOutcome,
             format!("{error}; then failed to look the Pod up: {second}"),
         ),
     }
+}
+
+/// Whether the Pod of that UID is gone or on its way.
+///
+/// # Errors
+/// When the API server gives no usable answer.
+pub async fn is_killed(pods: &Api<SlimPod>, name: &str, uid: &str) -> Result<bool, CallError> {
+    let pod = call(pods.get_opt(name)).await?;
+    Ok(pod.as_ref().map(PodView::from).is_none_or(|live| live.uid != uid || live.terminating))
 }

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use policy::keys::RECORD;
-use policy::record::{OptIn, OptInStatus, Pending};
+use policy::record::{Intent, OptIn, OptInStatus, Pending};
 use runtime::client::{CallError, call};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -83,12 +83,17 @@ impl Ledger {
         call(self.records.get(RECORD)).await
     }
 
-    /// Spends a slot before anything is killed in it: writes `lastSlot` on top of exactly that record. False if it was spent
-    /// before.
+    /// Spends a slot before anything is killed in it: writes `lastSlot` and the first kill's intent on top of exactly that record. False if
+    /// it was spent before.
     ///
     /// # Errors
     /// When it couldn't be written, also because the record has changed since it was read: then nothing may be killed.
-    pub async fn spend(&mut self, slot: Timestamp, record: &OptIn) -> Result<bool, CallError> {
+    pub async fn spend(
+        &mut self,
+        slot: Timestamp,
+        record: &OptIn,
+        intent: Option<Intent>,
+    ) -> Result<bool, CallError> {
         let stored = record.status.as_ref().and_then(|status| instant(status.last_slot.as_deref()));
         if let Some(last) = stored.filter(|last| slot <= *last) {
             self.served(last);
@@ -97,12 +102,49 @@ impl Ledger {
         let last_slot = slot.to_string();
         let patch = json!({
             "metadata": {"resourceVersion": record.resource_version()},
-            "status": {"lastSlot": last_slot},
+            "status": {"lastSlot": last_slot, "intent": intent},
         });
         self.patch(&patch).await?;
         self.status.last_slot = Some(last_slot.clone());
         self.saved.last_slot = Some(last_slot);
+        self.status.intent.clone_from(&intent);
+        self.saved.intent = intent;
         Ok(true)
+    }
+
+    /// Writes the intent of a further kill in a slot that is spent, if it isn't there yet.
+    ///
+    /// # Errors
+    /// When it couldn't be written: then the Pod may not be killed.
+    pub async fn intend(&mut self, intent: Intent) -> Result<(), CallError> {
+        if self.saved.intent.as_ref().is_some_and(|written| written.kill.uid == intent.kill.uid) {
+            return Ok(());
+        }
+        self.patch(&json!({"metadata": {"uid": self.uid}, "status": {"intent": intent}})).await?;
+        self.status.intent = Some(intent.clone());
+        self.saved.intent = Some(intent);
+        Ok(())
+    }
+
+    /// The kill that was decided, and whose result isn't known.
+    #[must_use]
+    pub fn intent(&self) -> Option<&Intent> {
+        self.status.intent.as_ref()
+    }
+
+    /// Takes over an intent that another process wrote, which may have led until just now.
+    pub fn adopt(&mut self, record: &OptIn) {
+        let Some(status) = &record.status else { return };
+        // With the slot that this process spent itself it is its own, and at most not yet written as settled.
+        if status.last_slot != self.saved.last_slot && status.intent.is_some() {
+            self.status.intent.clone_from(&status.intent);
+            self.saved.intent.clone_from(&status.intent);
+        }
+    }
+
+    /// Notes that the result of the decided kill is known.
+    pub fn settled(&mut self) {
+        self.status.intent = None;
     }
 
     /// Notes a slot that was served; never an earlier one than is noted.

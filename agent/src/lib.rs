@@ -1,16 +1,20 @@
 //! The agent: decides which Pods of eligible namespaces die and when, kills them, and measures how long their workloads take to
 //! recover.
 //!
-//! The rules are pure: [`permission`], [`guards`], [`select`] and [`recovery`] take plain [`views`] and say what follows. The rest
-//! fetches ([`observe`], [`pods`], [`workloads`]), acts ([`kill`]) and tells ([`metrics`], [`events`], [`ledger`]); [`round`] and
+//! The rules are pure: [`election`], [`permission`], [`guards`], [`select`] and [`recovery`] take plain [`views`] and say what follows.
+//! The rest fetches ([`observe`], [`pods`], [`workloads`]), acts ([`lease`], [`kill`]) and tells ([`metrics`], [`events`], [`ledger`]); [`round`] and
 //! [`namespace`] are the drivers that read as a list of those steps.
 
 pub mod args;
 pub mod budget;
+pub mod election;
 pub mod events;
+pub mod explain;
+pub mod explanation;
 pub mod guards;
 pub mod halt;
 pub mod kill;
+pub mod lease;
 pub mod ledger;
 pub mod lineage;
 pub mod metrics;
@@ -21,6 +25,7 @@ pub mod pod_book;
 pub mod pods;
 pub mod recoveries;
 pub mod recovery;
+pub mod refusal;
 pub mod round;
 pub mod run;
 pub mod select;

@@ -9,11 +9,16 @@ use runtime::{logs, process};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Args { command: Command::Run(args) } = Args::parse();
+    let Args { command } = Args::parse();
     let outcome = async {
-        logs::start(args.common.log_format)?;
         process::install_tls_provider()?;
-        agent::run::run(args).await
+        match command {
+            Command::Run(args) => {
+                logs::start(args.common.log_format)?;
+                agent::run::run(args).await
+            }
+            Command::Explain(args) => agent::explain::run(args).await,
+        }
     };
     process::exit_code(outcome.await)
 }

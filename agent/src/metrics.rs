@@ -11,9 +11,9 @@ use prometheus::{
     GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
-use crate::guards::Refusal;
 use crate::kill::Failure;
 use crate::recovery::Outcome;
+use crate::refusal::Refusal;
 
 /// The edges answer: within the 5 s that Kubernetes promises for a Pod's start, within the usual grace period of 30 s, within the
 /// default deadline of 300 s.
@@ -53,6 +53,19 @@ impl RoundOutcome {
             Self::Failed => "failed",
         }
     }
+}
+
+/// Registers `pure_chaos_leader`, which a standby exports, too.
+///
+/// # Errors
+/// When the name is taken: never with a new registry.
+pub fn leader(registry: &Registry) -> prometheus::Result<IntGauge> {
+    let leader = IntGauge::new(
+        "pure_chaos_leader",
+        "1 if this process holds the Lease and serves the slots, else 0.",
+    )?;
+    registry.register(Box::new(leader.clone()))?;
+    Ok(leader)
 }
 
 /// Kinds and names of workloads, by namespace.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::Api;
-use policy::record::{OptIn, Verdict, WorkloadReference};
+use policy::record::{Intent, OptIn, Verdict, WorkloadReference};
 use policy::schedule::Timetable;
 use policy::settings::Mode;
 use rand::rngs::ChaCha8Rng;
@@ -16,7 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::guards::Refusal;
+use crate::kill::is_killed;
 use crate::ledger::{Activity, Ledger};
 use crate::metrics::RoundOutcome;
 use crate::observe::read_namespace;
@@ -24,6 +24,7 @@ use crate::permission::not_admitted;
 use crate::pods::{self, PodEvent};
 use crate::recoveries::Recoveries;
 use crate::recovery::Outcome;
+use crate::refusal::Refusal;
 use crate::round::{Deps, Occasion, RoundReport, round};
 use crate::slots::{Due, due};
 
@@ -98,12 +99,13 @@ impl NamespaceTask {
     /// the record.
     pub async fn run(mut self, mut records: watch::Receiver<Arc<OptIn>>, gone: CancellationToken) {
         self.follow(self.record.clone());
+        self.settle().await;
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let end = self.end.clone();
         loop {
             self.plan_next();
-            self.ledger.save(&self.name, self.deps.clock.monotonic()).await;
+            self.save().await;
             let sleep = self.until_next_slot();
             tokio::select! {
                 // In this order: what was shown before a moment has to be known at that moment.
@@ -116,7 +118,63 @@ impl NamespaceTask {
                 }
                 Some(event) = next_event(&mut self.watch) => self.enter(event).await,
                 () = tokio::time::sleep(sleep) => self.serve_due_slot().await,
-                _ = look.tick(), if !self.recoveries.is_empty() => self.recoveries.look(&mut self.ledger).await,
+                _ = look.tick(), if !self.recoveries.is_empty() || self.ledger.intent().is_some() => {
+                    self.settle().await;
+                    self.recoveries.look(&mut self.ledger).await;
+                }
+            }
+        }
+    }
+
+    fn leads(&self) -> bool {
+        self.deps.leadership.holds(self.deps.clock.monotonic())
+    }
+
+    /// Writes the status, unless another process may be its writer by now.
+    async fn save(&mut self) {
+        if self.leads() {
+            self.ledger.save(&self.name, self.deps.clock.monotonic()).await;
+        }
+    }
+
+    /// Finds out what became of a kill that was decided, by this process or one before it, and whose result isn't known.
+    async fn settle(&mut self) {
+        let Some(Intent { mode, kill, .. }) = self.ledger.intent().cloned() else { return };
+        if self.watch.is_none() {
+            // Without an admission there are no rights; nor is anything killed.
+            return;
+        }
+        let (namespace, workload, pod, uid) = (&self.name, &kill.workload, &kill.pod, &kill.uid);
+        let pods = Api::namespaced(self.deps.client.clone(), namespace);
+        match is_killed(&pods, pod, uid).await {
+            Ok(true) => {
+                tracing::info!(
+                    namespace,
+                    workload = workload.name,
+                    pod,
+                    uid,
+                    mode,
+                    "killed, as was found out later"
+                );
+                let mode = Mode::parse(&mode).unwrap_or(Mode::Evict);
+                self.deps.metrics.kill(namespace, workload, mode);
+                self.deps.events.killed(namespace, workload, pod, uid, mode);
+                self.ledger.settled();
+                self.recoveries.carry_on(&kill, &self.record);
+                self.ledger.killed(kill);
+            }
+            Ok(false) => {
+                tracing::info!(
+                    namespace,
+                    workload = workload.name,
+                    pod,
+                    uid,
+                    "not killed, as was found out later"
+                );
+                self.ledger.settled();
+            }
+            Err(error) => {
+                tracing::warn!(namespace, pod, uid, error = %error, "failed to find out whether a Pod was killed, it is tried again");
             }
         }
     }
@@ -198,6 +256,11 @@ impl NamespaceTask {
     }
 
     async fn serve_due_slot(&mut self) {
+        if !self.leads() {
+            // The process is about to end; until then its slots are another's.
+            self.floor = self.floor.max(self.deps.clock.wall());
+            return;
+        }
         let Some(timetable) = self.timetable.clone() else { return };
         let now = self.deps.clock.wall();
         let slot = match due(&timetable, &self.record.spec.namespace_uid, self.floor, now) {

@@ -16,9 +16,9 @@ use policy::settings::Settings;
 use runtime::client::{CallError, call};
 use serde::de::DeserializeOwned;
 
-use crate::guards::Refusal;
 use crate::permission::{Forbidden, not_admitted, permitted};
 use crate::pods::{PAGE, SlimPod};
+use crate::refusal::Refusal;
 use crate::views::{BudgetView, Observation, PodView};
 use crate::workloads::{Workload, replica_set};
 

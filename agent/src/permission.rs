@@ -9,7 +9,7 @@ use policy::platform::PlatformPolicy;
 use policy::record::{OptInSpec, Verdict};
 use policy::settings::Settings;
 
-use crate::guards::Refusal;
+use crate::refusal::Refusal;
 
 /// A refusal of a whole namespace, and the sentence for people.
 #[derive(Debug, Clone, PartialEq, Eq)]

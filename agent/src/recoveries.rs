@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use policy::consent::Consent;
 use policy::durations;
 use policy::eligibility::{Eligibility, NamespaceView};
-use policy::record::OptIn;
+use policy::record::{OptIn, Pending};
 use policy::settings::Mode;
 use runtime::client::CallError;
 use tokio::time::Instant;
@@ -34,35 +34,38 @@ impl Recoveries {
     /// Carries on what an earlier process left pending in the record.
     #[must_use]
     pub fn resume(deps: &Deps, namespace: &str, record: &OptIn, ledger: &Ledger) -> Self {
+        let mut recoveries = Self {
+            lineage: Lineage::new(&deps.client, namespace),
+            deps: deps.clone(),
+            namespace: namespace.to_owned(),
+            book: PodBook::default(),
+            pending: BTreeMap::new(),
+        };
+        ledger.pending().iter().for_each(|left| recoveries.carry_on(left, record));
+        recoveries.export();
+        recoveries
+    }
+
+    /// Carries on the recovery from a kill that an earlier process made, or that this one knows of only by looking it up.
+    pub fn carry_on(&mut self, left: &Pending, record: &OptIn) {
         let limit = record
             .spec
             .settings
             .as_ref()
             .and_then(|settings| durations::parse(settings.recovery_deadline.as_deref()?))
-            .unwrap_or(deps.policy.defaults.recovery_deadline);
-        let (now, monotonic) = (deps.clock.wall(), deps.clock.monotonic());
-        let mut pending = BTreeMap::new();
-        for left in ledger.pending() {
-            let (workload, uid) = (&left.workload.name, &left.uid);
-            match Recovery::resume(left, limit, now, monotonic) {
-                Some(recovery) => {
-                    tracing::info!(namespace, workload, uid, "carrying on a pending recovery");
-                    pending.insert(recovery.workload.uid.clone(), recovery);
-                }
-                None => {
-                    tracing::warn!(namespace, workload, uid, "a pending recovery in the record can't be read")
-                }
+            .unwrap_or(self.deps.policy.defaults.recovery_deadline);
+        let clock = &self.deps.clock;
+        let (namespace, workload, uid) = (&self.namespace, &left.workload.name, &left.uid);
+        match Recovery::resume(left, limit, clock.wall(), clock.monotonic()) {
+            Some(recovery) => {
+                tracing::info!(namespace, workload, uid, "carrying on a pending recovery");
+                self.pending.insert(recovery.workload.uid.clone(), recovery);
+            }
+            None => {
+                tracing::warn!(namespace, workload, uid, "a pending recovery in the record can't be read")
             }
         }
-        let recoveries = Self {
-            lineage: Lineage::new(&deps.client, namespace),
-            deps: deps.clone(),
-            namespace: namespace.to_owned(),
-            book: PodBook::default(),
-            pending,
-        };
-        recoveries.export();
-        recoveries
+        self.export();
     }
 
     /// Whether none is pending.

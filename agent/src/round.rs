@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::Client;
 use policy::platform::PlatformPolicy;
-use policy::record::{OptIn, Pending, WorkloadReference};
+use policy::record::{Intent, OptIn, Pending, WorkloadReference};
 use policy::schedule::Timetable;
 use policy::settings::Settings;
 use rand::Rng;
@@ -17,13 +17,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::budget::Budget;
 use crate::events::Events;
-use crate::guards::{Candidate, Circumstances, Refusal, Refused, screen};
+use crate::guards::{Candidate, Circumstances, Refused, screen};
 use crate::kill::{Attempt, Failure, Warrant, kill};
+use crate::lease::Leadership;
 use crate::ledger::Ledger;
 use crate::metrics::{Metrics, RoundOutcome};
 use crate::observe::{NotPermitted, ObserveError, authority, observe};
 use crate::permission::Forbidden;
 use crate::recovery::Recovery;
+use crate::refusal::Refusal;
 use crate::select::select_victims;
 use crate::views::Observation;
 
@@ -42,6 +44,8 @@ pub struct Deps {
     pub events: Events,
     /// The whole cluster's kills.
     pub budget: Arc<Budget>,
+    /// Whether this process leads.
+    pub leadership: Leadership,
 }
 
 /// A kill that the API server accepted, and the moment of its answer.
@@ -154,6 +158,13 @@ pub async fn round(
             return failed(format!("failed to read the record of namespace {namespace}: {error}"));
         }
     };
+    ledger.adopt(&record);
+    if let Some(intent) = ledger.intent() {
+        return failed(format!(
+            "it isn't known yet whether Pod {} was killed in the last round",
+            intent.kill.pod
+        ));
+    }
     let settings = match authority(&deps.client, namespace).await.permits(&record.spec, &deps.policy, now) {
         Ok(settings) => settings,
         Err(NotPermitted::Refused(forbidden)) => return RoundReport::refused(forbidden),
@@ -184,7 +195,7 @@ pub async fn round(
     // Spend the slot, then kill (client required).
     let mut report = RoundReport::new(RoundOutcome::NoCandidate, String::new());
     if !victims.is_empty() {
-        match ledger.spend(*slot, &record).await {
+        match ledger.spend(*slot, &record, intent(*slot, &settings, victims[0], deps.clock.wall())).await {
             Ok(true) => kill_each(deps, occasion, &settings, &record, &victims, ledger, &mut report).await,
             Ok(false) => return failed(format!("slot {slot} was served before")),
             Err(error) => return failed(format!("failed to spend slot {slot}: {error}")),
@@ -206,7 +217,13 @@ async fn kill_each(
     report: &mut RoundReport,
 ) {
     let Occasion { namespace, end, .. } = *occasion;
-    let warrant = Warrant { namespace, record: &record.spec, policy: &deps.policy, clock: &*deps.clock };
+    let warrant = Warrant {
+        namespace,
+        record: &record.spec,
+        policy: &deps.policy,
+        clock: &*deps.clock,
+        leadership: &deps.leadership,
+    };
     let mut dry_runs = 0;
     let mut refusals = 0;
     for victim in victims {
@@ -217,7 +234,17 @@ async fn kill_each(
         let (pod, uid) = (victim.pod.name.as_str(), victim.pod.uid.as_str());
         let mode = settings.mode;
         let attempt = if deps.budget.spend(deps.clock.monotonic()) {
-            kill(&deps.client, warrant, victim).await
+            let intended = match intent(occasion.slot, settings, victim, deps.clock.wall()) {
+                Some(intent) => ledger.intend(intent).await,
+                None => Ok(()),
+            };
+            match intended {
+                Ok(()) => kill(&deps.client, warrant, victim).await,
+                Err(error) => {
+                    let sentence = format!("failed to write down that Pod {pod} is to be killed: {error}");
+                    Attempt::Failed(Failure::ServerError, sentence)
+                }
+            }
         } else {
             let most = deps.policy.kills_per_minute;
             let sentence = format!(
@@ -225,6 +252,11 @@ async fn kill_each(
             );
             Attempt::Refused(Refusal::BudgetSpent, sentence)
         };
+        let is_unknown = matches!(attempt, Attempt::Failed(Failure::UnknownOutcome, _));
+        if !is_unknown {
+            // Of a kill that was done the result follows below.
+            ledger.settled();
+        }
         match attempt {
             Attempt::Killed => {
                 let kill = Kill {
@@ -235,7 +267,10 @@ async fn kill_each(
                 };
                 // At once: this process may end before the round does.
                 ledger.killed(kill.pending());
-                ledger.save(namespace, deps.clock.monotonic()).await;
+                let now = deps.clock.monotonic();
+                if deps.leadership.holds(now) {
+                    ledger.save(namespace, now).await;
+                }
                 report.kills.push(kill);
                 deps.metrics.kill(namespace, &victim.workload.reference, mode);
                 deps.events.killed(namespace, &victim.workload.reference, pod, uid, mode);
@@ -265,6 +300,18 @@ async fn kill_each(
                 );
                 report.sentence = sentence;
             }
+            Attempt::NotLeading => {
+                tracing::warn!(
+                    namespace,
+                    workload_kind = kind,
+                    workload = name,
+                    pod,
+                    uid,
+                    "not killed: this process leads no longer"
+                );
+                report.sentence = "this process leads no longer".to_owned();
+                break;
+            }
             Attempt::Failed(failure, sentence) => {
                 deps.metrics.kill_failure(namespace, failure);
                 if matches!(failure, Failure::ServerError | Failure::UnknownOutcome) {
@@ -285,6 +332,10 @@ async fn kill_each(
                 report.sentence = sentence;
             }
         }
+        if is_unknown {
+            // The record holds one intent, and that one is needed.
+            break;
+        }
     }
     report.outcome = if !report.kills.is_empty() {
         report.sentence = String::new();
@@ -296,6 +347,21 @@ async fn kill_each(
     } else {
         RoundOutcome::Failed
     };
+}
+
+/// The intent to kill a Pod, as it is written down before; none for a dry run.
+fn intent(slot: Timestamp, settings: &Settings, victim: &Candidate, now: Timestamp) -> Option<Intent> {
+    (!settings.dry_run).then(|| Intent {
+        slot: slot.to_string(),
+        mode: settings.mode.word().to_owned(),
+        kill: Pending {
+            pod: victim.pod.name.clone(),
+            uid: victim.pod.uid.clone(),
+            workload: victim.workload.reference.clone(),
+            time: now.to_string(),
+            steady_state: i64::from(victim.steady_state),
+        },
+    })
 }
 
 /// Adds what the guards said, workload by workload, and finds the words for it.

@@ -74,6 +74,8 @@ pub struct WorkloadView {
     pub desired: Option<u32>,
     /// A fingerprint of its Pod template; `None` where it has none of its own.
     pub template: Option<String>,
+    /// Some of its Pods are still made from an older template, or its controller has not seen the newest yet.
+    pub rolling_out: bool,
 }
 
 /// A ReplicaSet: a workload itself, or the step between a Pod and its workload.
@@ -129,7 +131,8 @@ impl Observation {
         })
     }
 
-    /// A kind that isn't known is as large as its ReplicaSets together; without any, its size is unknown.
+    /// A kind that isn't known is as large as its ReplicaSets together, and rolls out while more than one of them has Pods to have;
+    /// without any, its size is unknown.
     fn workload(&self, controller: Controller) -> WorkloadView {
         if let Some(known) = self.workloads.get(&controller.uid) {
             return known.clone();
@@ -138,9 +141,10 @@ impl Observation {
             .replica_sets
             .values()
             .filter(|set| set.controller.as_ref().is_some_and(|above| above.uid == controller.uid));
-        let desired =
-            below.map(|set| set.workload.desired).reduce(|sum, next| sum?.checked_add(next?)).flatten();
-        WorkloadView { reference: controller.into(), desired, template: None }
+        let sizes: Vec<Option<u32>> = below.map(|set| set.workload.desired).collect();
+        let rolling_out = sizes.iter().filter(|size| **size != Some(0)).count() > 1;
+        let desired = sizes.into_iter().reduce(|sum, next| sum?.checked_add(next?)).flatten();
+        WorkloadView { reference: controller.into(), desired, template: None, rolling_out }
     }
 }
 
@@ -179,6 +183,7 @@ pub(crate) mod examples {
             reference: controller(kind, name).into(),
             desired: Some(desired),
             template: Some("template".to_owned()),
+            rolling_out: false,
         }
     }
 
@@ -231,7 +236,13 @@ mod tests {
         let of = |kind, name| {
             observation.workload_of(&PodView { controller: Some(controller(kind, name)), ..pod("a") })
         };
-        assert_eq!(of("ReplicaSet", "r-1").unwrap().desired, Some(3));
+        let rollout = of("ReplicaSet", "r-1").unwrap();
+        assert_eq!((rollout.desired, rollout.rolling_out), (Some(3), true));
+        observation.replica_sets.get_mut("r-2-uid").unwrap().workload.desired = Some(0);
+        let of = |kind, name| {
+            observation.workload_of(&PodView { controller: Some(controller(kind, name)), ..pod("a") })
+        };
+        assert!(!of("ReplicaSet", "r-1").unwrap().rolling_out, "the other one has no Pods any more");
         assert_eq!(of("CloneSet", "c").unwrap().desired, None);
     }
 }

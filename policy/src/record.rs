@@ -148,6 +148,34 @@ impl From<&Settings> for RecordedSettings {
 }
 
 impl RecordedSettings {
+    /// The settings that were recorded; `None` if the record isn't understood.
+    #[must_use]
+    pub fn understood(&self) -> Option<Settings> {
+        let mut settings = Settings::built_in();
+        let (limit, dry_run) = (self.limit.to_string(), self.dry_run.to_string());
+        let pairs = [
+            (Key::Schedule, Some(&self.schedule)),
+            (Key::Mode, Some(&self.mode)),
+            (Key::Limit, Some(&limit)),
+            (Key::MinAge, Some(&self.min_age)),
+            (Key::DryRun, Some(&dry_run)),
+            (Key::ActiveHours, self.active_hours.as_ref()),
+            (Key::Except, self.except.as_ref()),
+            (Key::Kinds, self.kinds.as_ref()),
+            (Key::Targets, self.targets.as_ref()),
+            (Key::SingleReplica, self.single_replica.as_ref()),
+            (Key::GracePeriod, self.grace_period.as_ref()),
+            (Key::RecoveryDeadline, self.recovery_deadline.as_ref()),
+            (Key::Expires, self.expires.as_ref()),
+        ];
+        for (key, value) in pairs {
+            if let Some(value) = value {
+                settings.set(key, value).ok()?;
+            }
+        }
+        Some(settings)
+    }
+
     /// What the namespace's slots are computed from; `None` if the record isn't understood.
     #[must_use]
     pub fn timetable(&self, shortest_interval: Duration) -> Option<Timetable> {
@@ -192,18 +220,16 @@ pub struct OptInStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// A kill that was decided.
+/// A kill that was decided. Whoever finds it without a result looks the Pod up by its UID.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Intent {
     /// The slot it was decided in.
     pub slot: String,
-    /// The victim's name.
-    pub pod: String,
-    /// The victim's UID.
-    pub uid: String,
-    /// The victim's workload.
-    pub workload: WorkloadReference,
+    /// `evict`, `delete` or `force`.
+    pub mode: String,
+    /// What is pending if it was done.
+    pub kill: Pending,
 }
 
 /// A kill whose recovery has not ended.
@@ -257,6 +283,29 @@ mod tests {
                 "kinds": "Deployment,StatefulSet,ReplicaSet", "singleReplica": "refuse", "recoveryDeadline": "5m"
             })
         );
+    }
+
+    #[test]
+    fn what_was_recorded_is_understood_as_it_was() {
+        let mut settings = Settings::built_in();
+        for (key, value) in [
+            (Key::Schedule, "mtbf 8h"),
+            (Key::ActiveHours, "Mon-Fri 09:00-17:00 Europe/Berlin"),
+            (Key::Except, "2026-12-20/2027-01-03"),
+            (Key::Mode, "delete"),
+            (Key::Limit, "3"),
+            (Key::Kinds, "DaemonSet"),
+            (Key::Targets, "app=web"),
+            (Key::SingleReplica, "allow"),
+            (Key::GracePeriod, "10s"),
+            (Key::MinAge, "2m"),
+            (Key::RecoveryDeadline, "10m"),
+            (Key::Expires, "2026-12-24T18:00:00Z"),
+            (Key::DryRun, "true"),
+        ] {
+            settings.set(key, value).unwrap();
+        }
+        assert_eq!(RecordedSettings::from(&settings).understood(), Some(settings));
     }
 
     #[test]

@@ -67,17 +67,38 @@ pub async fn call<T>(request: impl Future<Output = Result<T, kube::Error>>) -> R
 /// # Errors
 /// When the configuration can't be read or the client not be made.
 pub async fn connect(kubeconfig: Option<&Path>) -> anyhow::Result<kube::Client> {
-    let mut config = match kubeconfig {
-        Some(file) => {
-            let kubeconfig = Kubeconfig::read_from(file)
-                .with_context(|| format!("failed to read kubeconfig {}", file.display()))?;
-            kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-                .await
-                .with_context(|| format!("failed to use kubeconfig {}", file.display()))?
-        }
+    let config = match kubeconfig {
+        Some(file) => read(file).await?,
         None => kube::Config::incluster()
             .context("failed to find the cluster: not in a Pod with a ServiceAccount; give --kubeconfig")?,
     };
+    client(config)
+}
+
+/// A client with the rights of a person, as kubectl finds them: of this kubeconfig, of those that `KUBECONFIG` names, of `~/.kube/config`; else
+/// of the Pod that this runs in.
+///
+/// # Errors
+/// When there is none of these, or the client can't be made.
+pub async fn connect_as_person(kubeconfig: Option<&Path>) -> anyhow::Result<kube::Client> {
+    let config = match kubeconfig {
+        Some(file) => read(file).await?,
+        None => kube::Config::infer()
+            .await
+            .context("failed to find a cluster: neither a kubeconfig nor a Pod with a ServiceAccount")?,
+    };
+    client(config)
+}
+
+async fn read(file: &Path) -> anyhow::Result<kube::Config> {
+    let kubeconfig = Kubeconfig::read_from(file)
+        .with_context(|| format!("failed to read kubeconfig {}", file.display()))?;
+    kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .with_context(|| format!("failed to use kubeconfig {}", file.display()))
+}
+
+fn client(mut config: kube::Config) -> anyhow::Result<kube::Client> {
     config.default_retry = false;
     config.read_timeout = Some(READ_TIMEOUT);
     config.reset_reader_on_write = true;

@@ -209,7 +209,10 @@ async fn handle(
             kill(&api, path.trim_end_matches("/eviction"), &body["deleteOptions"], &query)
         }
         "DELETE" => kill(&api, &path, &body, &query),
-        "POST" if path.ends_with("/optins") || path.ends_with("/rolebindings") => create(&api, &path, body),
+        "POST" if ["/optins", "/rolebindings", "/leases"].iter().any(|plural| path.ends_with(plural)) => {
+            create(&api, &path, body)
+        }
+        "PUT" => replace(&api, &path, body),
         "POST" if path.ends_with("/subjectaccessreviews") => {
             let mut review = body;
             review["status"] = json!({"allowed": true});
@@ -259,7 +262,19 @@ fn list(api: &Api, path: &str, query: &BTreeMap<String, String>) -> Response {
     reply(json!({"apiVersion": "v1", "kind": "List", "metadata": metadata, "items": items}))
 }
 
-/// Creates what the webhook makes; other things that are posted, such as Events, are only noted.
+fn replace(api: &Api, path: &str, object: Value) -> Response {
+    let Some(stored) = api.get(path) else {
+        return status(404, "not found", Value::Null);
+    };
+    let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
+    if !version(&object).is_null() && version(&object) != version(&stored) {
+        return status(409, "the object has been modified", Value::Null);
+    }
+    api.put(path, object);
+    api.get(path).map_or_else(|| status(500, "gone again", Value::Null), reply)
+}
+
+/// Creates what has to be stored; other things that are posted, such as Events, are only noted.
 fn create(api: &Api, collection: &str, mut object: Value) -> Response {
     let path = format!("{collection}/{}", object["metadata"]["name"].as_str().unwrap_or_default());
     if api.get(&path).is_some() {
@@ -322,9 +337,14 @@ fn reply(object: Value) -> Response {
 }
 
 fn status(code: u16, message: &str, details: Value) -> Response {
+    let reason = match code {
+        404 => "NotFound",
+        409 => "Conflict",
+        _ => "Test",
+    };
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "message": message, "reason": "Test", "details": details, "code": code,
+        "message": message, "reason": reason, "details": details, "code": code,
     });
     (StatusCode::from_u16(code).unwrap(), [(header::CONTENT_TYPE, "application/json")], status.to_string())
         .into_response()

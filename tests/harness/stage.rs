@@ -15,8 +15,10 @@ use policy::platform::PlatformPolicy;
 use prometheus::Registry;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
-use runtime::clock::TokioClock;
+use runtime::clock::{Clock, TokioClock};
 use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Api;
@@ -48,17 +50,21 @@ pub struct Stage {
     pub agent: Option<tokio::task::JoinHandle<anyhow::Result<()>>>,
     pub clock: TokioClock,
     pub policy: PlatformPolicy,
+    /// Until when the agent leads; from the beginning for longer than any test.
+    pub leadership: watch::Sender<Option<Instant>>,
 }
 
 impl Stage {
     /// The namespace opted in, with no settings.
     pub fn opted_in() -> Self {
+        let clock = TokioClock::starting_at(noon());
         let stage = Self {
             api: Api::default(),
             registry: Registry::new(),
             end: CancellationToken::new(),
             agent: None,
-            clock: TokioClock::starting_at(noon()),
+            leadership: watch::Sender::new(Some(clock.monotonic() + Duration::from_secs(100 * 86_400))),
+            clock,
             policy: PlatformPolicy::parse("ceilings: {mode: 'evict,delete,force', schedule: every 1s}")
                 .unwrap(),
         };
@@ -131,6 +137,7 @@ impl Stage {
             policy: Arc::new(self.policy.clone()),
             metrics: Metrics::new(&self.registry, "test").unwrap(),
             budget: Arc::new(Budget::new(self.policy.kills_per_minute)),
+            leadership: self.leadership.subscribe().into(),
         };
         self.end = CancellationToken::new();
         let agent =

@@ -1,0 +1,108 @@
+//! `agent explain`, as people type it and with their rights.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use tests::cluster::{Namespace, Output, eventually, kubectl, object, run};
+use tests::repository::root;
+
+/// The binary that the images are made of.
+fn agent() -> PathBuf {
+    root().join("target/x86_64-unknown-linux-gnu/dist/agent")
+}
+
+/// Who the test's own kubeconfig is.
+const ADMIN: &str = "kubernetes-admin";
+
+/// Explains a namespace as this user.
+fn explain(user: &str, arguments: &[&str]) -> Output {
+    let mut config = object_of(&kubectl(&["config", "view", "--raw", "-o", "json"]).succeeds());
+    if user != ADMIN {
+        config["users"][0]["user"]["as"] = json!(user);
+    }
+    let file = std::env::temp_dir().join(format!("explain-{}-{user}.json", std::process::id()));
+    std::fs::write(&file, config.to_string()).unwrap();
+    let output = run(Command::new(agent()).arg("explain").args(arguments).env("KUBECONFIG", &file));
+    std::fs::remove_file(file).unwrap();
+    output
+}
+
+fn object_of(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+fn verdict_of<'a>(explanation: &'a Value, workload: &str) -> &'a Value {
+    let pods = explanation["pods"].as_array().unwrap();
+    pods.iter()
+        .find(|pod| pod["workload"] == workload)
+        .unwrap_or_else(|| panic!("no {workload}: {explanation}"))
+}
+
+#[test]
+fn an_owner_sees_why_and_what_is_hidden() {
+    let namespace = Namespace::new("explain");
+    let name = namespace.name.as_str();
+    let other = Namespace::new("silent");
+    for namespace in [name, &other.name] {
+        kubectl(&["-n", namespace, "create", "rolebinding", "mara", "--clusterrole=edit", "--user=mara"])
+            .succeeds();
+    }
+    namespace.deployment("web", 2);
+    namespace.deployment("one", 1);
+    namespace.opt_in(&["purechaos.dev/schedule=every 12h", "purechaos.dev/min-age=1s"]);
+    eventually("the agent to plan", || (!namespace.record()["status"]["nextSlot"].is_null()).then_some(()));
+
+    let ready = || {
+        let explanation = object_of(&explain("mara", &[name, "-o", "json"]).succeeds());
+        let is_old_enough = verdict_of(&explanation, "Deployment/web")["mayKill"] == true
+            && verdict_of(&explanation, "Deployment/one")["reason"] != "too_young";
+        is_old_enough.then_some(explanation)
+    };
+    let explanation = eventually("a Pod that could die", ready);
+    assert_eq!((&explanation["namespace"], &explanation["verdict"]["mayKill"]), (&json!(name), &json!(true)));
+    assert_eq!(verdict_of(&explanation, "Deployment/one")["reason"], "single_replica");
+    assert_eq!(explanation["settings"]["schedule"], "every 12h");
+    assert_eq!(explanation["unseen"][0]["right"], "get namespaces pure-chaos");
+
+    let text = explain("mara", &[name]).succeeds();
+    print!("{text}");
+    for words in [
+        "A round may kill here now",
+        "Next round: ",
+        "could die",
+        "single_replica: the workload has one Pod, and would be gone without it",
+        "get namespaces pure-chaos: whether everything is halted",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+
+    namespace.annotate(&["purechaos.dev/halt=a look"]).succeeds();
+    let text = explain("mara", &[name]).succeeds();
+    assert!(text.contains("Nothing is killed: halted: ") && text.contains("a look"), "{text}");
+    let text = explain("mara", &[&other.name]).succeeds();
+    assert!(text.contains(&format!("kubectl annotate namespace {} chaos=yes", other.name)), "{text}");
+
+    // Without any right nothing is guessed.
+    let text = explain("nobody", &[name]).succeeds();
+    for right in [format!("get namespaces {name}: "), format!("get optins in namespace {name}: ")] {
+        assert!(text.contains(&right), "{right}: {text}");
+    }
+    explain("mara", &["no-such-namespace"]).succeeds();
+    explain(ADMIN, &["no-such-namespace"]).fails_with("error: there is no namespace no-such-namespace");
+}
+
+#[test]
+fn the_agents_own_view_is_one_command_away() {
+    let namespace = Namespace::new("inside");
+    namespace.deployment("web", 2);
+    namespace.opt_in(&["purechaos.dev/schedule=every 12h", "purechaos.dev/min-age=1s"]);
+    let inside = || {
+        let command =
+            ["-n", "pure-chaos", "exec", "deploy/agent", "--", "/agent", "explain", &namespace.name];
+        Some(kubectl(&command).succeeds()).filter(|text| text.contains("could die"))
+    };
+    let text = eventually("a Pod that could die", inside);
+    assert!(!text.contains("Not seen"), "{text}");
+    assert_eq!(object(&["namespace", &namespace.name])["metadata"]["annotations"]["chaos"], "yes");
+}
