@@ -598,3 +598,30 @@ fn who_does_not_lead_kills_nothing_and_writes_nothing() {
         assert_eq!(stage.kills("evict"), 0.0);
     });
 }
+
+#[test]
+fn a_workload_whose_recovery_timed_out_rests_and_is_released_by_a_recovery() {
+    play(async {
+        let mut stage = Stage::opted_in();
+        stage.start();
+        first_round().await;
+        let victim = stage.victim();
+        // Healthy again, but only after the deadline of five minutes.
+        pass(Duration::from_secs(310)).await;
+        assert_eq!(stage.recoveries("timed_out"), 1.0);
+        assert_eq!(stage.status()["backingOff"][0]["timedOut"], 1);
+        stage.api.remove(&pod(&victim));
+        stage.add_pod("p4", true);
+        pass(Duration::from_secs(560)).await;
+        assert_eq!(stage.status()["state"], "backing_off");
+        assert_eq!(stage.api.kills().len(), 1, "it rests for ten minutes from the time-out on");
+        pass(Duration::from_secs(600)).await;
+        assert_eq!(stage.api.kills().len(), 2);
+        let second = stage.victim();
+        stage.api.remove(&pod(&second));
+        stage.add_pod("p5", true);
+        pass(Duration::from_secs(10)).await;
+        assert_eq!(stage.recoveries("recovered"), 1.0);
+        assert_eq!(stage.status()["backingOff"], Value::Null, "released");
+    });
+}

@@ -16,6 +16,7 @@ use runtime::client::{CallError, call};
 use runtime::clock::{Clock, SystemClock};
 
 use crate::args::{ExplainArgs, Output, read_policy};
+use crate::back_off;
 use crate::explanation::{Explanation, PodVerdict, Text, Unseen, Verdict};
 use crate::guards::{Circumstances, screen};
 use crate::observe::{ObserveError, observe, read_namespace};
@@ -105,7 +106,15 @@ pub async fn explain(
             let pending = workloads_with_a_pending_recovery(&status);
             // Which workloads rest after a change only the agent knows, and for two minutes.
             let resting = BTreeSet::new();
-            let circumstances = Circumstances { now, settings, pending: &pending, resting: &resting };
+            let backing_off = status.backing_off.iter().filter(|known| back_off::refuses(known, now));
+            let backing_off = backing_off.map(|known| known.workload.uid.clone()).collect();
+            let circumstances = Circumstances {
+                now,
+                settings,
+                pending: &pending,
+                backing_off: &backing_off,
+                resting: &resting,
+            };
             verdicts(screen(&observation, &circumstances))
         }
         (Ok(_), None) => Vec::new(),

@@ -44,6 +44,8 @@ pub struct Circumstances<'a> {
     pub settings: &'a Settings,
     /// UIDs of workloads with a pending recovery.
     pub pending: &'a BTreeSet<String>,
+    /// UIDs of workloads that rest because recoveries timed out.
+    pub backing_off: &'a BTreeSet<String>,
     /// UIDs of workloads that rest because a kill met a change.
     pub resting: &'a BTreeSet<String>,
 }
@@ -106,7 +108,7 @@ fn check(
     observation: &Observation,
     circumstances: &Circumstances,
 ) -> Option<Refusal> {
-    let Circumstances { now, settings, pending, resting } = circumstances;
+    let Circumstances { now, settings, pending, backing_off, resting } = circumstances;
     let Some(workload) = workload else {
         return Some(Refusal::NoController);
     };
@@ -120,7 +122,7 @@ fn check(
     let blocked =
         || settings.mode == Mode::Evict && observation.budgets.iter().any(|budget| budget.blocks(pod));
 
-    let guards: [(Refusal, &dyn Fn() -> bool); 14] = [
+    let guards: [(Refusal, &dyn Fn() -> bool); 15] = [
         (Refusal::MirrorPod, &|| kind == "Node"),
         (Refusal::Job, &|| kind == "Job"),
         (Refusal::KindNotSelected, &|| !settings.kinds.contain(kind) || is_forced_member),
@@ -137,6 +139,7 @@ fn check(
         (Refusal::RollingOut, &|| workload.rolling_out),
         (Refusal::BelowDesired, &|| workload.desired.is_none_or(|desired| ready < desired)),
         (Refusal::RecoveryPending, &|| pending.contains(uid)),
+        (Refusal::BackingOff, &|| backing_off.contains(uid)),
         (Refusal::BlockedByPdb, &blocked),
         (Refusal::Changed, &|| resting.contains(uid)),
     ];
@@ -153,7 +156,10 @@ mod tests {
 
     fn screen_with(observation: &Observation, settings: &Settings) -> Screening {
         let none = BTreeSet::new();
-        screen(observation, &Circumstances { now: noon(), settings, pending: &none, resting: &none })
+        screen(
+            observation,
+            &Circumstances { now: noon(), settings, pending: &none, backing_off: &none, resting: &none },
+        )
     }
 
     fn refusal_of(observation: &Observation, settings: &Settings, name: &str) -> Option<Refusal> {
@@ -251,12 +257,15 @@ mod tests {
 
         let observation = deployment(vec![pod("a"), pod("b")], 2);
         let (none, web) = (BTreeSet::new(), BTreeSet::from(["web-uid".to_owned()]));
-        for (pending, resting, expected) in [
-            (&web, &none, Refusal::RecoveryPending),
-            (&none, &web, Refusal::Changed),
-            (&web, &web, Refusal::RecoveryPending),
+        for (pending, backing_off, resting, expected) in [
+            (&web, &none, &none, Refusal::RecoveryPending),
+            (&none, &web, &none, Refusal::BackingOff),
+            (&none, &none, &web, Refusal::Changed),
+            (&none, &web, &web, Refusal::BackingOff),
+            (&web, &web, &web, Refusal::RecoveryPending),
         ] {
-            let circumstances = Circumstances { now: noon(), settings: &settings, pending, resting };
+            let circumstances =
+                Circumstances { now: noon(), settings: &settings, pending, backing_off, resting };
             assert_eq!(screen(&observation, &circumstances).refused[0].refusal, expected);
         }
     }

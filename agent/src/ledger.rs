@@ -1,5 +1,6 @@
 //! The status of a namespace's record: what outlives this process, and what `kubectl get chaos` shows.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -7,10 +8,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use policy::keys::RECORD;
-use policy::record::{Intent, OptIn, OptInStatus, Pending};
+use policy::record::{Intent, OptIn, OptInStatus, Pending, WorkloadReference};
 use runtime::client::{CallError, call};
 use serde_json::{Value, json};
 use tokio::time::Instant;
+
+use crate::back_off;
+use crate::views::Observation;
 
 /// How long after a failed write the next one is tried.
 const RETRY: Duration = Duration::from_secs(5);
@@ -176,6 +180,37 @@ impl Ledger {
     pub fn ended(&mut self, outcome: &str) {
         let count = self.status.outcomes.entry(outcome.to_owned()).or_default();
         *count = count.saturating_add(1);
+    }
+
+    /// Notes that a workload's recovery timed out: it rests.
+    pub fn timed_out(&mut self, workload: &WorkloadReference, now: Timestamp) {
+        let before = self.status.backing_off.iter().position(|known| known.workload.uid == workload.uid);
+        let before = before.map(|at| self.status.backing_off.remove(at));
+        self.status.backing_off.push(back_off::timed_out(before.as_ref(), workload, now));
+    }
+
+    /// Notes that a workload recovered in time.
+    pub fn recovered(&mut self, workload_uid: &str) {
+        self.status.backing_off.retain(|known| known.workload.uid != workload_uid);
+    }
+
+    /// Notes what a look found of the workloads that rest; one that is gone is forgotten.
+    pub fn looked_at(&mut self, observation: &Observation, now: Timestamp) {
+        let known = std::mem::take(&mut self.status.backing_off);
+        self.status.backing_off = known
+            .iter()
+            .filter_map(|known| {
+                let is_healthy = observation.is_healthy(&known.workload.uid)?;
+                back_off::looked_at(known, is_healthy, now)
+            })
+            .collect();
+    }
+
+    /// UIDs of the workloads that rest at `now` because recoveries timed out.
+    #[must_use]
+    pub fn backing_off(&self, now: Timestamp) -> BTreeSet<String> {
+        let resting = self.status.backing_off.iter().filter(|known| back_off::refuses(known, now));
+        resting.map(|known| known.workload.uid.clone()).collect()
     }
 
     /// Notes the recoveries that are pending.

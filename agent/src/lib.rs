@@ -6,6 +6,7 @@
 //! [`namespace`] are the drivers that read as a list of those steps.
 
 pub mod args;
+pub mod back_off;
 pub mod budget;
 pub mod election;
 pub mod events;

@@ -316,6 +316,7 @@ impl NamespaceTask {
             }
             self.told = refused;
             self.recoveries.learn(observation);
+            self.ledger.looked_at(observation, clock.wall());
         }
         let rested = clock.monotonic() + REST;
         self.resting.extend(changed.into_iter().map(|uid| (uid, rested)));

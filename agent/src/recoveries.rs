@@ -186,6 +186,11 @@ impl Recoveries {
         let Recovery { workload, victim, victim_uid, .. } = &recovery;
         self.deps.metrics.recovery(&self.namespace, workload, outcome, duration);
         ledger.ended(outcome.label());
+        match outcome {
+            Outcome::TimedOut => ledger.timed_out(workload, self.deps.clock.wall()),
+            Outcome::Recovered | Outcome::RecoveredAfterRestart => ledger.recovered(&workload.uid),
+            _ => {}
+        }
         ledger.set_pending(self.pending.values().map(Recovery::pending).collect());
         match outcome {
             Outcome::Recovered | Outcome::RecoveredAfterRestart => {

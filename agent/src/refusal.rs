@@ -47,6 +47,8 @@ pub enum Refusal {
     BelowDesired,
     /// The last kill in the workload has not ended in an outcome.
     RecoveryPending,
+    /// The workload's last recoveries timed out.
+    BackingOff,
     /// A PodDisruptionBudget allows no eviction.
     BlockedByPdb,
     /// The Pod changed while it was being killed, or did so less than two minutes ago.
@@ -55,7 +57,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All of them, in the guards' order.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Halted,
         Self::NotAdmitted,
         Self::Expired,
@@ -78,6 +80,7 @@ impl Refusal {
         Self::RollingOut,
         Self::BelowDesired,
         Self::RecoveryPending,
+        Self::BackingOff,
         Self::BlockedByPdb,
         Self::Changed,
     ];
@@ -114,6 +117,9 @@ impl Refusal {
             Self::RollingOut => "the workload is being changed to another Pod template",
             Self::BelowDesired => "the workload has fewer Ready Pods than it wants",
             Self::RecoveryPending => "the last kill in the workload has not ended in an outcome",
+            Self::BackingOff => {
+                "its recovery timed out: it rests, twice as long each time, and in the end until it is healthy"
+            }
             Self::BlockedByPdb => "a PodDisruptionBudget allows no eviction; that also blocks a node's drain",
             Self::Changed => "the Pod changed while it was being killed, or did so less than two minutes ago",
         }
@@ -145,6 +151,7 @@ impl Refusal {
             Self::RollingOut => "rolling_out",
             Self::BelowDesired => "below_desired",
             Self::RecoveryPending => "recovery_pending",
+            Self::BackingOff => "backing_off",
             Self::BlockedByPdb => "blocked_by_pdb",
             Self::Changed => "changed",
         }

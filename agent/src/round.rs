@@ -183,7 +183,14 @@ pub async fn round(
         return failed("the Pods could not be watched yet".to_owned());
     }
     // Guards and choice (no client required).
-    let circumstances = Circumstances { now: deps.clock.wall(), settings: &settings, pending, resting };
+    let backing_off = ledger.backing_off(now);
+    let circumstances = Circumstances {
+        now: deps.clock.wall(),
+        settings: &settings,
+        pending,
+        backing_off: &backing_off,
+        resting,
+    };
     let mut screening = screen(&observation, &circumstances);
     let namespace_uid = &record.spec.namespace_uid;
     let allowed = screening.candidates.len();

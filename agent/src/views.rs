@@ -131,6 +131,23 @@ impl Observation {
         })
     }
 
+    /// Whether a workload has as many Ready Pods as it wants, all of the newest template; `None` if it has no Pods here and isn't known.
+    #[must_use]
+    pub fn is_healthy(&self, workload_uid: &str) -> Option<bool> {
+        let of_workload = |pod: &&PodView| {
+            self.workload_of(pod).is_some_and(|workload| workload.reference.uid == workload_uid)
+        };
+        let pods: Vec<&PodView> = self.pods.iter().filter(of_workload).collect();
+        let workload = match self.workloads.get(workload_uid) {
+            Some(workload) => workload.clone(),
+            None => self.workload_of(pods.first()?)?,
+        };
+        let ready = pods.iter().filter(|pod| pod.counts_as_ready()).count();
+        let enough =
+            workload.desired.is_some_and(|desired| u32::try_from(ready).is_ok_and(|ready| ready >= desired));
+        Some(enough && !workload.rolling_out)
+    }
+
     /// A kind that isn't known is as large as its ReplicaSets together, and rolls out while more than one of them has Pods to have;
     /// without any, its size is unknown.
     fn workload(&self, controller: Controller) -> WorkloadView {
@@ -221,6 +238,20 @@ mod tests {
         observation.replica_sets.get_mut("web-1-uid").unwrap().controller = None;
         assert_eq!(observation.workload_of(&pod("a")).unwrap().reference.kind, "ReplicaSet");
         assert_eq!(observation.workload_of(&PodView { controller: None, ..pod("a") }), None);
+    }
+
+    #[test]
+    fn health_is_what_is_wanted_and_ready() {
+        let ill = PodView { ready: false, ..pod("b") };
+        for (pods, expected) in
+            [(vec![pod("a"), pod("b")], true), (vec![pod("a"), ill], false), (vec![], false)]
+        {
+            assert_eq!(deployment(pods, 2).is_healthy("web-uid"), Some(expected));
+        }
+        let mut rolling = deployment(vec![pod("a"), pod("b")], 2);
+        rolling.workloads.get_mut("web-uid").unwrap().rolling_out = true;
+        assert_eq!(rolling.is_healthy("web-uid"), Some(false));
+        assert_eq!(rolling.is_healthy("another-uid"), None);
     }
 
     #[test]

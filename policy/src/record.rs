@@ -215,6 +215,9 @@ pub struct OptInStatus {
     /// How many those are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_count: Option<i64>,
+    /// Workloads that are left alone because recoveries timed out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub backing_off: Vec<BackOff>,
     /// What else to know, in Kubernetes' form.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
@@ -246,6 +249,22 @@ pub struct Pending {
     pub time: String,
     /// Ready Pods, at most the desired ones, just before the kill.
     pub steady_state: i64,
+}
+
+/// A workload whose recoveries timed out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackOff {
+    /// Which one.
+    pub workload: WorkloadReference,
+    /// How many of its recoveries in a row timed out.
+    pub timed_out: u32,
+    /// Until when it is left alone; none where it is until it has been healthy for long enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// Since when each look has found it healthy, where it is left alone for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthy_since: Option<String>,
 }
 
 /// A workload.
