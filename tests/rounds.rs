@@ -625,3 +625,42 @@ fn a_workload_whose_recovery_timed_out_rests_and_is_released_by_a_recovery() {
         assert_eq!(stage.status()["backingOff"], Value::Null, "released");
     });
 }
+
+#[test]
+fn a_refusal_of_the_whole_namespace_is_told_once() {
+    play(async {
+        let mut stage = Stage::opted_in();
+        stage.api.change(NAMESPACE, |namespace| {
+            namespace["metadata"]["annotations"]["purechaos.dev/halt"] = json!("incident 4711");
+        });
+        stage.start();
+        first_round().await;
+        assert_eq!(stage.api.events(), ["ChaosRefused"]);
+        pass(Duration::from_secs(1_300)).await;
+        assert_eq!(stage.refusals("halted"), 3.0);
+        assert_eq!(stage.api.events(), ["ChaosRefused"], "told once, refused three times");
+    });
+}
+
+#[test]
+fn a_last_slot_far_in_the_future_is_a_suspect_clock() {
+    play(async {
+        let mut stage = Stage::opted_in();
+        stage.api.change(RECORD, |record| record["status"] = json!({"lastSlot": "2026-11-23T13:00:00Z"}));
+        stage.start();
+        first_round().await;
+        assert_eq!(stage.api.kills(), []);
+        let conditions = stage.status()["conditions"].clone();
+        let suspect = conditions.as_array().unwrap().iter().find(|known| known["type"] == "ClockSuspect");
+        let suspect = suspect.unwrap_or_else(|| panic!("{conditions}"));
+        assert_eq!(
+            (&suspect["status"], &suspect["lastTransitionTime"]),
+            (&json!("True"), &json!("2026-11-23T12:00:00Z"))
+        );
+        assert_eq!(stage.status()["state"], "clock_suspect");
+        pass(Duration::from_secs(4_000)).await;
+        assert_eq!(stage.api.kills().len(), 1, "once the slot has passed it goes on");
+        let conditions = stage.status()["conditions"].to_string();
+        assert!(!conditions.contains("ClockSuspect"), "{conditions}");
+    });
+}

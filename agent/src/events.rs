@@ -64,6 +64,16 @@ impl Events {
         self.publish(EventType::Normal, "ChaosRefused", &pascal(refusal.label()), note, regarding, None);
     }
 
+    /// `ChaosRefused`, on the Namespace, where nothing in it may be killed. Not where the agent may not or can't write Events.
+    pub fn refused_everywhere(&self, namespace: &str, uid: &str, refusal: Refusal, sentence: &str) {
+        if matches!(refusal, Refusal::NotAdmitted | Refusal::NoRights | Refusal::NamespaceTerminating) {
+            return;
+        }
+        let note = format!("Nothing was killed in namespace {namespace}: {}: {sentence}", refusal.label());
+        let regarding = namespace_reference(namespace, uid);
+        self.publish(EventType::Normal, "ChaosRefused", &pascal(refusal.label()), note, regarding, None);
+    }
+
     /// `ChaosRecovered`, on the workload.
     pub fn recovered(&self, namespace: &str, recovery: &Recovery, duration: Option<Duration>) {
         let Recovery { workload, victim, victim_uid, .. } = recovery;
@@ -97,15 +107,7 @@ impl Events {
 
     /// `ChaosHalted`, on the namespace `pure-chaos`.
     pub fn halted(&self, uid: &str, text: &str) {
-        let regarding = ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("Namespace".to_owned()),
-            name: Some(SYSTEM_NAMESPACE.to_owned()),
-            // Set to itself, or the Event would have to live in `default`.
-            namespace: Some(SYSTEM_NAMESPACE.to_owned()),
-            uid: Some(uid.to_owned()),
-            ..ObjectReference::default()
-        };
+        let regarding = namespace_reference(SYSTEM_NAMESPACE, uid);
         self.publish(
             EventType::Warning,
             "ChaosHalted",
@@ -149,6 +151,18 @@ fn pascal(label: &str) -> String {
         first.to_uppercase() + rest
     });
     capitalised.collect()
+}
+
+fn namespace_reference(name: &str, uid: &str) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Namespace".to_owned()),
+        name: Some(name.to_owned()),
+        // Set to itself, or the Event would have to live in `default`.
+        namespace: Some(name.to_owned()),
+        uid: Some(uid.to_owned()),
+        ..ObjectReference::default()
+    }
 }
 
 fn pod_reference(namespace: &str, name: &str, uid: &str) -> ObjectReference {

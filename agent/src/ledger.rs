@@ -19,8 +19,10 @@ use crate::views::Observation;
 /// How long after a failed write the next one is tried.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// The one condition: whether rounds kill.
+/// The condition that says whether rounds kill.
 const ACTIVE: &str = "Active";
+/// The condition that is there while the last slot served lies in the future.
+const CLOCK_SUSPECT: &str = "ClockSuspect";
 
 /// What rounds do in a namespace at present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -222,19 +224,36 @@ impl Ledger {
     /// Notes whether rounds kill, and if not why: `state` in few words, `sentence` in full.
     pub fn set_state(&mut self, state: &str, activity: Activity, sentence: String, now: Timestamp) {
         let (status, reason) = activity.status_and_reason();
-        let before = self.status.conditions.iter().find(|condition| condition.type_ == ACTIVE);
-        let since = before
-            .filter(|condition| condition.status == status)
-            .map(|condition| condition.last_transition_time.clone());
-        self.status.conditions = vec![Condition {
-            type_: ACTIVE.to_owned(),
+        self.set_condition(ACTIVE, status, reason, sentence, now);
+        self.status.state = Some(state.to_owned());
+    }
+
+    /// Notes that the last slot served is too far in the future for this machine's clock, or that it no longer is.
+    pub fn set_clock_suspect(&mut self, sentence: Option<String>, now: Timestamp) {
+        match sentence {
+            Some(sentence) => self.set_condition(CLOCK_SUSPECT, "True", "LastSlotInTheFuture", sentence, now),
+            None => self.status.conditions.retain(|condition| condition.type_ != CLOCK_SUSPECT),
+        }
+    }
+
+    fn set_condition(&mut self, type_: &str, status: &str, reason: &str, sentence: String, now: Timestamp) {
+        let mut condition = Condition {
+            type_: type_.to_owned(),
             status: status.to_owned(),
             reason: reason.to_owned(),
             message: sentence,
-            last_transition_time: since.unwrap_or(Time(now)),
+            last_transition_time: Time(now),
             observed_generation: None,
-        }];
-        self.status.state = Some(state.to_owned());
+        };
+        match self.status.conditions.iter_mut().find(|known| known.type_ == type_) {
+            Some(known) => {
+                if known.status == status {
+                    condition.last_transition_time = known.last_transition_time.clone();
+                }
+                *known = condition;
+            }
+            None => self.status.conditions.push(condition),
+        }
     }
 
     /// Writes what changed since it was last written. A failure is logged, and made good by a call 5 s or more after it.

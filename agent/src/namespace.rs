@@ -57,6 +57,8 @@ pub struct NamespaceTask {
     recoveries: Recoveries,
     resting: BTreeMap<String, Instant>,
     told: BTreeMap<WorkloadReference, Refusal>,
+    /// What refused the last round as a whole, as was told.
+    told_of_all: Option<Refusal>,
     rng: ChaCha8Rng,
     end: CancellationToken,
 }
@@ -90,6 +92,7 @@ impl NamespaceTask {
             watch: None,
             resting: BTreeMap::new(),
             told: BTreeMap::new(),
+            told_of_all: None,
             rng,
             end,
         }
@@ -242,9 +245,27 @@ impl NamespaceTask {
     }
 
     fn plan_next(&mut self) {
+        self.suspect_clock();
         let next = self.slot_after(self.floor.max(self.deps.clock.wall()));
         self.ledger.set_next_slot(next);
         self.deps.metrics.set_next_slot(&self.name, next);
+    }
+
+    /// A last slot more than two rounds ahead means that a clock was or is wrong. Nothing at or before it is served in any case; this says so.
+    fn suspect_clock(&mut self) {
+        let now = self.deps.clock.wall();
+        let second = self.slot_after(now).and_then(|first| self.slot_after(first));
+        let ahead = self.ledger.last_slot().zip(second).filter(|(last, second)| last > second);
+        let sentence = ahead.map(|(last, _)| {
+            format!(
+                "the last slot served, {last}, is more than two rounds ahead of this machine's clock: nothing is killed before it; where \
+                 the clock is right, opt out and in again"
+            )
+        });
+        if let Some(sentence) = &sentence {
+            self.ledger.set_state("clock_suspect", Activity::Nothing, sentence.clone(), now);
+        }
+        self.ledger.set_clock_suspect(sentence, now);
     }
 
     /// From the floor, not from now: a slot that went by while something else was done is due at once.
@@ -308,6 +329,12 @@ impl NamespaceTask {
             sentence,
             "round"
         );
+        let whole =
+            reasons.first().copied().filter(|_| outcome == RoundOutcome::Refused && observation.is_none());
+        if let Some(refusal) = whole.filter(|refusal| self.told_of_all != Some(*refusal)) {
+            events.refused_everywhere(&self.name, &self.record.spec.namespace_uid, refusal, &sentence);
+        }
+        self.told_of_all = whole;
         if let Some(observation) = &observation {
             for (workload, refusal) in &refused {
                 if self.told.get(workload) != Some(refusal) {
