@@ -30,5 +30,6 @@ ARG REVISION=unknown
 ENV PURE_CHAOS_REVISION=$REVISION
 COPY --from=build /agent /agent
 USER 65532:65532
-# No CMD until there is a command worth a default: alone, the agent prints its help and exits with 2.
 ENTRYPOINT ["/agent"]
+# So that `kubectl create cronjob --image=…` needs no arguments; the Deployment says `run`.
+CMD ["once"]

@@ -6,6 +6,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use policy::platform::PlatformPolicy;
 use runtime::args::{CommonArgs, PolicyFileArg};
+use runtime::logs::LogFormat;
 
 /// Kills Pods in namespaces whose owners opted in, and measures how long their workloads take to recover.
 #[derive(Debug, Parser)]
@@ -21,6 +22,8 @@ pub struct Args {
 pub enum Command {
     /// Serve every namespace's schedule until ended by a signal
     Run(RunArgs),
+    /// Do one round in each namespace where one is due, and end
+    Once(OnceArgs),
     /// Say what would be killed in a namespace now, and why the rest is not; it changes nothing
     Explain(ExplainArgs),
 }
@@ -32,6 +35,38 @@ pub struct RunArgs {
     #[command(flatten)]
     pub common: CommonArgs,
     /// The platform's policy
+    #[command(flatten)]
+    pub policy: PolicyFileArg,
+}
+
+/// The flags of `once`.
+#[derive(Debug, clap::Args)]
+pub struct OnceArgs {
+    /// Only this namespace; without it, all that opted in
+    #[arg(long, short, env = "PURE_CHAOS_NAMESPACE", value_name = "NAME")]
+    pub namespace: Option<String>,
+
+    /// Wait until the workloads have recovered, at most for their `recovery-deadline`; exit code 1 if one did not
+    #[arg(long, env = "PURE_CHAOS_WAIT")]
+    pub wait: bool,
+
+    /// Do a round also where none is due by the namespace's own `schedule`
+    #[arg(long, env = "PURE_CHAOS_NOW")]
+    pub now: bool,
+
+    /// Do everything but the effect, through the API server's dry run, whatever the namespaces' own `dry-run`
+    #[arg(long, env = "PURE_CHAOS_DRY_RUN")]
+    pub dry_run: bool,
+
+    /// Form of the output: lines for people, or log lines for programs
+    #[arg(long, env = "PURE_CHAOS_LOG_FORMAT", default_value = "text", value_enum, value_name = "FORMAT")]
+    pub log_format: LogFormat,
+
+    /// Talk to the cluster of this kubeconfig's current context; without it, those of KUBECONFIG, of ~/.kube/config, or of the Pod
+    #[arg(long, env = "PURE_CHAOS_KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// The platform's policy; without it, the one that is installed
     #[command(flatten)]
     pub policy: PolicyFileArg,
 }

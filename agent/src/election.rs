@@ -44,6 +44,8 @@ pub struct Election {
     identity: String,
     /// The other's Lease as it last changed, and when that was noticed.
     other: Option<(Seen, Instant)>,
+    /// Whether that other was seen to renew it.
+    is_renewed: bool,
     /// Since when there has been no Lease, and when that was last seen.
     missing: Option<(Instant, Instant)>,
 }
@@ -52,13 +54,19 @@ impl Election {
     /// A process that has seen nothing yet. No two may have the same identity, nor one process and its successor.
     #[must_use]
     pub fn new(identity: String) -> Self {
-        Self { identity, other: None, missing: None }
+        Self { identity, other: None, is_renewed: false, missing: None }
     }
 
     /// Who this process is.
     #[must_use]
     pub fn identity(&self) -> &str {
         &self.identity
+    }
+
+    /// Whether the other who holds the Lease has given a sign of life since it was first seen.
+    #[must_use]
+    pub fn is_renewed(&self) -> bool {
+        self.is_renewed
     }
 
     /// What to do about the Lease as it was read at `now`; `None` if there is none.
@@ -84,7 +92,8 @@ impl Election {
                     Step::Take
                 }
             }
-            _ => {
+            known => {
+                self.is_renewed = known.as_ref().is_some_and(|(known, _)| known.holder == lease.holder);
                 self.other = Some((lease, now));
                 Step::Wait
             }
@@ -112,12 +121,15 @@ mod tests {
         let mut election = Election::new("b".to_owned());
         assert_eq!(election.step(seen("a", "1"), at(0)), Step::Wait);
         assert_eq!(election.step(seen("a", "1"), at(14)), Step::Wait);
+        assert!(!election.is_renewed());
         // A sign of life, and the time begins anew.
         assert_eq!(election.step(seen("a", "2"), at(14)), Step::Wait);
+        assert!(election.is_renewed());
         assert_eq!(election.step(seen("a", "2"), at(28)), Step::Wait);
         assert_eq!(election.step(seen("a", "2"), at(29)), Step::Take);
         // Somebody else was faster.
         assert_eq!(election.step(seen("c", "3"), at(29)), Step::Wait);
+        assert!(!election.is_renewed(), "of this one no sign was seen");
         assert_eq!(election.step(seen("", "4"), at(30)), Step::Take, "let go");
         assert_eq!(election.step(seen("b", "5"), at(31)), Step::Renew);
     }

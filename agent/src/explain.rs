@@ -20,6 +20,7 @@ use crate::back_off;
 use crate::explanation::{Explanation, PodVerdict, Text, Unseen, Verdict};
 use crate::guards::{Circumstances, screen};
 use crate::observe::{ObserveError, observe, read_namespace};
+use crate::own_rights;
 use crate::permission::{not_admitted, permitted};
 use crate::refusal::Refusal;
 
@@ -101,7 +102,9 @@ pub async fn explain(
     };
     let status = record.as_ref().and_then(|record| record.status.clone()).unwrap_or_default();
     let (verdict, settings) = whole(name, namespace.as_ref(), &system, record.as_ref(), &policy, now);
-    let pods = match (observe(client, name).await, &settings) {
+    // Whoever may not ask that sees as much as an agent that may not read nodes.
+    let reads_nodes = own_rights::reads_nodes(client).await.unwrap_or(false);
+    let pods = match (observe(client, name, reads_nodes).await, &settings) {
         (Ok(observation), Some(settings)) => {
             let pending = workloads_with_a_pending_recovery(&status);
             // Which workloads rest after a change only the agent knows, and for two minutes.

@@ -122,7 +122,7 @@ fn check(
     let blocked =
         || settings.mode == Mode::Evict && observation.budgets.iter().any(|budget| budget.blocks(pod));
 
-    let guards: [(Refusal, &dyn Fn() -> bool); 15] = [
+    let guards: [(Refusal, &dyn Fn() -> bool); 16] = [
         (Refusal::MirrorPod, &|| kind == "Node"),
         (Refusal::Job, &|| kind == "Job"),
         (Refusal::KindNotSelected, &|| !settings.kinds.contain(kind) || is_forced_member),
@@ -133,6 +133,9 @@ fn check(
         (Refusal::TooYoung, &|| is_young),
         (Refusal::Terminating, &|| pod.terminating),
         (Refusal::NotReady, &|| !pod.ready || pod.finished),
+        (Refusal::NodeCordoned, &|| {
+            pod.node.as_ref().is_some_and(|node| observation.cordoned.contains(node))
+        }),
         (Refusal::SingleReplica, &|| {
             !settings.single_replica && workload.desired.is_some_and(|desired| desired <= 1)
         }),

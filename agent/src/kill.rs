@@ -85,6 +85,8 @@ pub struct Warrant<'a> {
     pub clock: &'a dyn Clock,
     /// Whether this process leads.
     pub leadership: &'a Leadership,
+    /// Everything but the effect, whatever the settings.
+    pub dry_run: bool,
 }
 
 /// Tries to kill one candidate. There is no second try: see `changed` in the specification.
@@ -114,13 +116,14 @@ pub async fn kill(client: &Client, warrant: Warrant<'_>, candidate: &Candidate) 
     };
     // Consent last: nothing that takes time may come between it and the kill.
     let authority = observe::authority(client, warrant.namespace).await;
-    let settings = match authority.permits(warrant.record, warrant.policy, warrant.clock.wall()) {
+    let mut settings = match authority.permits(warrant.record, warrant.policy, warrant.clock.wall()) {
         Ok(settings) => settings,
         Err(NotPermitted::Refused(Forbidden { refusal, sentence })) => {
             return Attempt::Refused(refusal, sentence);
         }
         Err(NotPermitted::Unreadable(sentence)) => return Attempt::Failed(Failure::ServerError, sentence),
     };
+    settings.dry_run |= warrant.dry_run;
     if !warrant.leadership.holds(warrant.clock.monotonic()) {
         return Attempt::NotLeading;
     }

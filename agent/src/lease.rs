@@ -118,6 +118,30 @@ impl Candidacy {
         }
     }
 
+    /// Takes the Lease if it is free, or if its holder is silent for long enough.
+    ///
+    /// # Errors
+    /// Who holds it and gave a sign of life, or why it could not be had.
+    pub async fn win_unless_held(&mut self) -> Result<(), String> {
+        let give_up = self.clock.monotonic() + 2 * LEASE_DURATION;
+        loop {
+            let why = match self.attempt().await {
+                Attempt::Leads => return Ok(()),
+                Attempt::Another(holder) if self.election.is_renewed() => {
+                    return Err(format!("{holder} holds Lease {LEASE} in namespace {SYSTEM_NAMESPACE}"));
+                }
+                Attempt::Another(holder) => format!("{holder} held it until just now"),
+                Attempt::Unknown(why) => why,
+            };
+            if self.clock.monotonic() >= give_up {
+                return Err(format!(
+                    "Lease {LEASE} in namespace {SYSTEM_NAMESPACE} could not be taken: {why}"
+                ));
+            }
+            tokio::time::sleep(STANDBY_INTERVAL).await;
+        }
+    }
+
     /// Renews until `end`.
     ///
     /// # Errors

@@ -5,20 +5,17 @@ use std::process::ExitCode;
 use agent::Args;
 use agent::args::Command;
 use clap::Parser;
-use runtime::{logs, process};
+use runtime::process;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let Args { command } = Args::parse();
-    let outcome = async {
-        process::install_tls_provider()?;
-        match command {
-            Command::Run(args) => {
-                logs::start(args.common.log_format)?;
-                agent::run::run(args).await
-            }
-            Command::Explain(args) => agent::explain::run(args).await,
-        }
-    };
-    process::exit_code(outcome.await)
+    if let Err(error) = process::install_tls_provider() {
+        return process::exit_code(Err(error));
+    }
+    match command {
+        Command::Run(args) => process::exit_code(agent::run::run(args).await),
+        Command::Once(args) => agent::once::run(args).await,
+        Command::Explain(args) => process::exit_code(agent::explain::run(args).await),
+    }
 }

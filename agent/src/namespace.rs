@@ -22,11 +22,11 @@ use crate::metrics::RoundOutcome;
 use crate::observe::read_namespace;
 use crate::permission::not_admitted;
 use crate::pods::{self, PodEvent};
-use crate::recoveries::Recoveries;
+use crate::recoveries::{Ended, Recoveries};
 use crate::recovery::Outcome;
 use crate::refusal::Refusal;
 use crate::round::{Deps, Occasion, RoundReport, round};
-use crate::slots::{Due, due};
+use crate::slots::{Due, Serve, due};
 
 /// How often a pending recovery's workload is read, beside at each of its Pod events.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -44,6 +44,8 @@ const QUEUE: usize = 4_096;
 /// How long the end of the Pods is waited for, where only that tells a deleted namespace from one that opted out.
 const LAST_PODS: Duration = Duration::from_secs(5);
 
+pub mod once;
+
 /// Lives as long as the namespace has a record.
 pub struct NamespaceTask {
     deps: Deps,
@@ -59,6 +61,8 @@ pub struct NamespaceTask {
     told: BTreeMap<WorkloadReference, Refusal>,
     /// What refused the last round as a whole, as was told.
     told_of_all: Option<Refusal>,
+    /// Whether this process has done a round here.
+    has_served: bool,
     rng: ChaCha8Rng,
     end: CancellationToken,
 }
@@ -93,6 +97,7 @@ impl NamespaceTask {
             resting: BTreeMap::new(),
             told: BTreeMap::new(),
             told_of_all: None,
+            has_served: false,
             rng,
             end,
         }
@@ -119,7 +124,7 @@ impl NamespaceTask {
                     let record = records.borrow_and_update().clone();
                     self.follow(record);
                 }
-                Some(event) = next_event(&mut self.watch) => self.enter(event).await,
+                Some(event) = next_event(&mut self.watch) => drop(self.enter(event).await),
                 () = tokio::time::sleep(sleep) => self.serve_due_slot().await,
                 _ = look.tick(), if !self.recoveries.is_empty() || self.ledger.intent().is_some() => {
                     self.settle().await;
@@ -294,30 +299,42 @@ impl NamespaceTask {
             Due::Round(slot) => slot,
         };
         self.floor = slot;
+        let report = self.serve(Serve { slot, timetable: Some(&timetable), dry_run: false }).await;
+        self.record_round(slot, &report);
+    }
+
+    async fn serve(&mut self, serve: Serve<'_>) -> RoundReport {
         let monotonic = self.deps.clock.monotonic();
         self.resting.retain(|_, until| *until > monotonic);
         let resting: BTreeSet<String> = self.resting.keys().cloned().collect();
         let occasion = Occasion {
             namespace: &self.name,
-            slot,
-            timetable: &timetable,
+            serve,
             is_watched: self.recoveries.is_watched(),
             pending: &self.recoveries.workloads(),
             resting: &resting,
             end: &self.end,
         };
-        let report = round(&self.deps, &occasion, &mut self.ledger, &mut self.rng).await;
-        self.record_round(slot, report);
+        round(&self.deps, &occasion, &mut self.ledger, &mut self.rng).await
     }
 
     /// Counts, tells and remembers what a round did.
-    fn record_round(&mut self, slot: Timestamp, report: RoundReport) {
+    fn record_round(&mut self, slot: Timestamp, report: &RoundReport) {
         let Deps { metrics, events, clock, .. } = &self.deps;
         let state = report.state();
-        let RoundReport { outcome, kills, reasons, refused, changed, is_waiting, sentence, observation } =
-            report;
-        metrics.round(&self.name, outcome);
-        for reason in &reasons {
+        let RoundReport {
+            outcome,
+            kills,
+            dry_runs: _,
+            reasons,
+            refused,
+            changed,
+            is_waiting,
+            sentence,
+            observation,
+        } = report;
+        metrics.round(&self.name, *outcome);
+        for reason in reasons {
             metrics.refusal(&self.name, *reason);
         }
         tracing::info!(
@@ -330,45 +347,53 @@ impl NamespaceTask {
             "round"
         );
         let whole =
-            reasons.first().copied().filter(|_| outcome == RoundOutcome::Refused && observation.is_none());
-        if let Some(refusal) = whole.filter(|refusal| self.told_of_all != Some(*refusal)) {
-            events.refused_everywhere(&self.name, &self.record.spec.namespace_uid, refusal, &sentence);
+            reasons.first().copied().filter(|_| *outcome == RoundOutcome::Refused && observation.is_none());
+        // Told by an earlier process, as the record says.
+        let is_told = !self.has_served && self.ledger.state() == Some(state.as_str());
+        self.has_served = true;
+        if let Some(refusal) = whole.filter(|refusal| !is_told && self.told_of_all != Some(*refusal)) {
+            events.refused_everywhere(&self.name, &self.record.spec.namespace_uid, refusal, sentence);
         }
         self.told_of_all = whole;
-        if let Some(observation) = &observation {
-            for (workload, refusal) in &refused {
-                if self.told.get(workload) != Some(refusal) {
+        if let Some(observation) = observation {
+            for (workload, refusal) in refused {
+                if !is_told && self.told.get(workload) != Some(refusal) {
                     events.refused(&self.name, workload, *refusal);
                 }
             }
-            self.told = refused;
+            self.told.clone_from(refused);
             self.recoveries.learn(observation);
             self.ledger.looked_at(observation, clock.wall());
         }
         let rested = clock.monotonic() + REST;
-        self.resting.extend(changed.into_iter().map(|uid| (uid, rested)));
+        self.resting.extend(changed.iter().map(|uid| (uid.clone(), rested)));
         let activity = match outcome {
             RoundOutcome::Killed => Activity::Kills,
             RoundOutcome::DryRun => Activity::DryRuns,
             _ => Activity::Nothing,
         };
         if !is_waiting {
-            self.ledger.set_state(&state, activity, sentence, clock.wall());
+            self.ledger.set_state(&state, activity, sentence.clone(), clock.wall());
         }
         self.ledger.served(slot);
-        for kill in &kills {
+        for kill in kills {
             self.recoveries.begin(kill);
         }
     }
 
-    async fn enter(&mut self, event: PodEvent) {
+    async fn enter(&mut self, event: PodEvent) -> Vec<Ended> {
         let settings = self.record.spec.settings.as_ref();
         let mode = settings.and_then(|settings| Mode::parse(&settings.mode));
-        self.recoveries.enter(event, mode, &mut self.ledger).await;
+        self.recoveries.enter(event, mode, &mut self.ledger).await
     }
 
     /// The record is gone: its pending recoveries end with the namespace or with the opt-out.
     async fn finish(mut self) {
+        self.conclude().await;
+        self.deps.metrics.set_next_slot(&self.name, None);
+    }
+
+    async fn conclude(&mut self) -> Vec<Ended> {
         if !self.recoveries.is_empty() {
             let outcome = match read_namespace(&self.deps.client, &self.name).await {
                 Ok(namespace) if namespace.terminating => Outcome::NamespaceDeleted,
@@ -376,9 +401,9 @@ impl NamespaceTask {
                 Err(error) if error.code() == Some(404) => Outcome::NamespaceDeleted,
                 Err(_) => self.outcome_by_the_pods().await,
             };
-            self.recoveries.conclude_all(outcome, &mut self.ledger);
+            return self.recoveries.conclude_all(outcome, &mut self.ledger);
         }
-        self.deps.metrics.set_next_slot(&self.name, None);
+        Vec::new()
     }
 
     /// The rights went with the record, but an open watch lives on for a while. A namespace that is being deleted loses all its
@@ -387,7 +412,7 @@ impl NamespaceTask {
         let waiting = tokio::time::timeout(LAST_PODS, async {
             while !self.recoveries.all_pods_lost() {
                 match next_event(&mut self.watch).await {
-                    Some(event) => self.enter(event).await,
+                    Some(event) => drop(self.enter(event).await),
                     None => break,
                 }
             }

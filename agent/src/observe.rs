@@ -1,11 +1,13 @@
 //! The live look at a namespace that a round decides on: nothing here comes from a cache.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Node};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::ListParams;
-use kube::core::Selector;
+use kube::core::{PartialObjectMeta, Selector};
 use kube::{Api, Client, ResourceExt};
 use policy::eligibility::NamespaceView;
 use policy::keys::SYSTEM_NAMESPACE;
@@ -119,18 +121,19 @@ pub async fn read_namespace(client: &Client, name: &str) -> Result<NamespaceView
     })
 }
 
-/// Lists a namespace's Pods, workloads and budgets.
+/// Lists a namespace's Pods, workloads and budgets, and if `nodes` may be read those that are cordoned.
 ///
 /// # Errors
 /// When any of the lists can't be completed: then nothing may be decided.
-pub async fn observe(client: &Client, namespace: &str) -> Result<Observation, ObserveError> {
-    let (pods, deployments, stateful_sets, daemon_sets, replica_sets, budgets) = tokio::try_join!(
+pub async fn observe(client: &Client, namespace: &str, nodes: bool) -> Result<Observation, ObserveError> {
+    let (pods, deployments, stateful_sets, daemon_sets, replica_sets, budgets, cordoned) = tokio::try_join!(
         list::<SlimPod>(client, namespace),
         list::<Deployment>(client, namespace),
         list::<StatefulSet>(client, namespace),
         list::<DaemonSet>(client, namespace),
         list::<ReplicaSet>(client, namespace),
         list::<PodDisruptionBudget>(client, namespace),
+        cordoned(client, nodes),
     )?;
     let workloads = deployments
         .iter()
@@ -146,7 +149,17 @@ pub async fn observe(client: &Client, namespace: &str) -> Result<Observation, Ob
             .map(|set| (set.workload.reference.uid.clone(), set))
             .collect(),
         budgets: budgets.iter().filter_map(budget).collect(),
+        cordoned,
     })
+}
+
+async fn cordoned(client: &Client, may_read: bool) -> Result<BTreeSet<String>, ObserveError> {
+    if !may_read {
+        return Ok(BTreeSet::new());
+    }
+    let only = ListParams::default().fields("spec.unschedulable=true");
+    let nodes = list_all::<PartialObjectMeta<Node>>(&Api::all(client.clone()), only).await?;
+    Ok(nodes.iter().map(ResourceExt::name_any).collect())
 }
 
 /// A budget that selects nothing covers nothing; one whose status lags leaves the answer to the API server.
@@ -169,9 +182,19 @@ where
     K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
     K: Clone + std::fmt::Debug + DeserializeOwned,
 {
+    list_all(&Api::namespaced(client.clone(), namespace), ListParams::default()).await
+}
+
+/// Lists all objects that an [`Api`] and these parameters are about, page by page.
+///
+/// # Errors
+/// When the list can't be completed.
+pub async fn list_all<K>(api: &Api<K>, parameters: ListParams) -> Result<Vec<K>, ObserveError>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
+{
     let what = || K::plural(&()).into_owned();
-    let api: Api<K> = Api::namespaced(client.clone(), namespace);
-    let mut parameters = ListParams::default().limit(PAGE);
+    let mut parameters = parameters.limit(PAGE);
     let mut all = Vec::new();
     for _ in 0..MOST_PAGES {
         let page =

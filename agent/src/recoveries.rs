@@ -1,11 +1,12 @@
 //! A namespace's pending recoveries, and what is watched to see them end.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use policy::consent::Consent;
 use policy::durations;
 use policy::eligibility::{Eligibility, NamespaceView};
-use policy::record::{OptIn, Pending};
+use policy::record::{OptIn, Pending, WorkloadReference};
 use policy::settings::Mode;
 use runtime::client::CallError;
 use tokio::time::Instant;
@@ -19,6 +20,19 @@ use crate::recovery::{Outcome, Recovery, Sighting, Surroundings};
 use crate::round::{Deps, Kill};
 use crate::views::{Observation, WorkloadView};
 use crate::workloads;
+
+/// A recovery that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// The workload.
+    pub workload: WorkloadReference,
+    /// The Pod that was killed.
+    pub victim: String,
+    /// How.
+    pub outcome: Outcome,
+    /// How long it took, where that was measured.
+    pub duration: Option<Duration>,
+}
 
 /// The pending recoveries of one namespace, at most one per workload.
 pub struct Recoveries {
@@ -106,7 +120,7 @@ impl Recoveries {
     }
 
     /// Enters what the Pod watch showed, and looks at the recoveries that it concerns.
-    pub async fn enter(&mut self, event: PodEvent, mode: Option<Mode>, ledger: &mut Ledger) {
+    pub async fn enter(&mut self, event: PodEvent, mode: Option<Mode>, ledger: &mut Ledger) -> Vec<Ended> {
         let PodEvent { at, change } = event;
         let is_list = matches!(change, PodChange::Listed(_));
         let noticed = self.book.enter(at, change);
@@ -138,16 +152,17 @@ impl Recoveries {
                 recovery.pods_changed(at);
             }
         }
-        self.judge(&concerned, at, ledger).await;
+        self.judge(&concerned, at, ledger).await
     }
 
     /// Looks at all of them, whether or not anything was shown.
-    pub async fn look(&mut self, ledger: &mut Ledger) {
+    pub async fn look(&mut self, ledger: &mut Ledger) -> Vec<Ended> {
         let now = self.deps.clock.monotonic();
-        self.judge(&self.workloads(), now, ledger).await;
+        self.judge(&self.workloads(), now, ledger).await
     }
 
-    async fn judge(&mut self, workloads: &BTreeSet<String>, at: Instant, ledger: &mut Ledger) {
+    async fn judge(&mut self, workloads: &BTreeSet<String>, at: Instant, ledger: &mut Ledger) -> Vec<Ended> {
+        let mut ended = Vec::new();
         for uid in workloads {
             let Some(recovery) = self.pending.get_mut(uid) else { continue };
             let (namespace, workload) = tokio::join!(
@@ -163,16 +178,15 @@ impl Recoveries {
                     || matches!(eligibility, Eligibility::Expired(_))
             };
             if let Some(outcome) = recovery.judge(&pods, &surroundings(namespace, workload, is_over), at) {
-                self.conclude(uid, outcome, ledger);
+                ended.extend(self.conclude(uid, outcome, ledger));
             }
         }
+        ended
     }
 
     /// Ends all of them with this outcome.
-    pub fn conclude_all(&mut self, outcome: Outcome, ledger: &mut Ledger) {
-        for uid in self.workloads() {
-            self.conclude(&uid, outcome, ledger);
-        }
+    pub fn conclude_all(&mut self, outcome: Outcome, ledger: &mut Ledger) -> Vec<Ended> {
+        self.workloads().iter().filter_map(|uid| self.conclude(uid, outcome, ledger)).collect()
     }
 
     /// Forgets the Pods: they can't be watched any more.
@@ -180,8 +194,8 @@ impl Recoveries {
         self.book = PodBook::default();
     }
 
-    fn conclude(&mut self, workload_uid: &str, outcome: Outcome, ledger: &mut Ledger) {
-        let Some(recovery) = self.pending.remove(workload_uid) else { return };
+    fn conclude(&mut self, workload_uid: &str, outcome: Outcome, ledger: &mut Ledger) -> Option<Ended> {
+        let recovery = self.pending.remove(workload_uid)?;
         let duration = recovery.duration().filter(|_| outcome == Outcome::Recovered);
         let Recovery { workload, victim, victim_uid, .. } = &recovery;
         self.deps.metrics.recovery(&self.namespace, workload, outcome, duration);
@@ -210,6 +224,7 @@ impl Recoveries {
             "recovery ended"
         );
         self.export();
+        Some(Ended { workload: workload.clone(), victim: victim.clone(), outcome, duration })
     }
 
     fn export(&self) {

@@ -39,6 +39,8 @@ pub enum Refusal {
     Terminating,
     /// The Pod isn't Ready.
     NotReady,
+    /// The Pod's node is cordoned; known only where nodes may be read.
+    NodeCordoned,
     /// The workload has one Pod, and would be gone without it.
     SingleReplica,
     /// The workload is being changed to another Pod template.
@@ -57,7 +59,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All of them, in the guards' order.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Halted,
         Self::NotAdmitted,
         Self::Expired,
@@ -76,6 +78,7 @@ impl Refusal {
         Self::TooYoung,
         Self::Terminating,
         Self::NotReady,
+        Self::NodeCordoned,
         Self::SingleReplica,
         Self::RollingOut,
         Self::BelowDesired,
@@ -113,6 +116,7 @@ impl Refusal {
             Self::TooYoung => "younger than `min-age`",
             Self::Terminating => "being deleted already",
             Self::NotReady => "not Ready",
+            Self::NodeCordoned => "its node is cordoned: somebody is at work there",
             Self::SingleReplica => "the workload has one Pod, and would be gone without it",
             Self::RollingOut => "the workload is being changed to another Pod template",
             Self::BelowDesired => "the workload has fewer Ready Pods than it wants",
@@ -147,6 +151,7 @@ impl Refusal {
             Self::TooYoung => "too_young",
             Self::Terminating => "terminating",
             Self::NotReady => "not_ready",
+            Self::NodeCordoned => "node_cordoned",
             Self::SingleReplica => "single_replica",
             Self::RollingOut => "rolling_out",
             Self::BelowDesired => "below_desired",

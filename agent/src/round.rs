@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -27,6 +28,7 @@ use crate::permission::Forbidden;
 use crate::recovery::Recovery;
 use crate::refusal::Refusal;
 use crate::select::select_victims;
+use crate::slots::Serve;
 use crate::views::Observation;
 
 /// What every round needs: the world, and ways to tell it.
@@ -46,6 +48,8 @@ pub struct Deps {
     pub budget: Arc<Budget>,
     /// Whether this process leads.
     pub leadership: Leadership,
+    /// Whether the cluster's nodes may be read.
+    pub reads_nodes: Arc<AtomicBool>,
 }
 
 /// A kill that the API server accepted, and the moment of its answer.
@@ -76,6 +80,8 @@ pub struct RoundReport {
     pub outcome: RoundOutcome,
     /// The accepted kills.
     pub kills: Vec<Kill>,
+    /// What would have been killed.
+    pub dry_runs: Vec<Candidate>,
     /// Each reason of a refusal, in the guards' order.
     pub reasons: BTreeSet<Refusal>,
     /// Workloads of which nothing could be killed, with the first guard's reason.
@@ -95,6 +101,7 @@ impl RoundReport {
         Self {
             outcome,
             kills: Vec::new(),
+            dry_runs: Vec::new(),
             reasons: BTreeSet::new(),
             refused: BTreeMap::new(),
             changed: Vec::new(),
@@ -129,9 +136,7 @@ pub struct Occasion<'a> {
     /// The namespace.
     pub namespace: &'a str,
     /// The slot that is due.
-    pub slot: Timestamp,
-    /// What it was computed from.
-    pub timetable: &'a Timetable,
+    pub serve: Serve<'a>,
     /// Whether the namespace's Pods are being watched: without that no recovery could be measured.
     pub is_watched: bool,
     /// UIDs of workloads with a pending recovery.
@@ -149,7 +154,8 @@ pub async fn round(
     ledger: &mut Ledger,
     rng: &mut impl Rng,
 ) -> RoundReport {
-    let Occasion { namespace, slot, timetable, is_watched, pending, resting, end: _ } = occasion;
+    let Occasion { namespace, serve, is_watched, pending, resting, end: _ } = occasion;
+    let Serve { slot, timetable, dry_run } = *serve;
     let now = deps.clock.wall();
     // Live, not from the watch: the record and the Namespaces (client required).
     let record = match ledger.read().await {
@@ -165,16 +171,20 @@ pub async fn round(
             intent.kill.pod
         ));
     }
-    let settings = match authority(&deps.client, namespace).await.permits(&record.spec, &deps.policy, now) {
+    let mut settings = match authority(&deps.client, namespace).await.permits(&record.spec, &deps.policy, now)
+    {
         Ok(settings) => settings,
         Err(NotPermitted::Refused(forbidden)) => return RoundReport::refused(forbidden),
         Err(NotPermitted::Unreadable(sentence)) => return failed(sentence),
     };
-    if settings.timetable(deps.policy.ceilings.shortest_interval) != **timetable {
+    settings.dry_run |= dry_run;
+    let is_stale =
+        |timetable: &Timetable| settings.timetable(deps.policy.ceilings.shortest_interval) != *timetable;
+    if timetable.is_some_and(is_stale) {
         return failed("the schedule has changed since this slot was computed".to_owned());
     }
     // The Pods, what they belong to, and their budgets (client required).
-    let observation = match observe(&deps.client, namespace).await {
+    let observation = match observe(&deps.client, namespace, deps.reads_nodes.load(Ordering::Relaxed)).await {
         Ok(observation) => observation,
         Err(error) if error.is_forbidden() => return RoundReport::refused(no_rights(namespace, &error)),
         Err(error) => return failed(error.to_string()),
@@ -194,15 +204,22 @@ pub async fn round(
     let mut screening = screen(&observation, &circumstances);
     let namespace_uid = &record.spec.namespace_uid;
     let allowed = screening.candidates.len();
-    screening
-        .candidates
-        .retain(|candidate| timetable.is_due(namespace_uid, &candidate.workload.reference.uid, *slot));
+    if let Some(timetable) = timetable {
+        screening
+            .candidates
+            .retain(|candidate| timetable.is_due(namespace_uid, &candidate.workload.reference.uid, slot));
+    }
     let is_waiting = allowed > 0 && screening.candidates.is_empty();
     let victims = select_victims(&screening.candidates, settings.limit, rng);
     // Spend the slot, then kill (client required).
     let mut report = RoundReport::new(RoundOutcome::NoCandidate, String::new());
     if !victims.is_empty() {
-        match ledger.spend(*slot, &record, intent(*slot, &settings, victims[0], deps.clock.wall())).await {
+        let spent = if dry_run {
+            Ok(true)
+        } else {
+            ledger.spend(slot, &record, intent(slot, &settings, victims[0], deps.clock.wall())).await
+        };
+        match spent {
             Ok(true) => kill_each(deps, occasion, &settings, &record, &victims, ledger, &mut report).await,
             Ok(false) => return failed(format!("slot {slot} was served before")),
             Err(error) => return failed(format!("failed to spend slot {slot}: {error}")),
@@ -223,15 +240,15 @@ async fn kill_each(
     ledger: &mut Ledger,
     report: &mut RoundReport,
 ) {
-    let Occasion { namespace, end, .. } = *occasion;
+    let Occasion { namespace, serve: Serve { slot, dry_run, .. }, end, .. } = *occasion;
     let warrant = Warrant {
         namespace,
         record: &record.spec,
         policy: &deps.policy,
         clock: &*deps.clock,
         leadership: &deps.leadership,
+        dry_run,
     };
-    let mut dry_runs = 0;
     let mut refusals = 0;
     for victim in victims {
         if end.is_cancelled() {
@@ -241,7 +258,7 @@ async fn kill_each(
         let (pod, uid) = (victim.pod.name.as_str(), victim.pod.uid.as_str());
         let mode = settings.mode;
         let attempt = if deps.budget.spend(deps.clock.monotonic()) {
-            let intended = match intent(occasion.slot, settings, victim, deps.clock.wall()) {
+            let intended = match intent(slot, settings, victim, deps.clock.wall()) {
                 Some(intent) => ledger.intend(intent).await,
                 None => Ok(()),
             };
@@ -284,7 +301,7 @@ async fn kill_each(
                 tracing::info!(namespace, workload_kind = kind, workload = name, pod, uid, %mode, "killed");
             }
             Attempt::DryRun => {
-                dry_runs += 1;
+                report.dry_runs.push((*victim).clone());
                 tracing::info!(namespace, workload_kind = kind, workload = name, pod, uid, %mode, "dry_run: would have killed");
             }
             Attempt::Refused(refusal, sentence) => {
@@ -347,7 +364,7 @@ async fn kill_each(
     report.outcome = if !report.kills.is_empty() {
         report.sentence = String::new();
         RoundOutcome::Killed
-    } else if dry_runs > 0 {
+    } else if !report.dry_runs.is_empty() {
         RoundOutcome::DryRun
     } else if refusals > 0 {
         RoundOutcome::Refused

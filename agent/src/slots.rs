@@ -19,6 +19,17 @@ pub enum Due {
     Missed(Timestamp),
 }
 
+/// A slot to be served.
+#[derive(Debug, Clone, Copy)]
+pub struct Serve<'a> {
+    /// Its instant.
+    pub slot: Timestamp,
+    /// What it was computed from; none for a round that was asked for, which every workload takes part in.
+    pub timetable: Option<&'a Timetable>,
+    /// Everything but the effect, whatever the settings, and the slot isn't spent.
+    pub dry_run: bool,
+}
+
 /// What is due in a namespace at `now`, when no slot at or before `floor` may be served.
 #[must_use]
 pub fn due(timetable: &Timetable, namespace_uid: &str, floor: Timestamp, now: Timestamp) -> Due {

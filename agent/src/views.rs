@@ -1,6 +1,6 @@
 //! Plain values that hold only what the rules need of Kubernetes objects.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use kube::core::{Selector, SelectorExt};
@@ -115,6 +115,8 @@ pub struct Observation {
     pub replica_sets: BTreeMap<String, ReplicaSetView>,
     /// Its PodDisruptionBudgets.
     pub budgets: Vec<BudgetView>,
+    /// The cluster's cordoned nodes; none where nodes may not be read.
+    pub cordoned: BTreeSet<String>,
 }
 
 impl Observation {
@@ -216,6 +218,7 @@ pub(crate) mod examples {
             workloads: BTreeMap::from([("web-uid".to_owned(), web)]),
             replica_sets: BTreeMap::from([("web-1-uid".to_owned(), web_1)]),
             budgets: Vec::new(),
+            cordoned: BTreeSet::new(),
         }
     }
 }

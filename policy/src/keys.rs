@@ -18,8 +18,6 @@ pub const SYSTEM_NAMESPACE: &str = "pure-chaos";
 pub const RECORD: &str = "chaos";
 /// Name of the RoleBinding that gives the agent its rights in an eligible namespace, and of the ClusterRole it binds.
 pub const AGENT_BINDING: &str = "pure-chaos-agent";
-/// The agent's ServiceAccount in [`SYSTEM_NAMESPACE`].
-pub const AGENT_ACCOUNT: &str = "agent";
 
 /// Whether a key is ours, or would be but for its case: the API server takes `PureChaos.dev/dry-run` as well, and whoever writes that must
 /// not get a kill for it.

@@ -17,10 +17,18 @@ pub enum LogFormat {
 /// # Errors
 /// When logging was started before, or `RUST_LOG` can't be understood.
 pub fn start(format: LogFormat) -> anyhow::Result<()> {
+    start_at(format, "info")
+}
+
+/// Starts logging; levels come from `RUST_LOG`, else as is said here.
+///
+/// # Errors
+/// When logging was started before, or `RUST_LOG` can't be understood.
+pub fn start_at(format: LogFormat, level: &str) -> anyhow::Result<()> {
     let filter = match std::env::var(EnvFilter::DEFAULT_ENV) {
         Ok(levels) => EnvFilter::try_new(&levels)
             .map_err(|error| anyhow::anyhow!("failed to understand RUST_LOG={levels:?}: {error}"))?,
-        Err(_) => EnvFilter::new("info"),
+        Err(_) => EnvFilter::new(level),
     };
     let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use webhook::metrics::Metrics;
 use webhook::routes::router;
-use webhook::run::Parts;
+use webhook::run::{Parts, Replica};
 use webhook::server::Server;
 
 use crate::api::Api;
@@ -47,8 +47,13 @@ impl Webhook {
         api.put("/api/v1/namespaces/pure-chaos", json!({"metadata": {"name": "pure-chaos", "uid": "s"}}));
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
         let clock = Arc::new(SystemClock);
-        let parts =
-            Parts::new(&api.client(), PlatformPolicy::built_in(), &metrics, clock, (1, "test".to_owned()));
+        let parts = Parts::new(
+            &api.client(),
+            PlatformPolicy::built_in(),
+            &metrics,
+            clock,
+            Replica { seed: 1, instance: "test".to_owned(), accounts: vec!["agent".to_owned()] },
+        );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let end = CancellationToken::new();

@@ -138,6 +138,7 @@ impl Stage {
             metrics: Metrics::new(&self.registry, "test").unwrap(),
             budget: Arc::new(Budget::new(self.policy.kills_per_minute)),
             leadership: self.leadership.subscribe().into(),
+            reads_nodes: Arc::new(AtomicBool::new(false)),
         };
         self.end = CancellationToken::new();
         let agent =

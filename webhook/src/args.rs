@@ -52,6 +52,10 @@ pub struct RunArgs {
     /// How long reviews are still answered after SIGTERM, because the API server goes on sending them for a while
     #[arg(long, env = "PURE_CHAOS_DRAIN", default_value = "8s", value_name = "DURATION", value_parser = drain)]
     pub drain: Duration,
+
+    /// ServiceAccounts of namespace pure-chaos that get the agent's rights where a namespace opted in, joined with commas
+    #[arg(long, env = "PURE_CHAOS_AGENT_ACCOUNTS", default_value = "agent", value_name = "NAMES", value_delimiter = ',', value_parser = account)]
+    pub agent_accounts: Vec<String>,
 }
 
 /// The flags of `run`, checked: the policy file is read.
@@ -67,6 +71,8 @@ pub struct Config {
     pub certificate_directory: PathBuf,
     /// How long to serve after the end was asked for.
     pub drain: Duration,
+    /// Who gets the agent's rights.
+    pub agent_accounts: Vec<String>,
 }
 
 impl RunArgs {
@@ -75,7 +81,7 @@ impl RunArgs {
     /// # Errors
     /// When it can't be read or isn't understood, with the place.
     pub fn check(self) -> anyhow::Result<Config> {
-        let Self { common, policy, address, certificate_directory, drain } = self;
+        let Self { common, policy, address, certificate_directory, drain, agent_accounts } = self;
         let policy = match policy.policy_file {
             None => PlatformPolicy::built_in(),
             Some(file) => {
@@ -84,7 +90,7 @@ impl RunArgs {
                 PlatformPolicy::parse(&yaml).with_context(|| format!("in {}", file.display()))?
             }
         };
-        Ok(Config { common, policy, address, certificate_directory, drain })
+        Ok(Config { common, policy, address, certificate_directory, drain, agent_accounts })
     }
 }
 
@@ -96,6 +102,18 @@ fn drain(text: &str) -> Result<Duration, String> {
     duration
         .filter(|duration| *duration <= LONGEST_DRAIN)
         .ok_or_else(|| "expected a duration of at most 60s, such as `8s`".to_owned())
+}
+
+/// A ServiceAccount's name is a DNS subdomain.
+fn account(text: &str) -> Result<String, String> {
+    let is_part = |part: &str| {
+        let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        part.bytes().all(inner) && !part.is_empty() && !part.starts_with('-') && !part.ends_with('-')
+    };
+    let is_name = text.len() <= 253 && text.split('.').all(is_part);
+    is_name
+        .then(|| text.to_owned())
+        .ok_or_else(|| "expected names of ServiceAccounts, such as `agent,default`".to_owned())
 }
 
 #[cfg(test)]
@@ -120,18 +138,26 @@ mod tests {
         assert_eq!(config.address.to_string(), "0.0.0.0:8443");
         assert_eq!(config.certificate_directory.to_str(), Some("/etc/webhook/tls"));
         assert_eq!(config.drain, Duration::from_secs(8));
+        assert_eq!(config.agent_accounts, ["agent"]);
         assert_eq!(config.policy, PlatformPolicy::built_in());
     }
 
     #[test]
     fn wrong_usage_exits_2() {
-        for flags in [&["--drain", "soon"][..], &["--drain", "2m"], &["--address", "8443"], &["--port", "1"]]
-        {
+        for flags in [
+            &["--drain", "soon"][..],
+            &["--drain", "2m"],
+            &["--address", "8443"],
+            &["--port", "1"],
+            &["--agent-accounts", ""],
+            &["--agent-accounts", "agent,Default"],
+        ] {
             assert_eq!(run(flags).unwrap_err().exit_code(), 2, "{flags:?}");
         }
         assert_eq!(Args::try_parse_from(["webhook"]).unwrap_err().exit_code(), 2);
         assert_eq!(Args::try_parse_from(["webhook", "--version"]).unwrap_err().exit_code(), 0);
         assert_eq!(run(&["--drain", "0s"]).unwrap().drain, Duration::ZERO);
+        assert_eq!(run(&["--agent-accounts", "agent,default"]).unwrap().agent_accounts, ["agent", "default"]);
     }
 
     #[test]

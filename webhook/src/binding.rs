@@ -4,7 +4,7 @@ use k8s_openapi::api::rbac::v1::{RoleBinding, RoleRef, Subject};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
 use kube::core::ObjectMeta;
-use policy::keys::{AGENT_ACCOUNT, AGENT_BINDING, RECORD, SYSTEM_NAMESPACE};
+use policy::keys::{AGENT_BINDING, RECORD, SYSTEM_NAMESPACE};
 use policy::record::OptIn;
 
 /// What to do.
@@ -24,9 +24,15 @@ pub enum Step {
     Delete(String),
 }
 
-/// The binding as it should be, owned by the record of this UID, so that it goes with it.
+/// The binding as it should be: to these accounts of `pure-chaos`, and owned by the record of this UID, so that it goes with it.
 #[must_use]
-pub fn binding(namespace: &str, record_uid: &str) -> RoleBinding {
+pub fn binding(namespace: &str, record_uid: &str, accounts: &[String]) -> RoleBinding {
+    let subject = |account: &String| Subject {
+        kind: "ServiceAccount".to_owned(),
+        name: account.clone(),
+        namespace: Some(SYSTEM_NAMESPACE.to_owned()),
+        api_group: None,
+    };
     RoleBinding {
         metadata: ObjectMeta {
             name: Some(AGENT_BINDING.to_owned()),
@@ -39,18 +45,13 @@ pub fn binding(namespace: &str, record_uid: &str) -> RoleBinding {
             kind: "ClusterRole".to_owned(),
             name: AGENT_BINDING.to_owned(),
         },
-        subjects: Some(vec![Subject {
-            kind: "ServiceAccount".to_owned(),
-            name: AGENT_ACCOUNT.to_owned(),
-            namespace: Some(SYSTEM_NAMESPACE.to_owned()),
-            api_group: None,
-        }]),
+        subjects: Some(accounts.iter().map(subject).collect()),
     }
 }
 
-/// What to do about the binding there is. `record_uid` is the record's where the agent should have its rights, else `None`.
+/// What to do about the binding there is. `record_uid` is the record's where these accounts should have the agent's rights, else `None`.
 #[must_use]
-pub fn step(existing: Option<&RoleBinding>, record_uid: Option<&str>) -> Step {
+pub fn step(existing: Option<&RoleBinding>, record_uid: Option<&str>, accounts: &[String]) -> Step {
     let Some(existing) = existing else {
         return if record_uid.is_some() { Step::Create } else { Step::Nothing };
     };
@@ -60,7 +61,7 @@ pub fn step(existing: Option<&RoleBinding>, record_uid: Option<&str>) -> Step {
     let Some(record_uid) = record_uid else {
         return Step::Delete(uid);
     };
-    let wanted = binding("", record_uid);
+    let wanted = binding("", record_uid, accounts);
     if existing.role_ref != wanted.role_ref {
         return Step::Replace(uid);
     }
@@ -101,8 +102,12 @@ fn plain(subject: &Subject) -> Subject {
 mod tests {
     use super::*;
 
+    fn accounts(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
     fn existing(change: impl FnOnce(&mut RoleBinding)) -> RoleBinding {
-        let mut binding = binding("a", "r-1");
+        let mut binding = binding("a", "r-1", &accounts(&["agent"]));
         binding.metadata.uid = Some("b-1".to_owned());
         change(&mut binding);
         binding
@@ -141,14 +146,17 @@ mod tests {
             ),
         ];
         for (binding, with, without) in cases {
-            assert_eq!(step(binding.as_ref(), Some("r-1")), with, "{binding:?}");
-            assert_eq!(step(binding.as_ref(), None), without, "{binding:?}");
+            let agent = accounts(&["agent"]);
+            assert_eq!(step(binding.as_ref(), Some("r-1"), &agent), with, "{binding:?}");
+            assert_eq!(step(binding.as_ref(), None, &agent), without, "{binding:?}");
         }
+        let one = existing(|_| {});
+        assert_eq!(step(Some(&one), Some("r-1"), &accounts(&["agent", "default"])), Step::PutRight);
     }
 
     #[test]
     fn its_names() {
-        let json = serde_json::to_value(binding("a", "r-1")).unwrap();
+        let json = serde_json::to_value(binding("a", "r-1", &accounts(&["agent"]))).unwrap();
         assert_eq!(json["roleRef"]["name"], "pure-chaos-agent");
         assert_eq!(
             json["subjects"][0],

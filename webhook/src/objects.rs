@@ -26,6 +26,8 @@ pub struct Objects {
     pub clock: Arc<dyn Clock>,
     /// Names this Pod in Events.
     pub instance: String,
+    /// The ServiceAccounts of `pure-chaos` that get the agent's rights.
+    pub accounts: Vec<String>,
 }
 
 /// Why a look did not get to its end.
@@ -180,7 +182,7 @@ impl Objects {
         record_uid: Option<&str>,
     ) -> Result<(), LookError> {
         let api = self.bindings(name);
-        let wanted = || binding(name, record_uid.unwrap_or_default());
+        let wanted = || binding(name, record_uid.unwrap_or_default(), &self.accounts);
         let create = async || {
             let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
             call(api.create(&parameters, &wanted()))
@@ -197,7 +199,7 @@ impl Objects {
                 _ => Ok(()),
             }
         };
-        let step = step(existing, record_uid);
+        let step = step(existing, record_uid, &self.accounts);
         if !matches!(step, Step::Nothing | Step::Foreign) {
             tracing::info!(namespace = name, ?step, "RoleBinding differs");
         }

@@ -112,11 +112,12 @@ impl Records {
         let name = live.view.name.as_str();
         let known = found.and_then(|found| found.spec.as_ref());
         let is_admitted = spec.verdict == Verdict::Admitted;
-        if is_admitted && step(existing, None) == Step::Foreign {
+        let accounts = &self.objects.accounts;
+        if is_admitted && step(existing, None, accounts) == Step::Foreign {
             spec.reason = Some(how_to_make_room(name));
         }
         let record_uid = found.and_then(|found| found.metadata.uid.as_deref());
-        let is_bound = match step(existing, record_uid.filter(|_| is_admitted)) {
+        let is_bound = match step(existing, record_uid.filter(|_| is_admitted), accounts) {
             Step::Nothing | Step::Foreign => true,
             Step::Create | Step::PutRight | Step::Replace(_) | Step::Delete(_) => false,
         };

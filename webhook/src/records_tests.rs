@@ -3,7 +3,7 @@ use crate::decide::Note;
 use crate::fake::{Fake, refusal, virtual_time};
 use crate::metrics::Metrics;
 use crate::pace::{PATIENCE, REST};
-use crate::run::Parts;
+use crate::run::{Parts, Replica};
 use crate::worker::work;
 use axum::http::Method;
 use policy::eligibility::NamespaceView;
@@ -18,7 +18,7 @@ fn parts(fake: &Fake, seed: u64) -> Parts {
         PlatformPolicy::built_in(),
         &metrics,
         Arc::new(clock),
-        (seed, "pod".to_owned()),
+        Replica { seed, instance: "pod".to_owned(), accounts: vec!["agent".to_owned()] },
     )
 }
 

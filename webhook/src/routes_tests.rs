@@ -1,6 +1,6 @@
 use super::*;
 use crate::fake::{Fake, POWERLESS, refusal, virtual_time};
-use crate::run::Parts;
+use crate::run::{Parts, Replica};
 use axum::body::{Body, to_bytes};
 use axum::http::Method;
 use jiff::Timestamp;
@@ -23,7 +23,13 @@ fn app_of(clock: impl Clock, policy: PlatformPolicy) -> App {
     let fake = Fake::new();
     let registry = Registry::new();
     let metrics = Metrics::new(&registry).unwrap();
-    let parts = Parts::new(&fake.client(), policy, &metrics, Arc::new(clock), (1, "pod".to_owned()));
+    let parts = Parts::new(
+        &fake.client(),
+        policy,
+        &metrics,
+        Arc::new(clock),
+        Replica { seed: 1, instance: "pod".to_owned(), accounts: vec!["agent".to_owned()] },
+    );
     App { fake, parts, registry }
 }
 

@@ -46,15 +46,25 @@ pub struct Parts {
     pub notes: Arc<Notes>,
 }
 
+/// What tells one process from another.
+pub struct Replica {
+    /// For jitter.
+    pub seed: u64,
+    /// For people: the Pod's name.
+    pub instance: String,
+    /// The ServiceAccounts of `pure-chaos` that it gives the agent's rights.
+    pub accounts: Vec<String>,
+}
+
 impl Parts {
-    /// Makes them. `seed` and `instance` tell replicas apart, the one for jitter, the other for people.
+    /// Makes them, for this replica.
     #[must_use]
     pub fn new(
         client: &Client,
         policy: PlatformPolicy,
         metrics: &Metrics,
         clock: Arc<dyn Clock>,
-        (seed, instance): (u64, String),
+        Replica { seed, instance, accounts }: Replica,
     ) -> Self {
         metrics.obeys(&policy.hash);
         let policy = Arc::new(policy);
@@ -70,7 +80,7 @@ impl Parts {
             bodies: Budget::default(),
         };
         let records = Records {
-            objects: Objects { client: client.clone(), clock: Arc::clone(&clock), instance },
+            objects: Objects { client: client.clone(), clock: Arc::clone(&clock), instance, accounts },
             policy,
             notes: Arc::clone(&notes),
             queue: Arc::clone(&queue),
@@ -100,7 +110,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
 /// # Errors
 /// When an address can't be listened on, or a part fails.
 pub async fn serve(config: Config, client: Client, end: CancellationToken) -> anyhow::Result<()> {
-    let Config { common, policy, address, certificate_directory, drain } = config;
+    let Config { common, policy, address, certificate_directory, drain, agent_accounts: accounts } = config;
     let serving = Arc::new(Serving::default());
     let registry = runtime::metrics::registry()?;
     let metrics = Metrics::new(&registry)?;
@@ -108,7 +118,7 @@ pub async fn serve(config: Config, client: Client, end: CancellationToken) -> an
     let instance = std::env::var("HOSTNAME").unwrap_or_else(|_| "webhook".to_owned());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let Parts { reviews, records, watches, queue, notes } =
-        Parts::new(&client, policy, &metrics, Arc::clone(&clock), (seed, instance));
+        Parts::new(&client, policy, &metrics, Arc::clone(&clock), Replica { seed, instance, accounts });
     let watches = Arc::new(watches);
 
     let listener = listen(address).await?;

@@ -83,6 +83,7 @@ async fn the_whole_process_from_start_to_end() {
         address,
         certificate_directory: directory.0.clone(),
         drain: Duration::from_millis(700),
+        agent_accounts: vec!["agent".to_owned()],
     };
     let end = CancellationToken::new();
     let process = tokio::spawn(serve(config, fake.client(), end.clone()));

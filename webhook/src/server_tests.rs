@@ -2,7 +2,7 @@ use super::*;
 use crate::fake::Fake;
 use crate::metrics::Metrics;
 use crate::routes::router;
-use crate::run::Parts;
+use crate::run::{Parts, Replica};
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
 use certs::reload::Serving;
@@ -45,7 +45,7 @@ async fn start(drain: Duration) -> Running {
         PlatformPolicy::built_in(),
         &metrics,
         Arc::new(SystemClock),
-        (1, "pod".to_owned()),
+        Replica { seed: 1, instance: "pod".to_owned(), accounts: vec!["agent".to_owned()] },
     );
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
