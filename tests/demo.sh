@@ -108,6 +108,31 @@ run kubectl get chaos -A
 run kubectl -n pure-chaos exec deployment/agent -- /agent explain "$namespace"
 run kubectl -n "$namespace" delete poddisruptionbudget random-logger
 
+heading "The leading agent is killed in the middle, and another goes on"
+run kubectl -n pure-chaos scale deployment agent --replicas=2
+run kubectl -n pure-chaos rollout status deployment agent --timeout=60s
+holder() { kubectl -n pure-chaos get lease agent -o jsonpath='{.spec.holderIdentity}'; }
+kills() { kubectl -n "$namespace" get optin chaos -o jsonpath='{.status.kills}'; }
+before="$(kills)"
+another_kill() { (($(kills) > before)); }
+within 60 "no kill since the PodDisruptionBudget went" another_kill
+leader="$(holder)"
+run kubectl -n pure-chaos delete pod "${leader%_*}" --grace-period=0 --force
+another_leads() { [[ -n "$(holder)" && "$(holder)" != "$leader" ]]; }
+within 60 "nobody else leads" another_leads
+before="$(kills)"
+within 60 "the other one kills nothing" another_kill
+run kubectl -n pure-chaos get lease agent
+# Every kill, before and after, ends in exactly one outcome.
+settled_record() {
+    local counts
+    counts="$(kubectl -n "$namespace" get optin chaos -o jsonpath='{.status.kills}|{.status.pendingCount}|{.status.outcomes}')"
+    awk -F '|' '{ kills = $1; pending = $2; gsub(/[^0-9]+/, " ", $3); n = split($3, each, " "); for (i = 1; i <= n; i++) sum += each[i]; exit !(kills == pending + sum) }' <<<"$counts"
+}
+within 30 "the record does not add up" settled_record
+run kubectl -n "$namespace" get optin chaos -o jsonpath='{.status.kills} kills: {.status.outcomes}{"\n"}'
+run kubectl -n pure-chaos scale deployment agent --replicas=1
+
 heading "Its owner opts out, and nothing dies any more"
 run kubectl annotate namespace "$namespace" chaos- purechaos.dev/schedule-
 names() { kubectl -n "$namespace" get pods -o name | sort; }

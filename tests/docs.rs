@@ -27,27 +27,10 @@ fn code(cell: &str) -> BTreeSet<String> {
 fn every_flag_of_every_binary_is_in_the_readme_with_its_default() {
     let mut flags: BTreeMap<String, (BTreeSet<String>, String)> = BTreeMap::new();
     for command in [agent::Args::command(), webhook::Args::command(), certs::Args::command()] {
-        let run = command.find_subcommand("run").unwrap_or_else(|| panic!("{} run", command.get_name()));
-        for argument in run.get_arguments() {
-            let Some(long) = argument.get_long().filter(|long| *long != "help" && *long != "version") else {
-                continue;
-            };
-            let environment =
-                argument.get_env().unwrap_or_else(|| panic!("--{long} has no variable")).to_str().unwrap();
-            assert_eq!(
-                environment,
-                format!("PURE_CHAOS_{}", long.to_uppercase().replace('-', "_")),
-                "--{long}"
-            );
-            assert!(argument.get_help().is_some(), "--{long} has no help");
-            let default = argument
-                .get_default_values()
-                .first()
-                .map_or(String::new(), |value| value.to_string_lossy().into_owned());
-            let entry =
-                flags.entry(format!("--{long}")).or_insert_with(|| (BTreeSet::new(), default.clone()));
+        for (flag, default) in flags_of(&command, "run") {
+            let entry = flags.entry(flag.clone()).or_insert_with(|| (BTreeSet::new(), default.clone()));
             entry.0.insert(command.get_name().to_owned());
-            assert_eq!(entry.1, default, "--{long} has two defaults");
+            assert_eq!(entry.1, default, "{flag} has two defaults");
         }
     }
     let mut documented = BTreeMap::new();
@@ -57,6 +40,47 @@ fn every_flag_of_every_binary_is_in_the_readme_with_its_default() {
         documented.insert(flag, (parts, code(&row[2]).into_iter().next().unwrap_or_default()));
     }
     assert_eq!(documented, flags);
+}
+
+#[test]
+fn every_flag_of_once_and_explain_is_in_the_readme_with_its_default() {
+    for (subcommand, heading) in [("once", "### `agent once`"), ("explain", "### `agent explain`")] {
+        let flags = flags_of(&agent::Args::command(), subcommand);
+        let documented: BTreeMap<String, String> = table(&read("README.md"), heading)
+            .iter()
+            .map(|row| {
+                (
+                    code(&row[0]).into_iter().find(|word| word.starts_with("--")).unwrap(),
+                    code(&row[1]).into_iter().next().unwrap_or_default(),
+                )
+            })
+            .collect();
+        assert_eq!(documented, flags, "{subcommand}");
+    }
+}
+
+/// Each flag with its default, empty if it has none.
+fn flags_of(command: &clap::Command, subcommand: &str) -> BTreeMap<String, String> {
+    let found = command.find_subcommand(subcommand);
+    let found = found.unwrap_or_else(|| panic!("{} {subcommand}", command.get_name()));
+    let mut flags = BTreeMap::new();
+    for argument in found.get_arguments() {
+        let Some(long) = argument.get_long().filter(|long| *long != "help" && *long != "version") else {
+            continue;
+        };
+        let environment =
+            argument.get_env().unwrap_or_else(|| panic!("--{long} has no variable")).to_str().unwrap();
+        assert_eq!(environment, format!("PURE_CHAOS_{}", long.to_uppercase().replace('-', "_")), "--{long}");
+        assert!(argument.get_help().is_some(), "--{long} has no help");
+        let default = argument.get_default_values().first();
+        // What is off without its flag needs no word for it.
+        let default = default.filter(|value| *value != "false");
+        flags.insert(
+            format!("--{long}"),
+            default.map_or(String::new(), |value| value.to_string_lossy().into_owned()),
+        );
+    }
+    flags
 }
 
 #[test]

@@ -85,7 +85,12 @@ fn an_owner_sees_why_and_what_is_hidden() {
 
     // Without any right nothing is guessed.
     let text = explain("nobody", &[name]).succeeds();
-    for right in [format!("get namespaces {name}: "), format!("get optins in namespace {name}: ")] {
+    for right in [
+        format!("get namespaces {name}: "),
+        format!("get optins in namespace {name}: "),
+        format!("list pods in namespace {name}: "),
+        format!("list poddisruptionbudgets in namespace {name}: "),
+    ] {
         assert!(text.contains(&right), "{right}: {text}");
     }
     explain("mara", &["no-such-namespace"]).succeeds();

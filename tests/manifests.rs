@@ -1,5 +1,7 @@
 //! The manifests against the code.
 
+use std::collections::BTreeSet;
+
 use policy::platform::PlatformPolicy;
 use tests::repository::{read, root};
 
@@ -13,7 +15,8 @@ fn every_policy_file_is_understood() {
     let mut files = vec!["manifests/base/policy.yaml".to_owned()];
     for overlay in std::fs::read_dir(root().join("manifests/overlays")).unwrap() {
         let name = overlay.unwrap().file_name().into_string().unwrap();
-        files.push(format!("manifests/overlays/{name}/policy.yaml"));
+        let file = format!("manifests/overlays/{name}/policy.yaml");
+        files.extend(root().join(&file).exists().then_some(file));
     }
     assert!(files.len() > 2, "{files:?}");
     for file in files {
@@ -43,6 +46,27 @@ fn objects() -> Vec<serde_json::Value> {
         );
     }
     objects
+}
+
+#[test]
+fn the_rights_that_the_agent_asks_after_are_those_of_its_roles() {
+    let asked: BTreeSet<String> = agent::own_rights::NEEDED.iter().map(ToString::to_string).collect();
+    let mut granted = BTreeSet::new();
+    for object in objects() {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        if !matches!(object["kind"].as_str(), Some("Role" | "ClusterRole"))
+            || !["agent", "pure-chaos-agent-records"].contains(&name)
+        {
+            continue;
+        }
+        for right in tests::rights::rights(&object) {
+            let group = if right.group.is_empty() { String::new() } else { format!(".{}", right.group) };
+            let name = if right.name.is_empty() { String::new() } else { format!(" {}", right.name) };
+            let place = if object["kind"] == "Role" { "in namespace pure-chaos" } else { "everywhere" };
+            granted.insert(format!("{} {}{group}{name} {place}", right.verb, right.resource));
+        }
+    }
+    assert_eq!(asked, granted);
 }
 
 #[test]

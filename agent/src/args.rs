@@ -113,3 +113,47 @@ pub fn read_policy(PolicyFileArg { policy_file }: &PolicyFileArg) -> anyhow::Res
         None => Ok(PlatformPolicy::built_in()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &[&str]) -> Result<Args, clap::Error> {
+        Args::try_parse_from(["agent"].iter().chain(line))
+    }
+
+    #[test]
+    fn the_commands_are_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_usage_exits_2() {
+        for line in [
+            &[][..],
+            &["kill"],
+            &["run", "--metrics-address", "9090"],
+            &["run", "--log-format", "xml"],
+            &["run", "learning-place"],
+            &["once", "--dry-run=maybe"],
+            &["once", "--wait", "5m"],
+            &["once", "learning-place"],
+            &["explain"],
+            &["explain", "a", "b"],
+            &["explain", "a", "-o", "yaml"],
+        ] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line:?}");
+        }
+        for line in [&["--version"][..], &["once", "--help"]] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 0, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_policy_file_that_is_not_there_is_named() {
+        let file = PolicyFileArg { policy_file: Some("/nonexistent/policy.yaml".into()) };
+        let error = read_policy(&file).unwrap_err();
+        assert!(format!("{error:#}").contains("/nonexistent/policy.yaml"), "{error:#}");
+    }
+}

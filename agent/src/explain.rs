@@ -19,7 +19,7 @@ use crate::args::{ExplainArgs, Output, read_policy};
 use crate::back_off;
 use crate::explanation::{Explanation, PodVerdict, Text, Unseen, Verdict};
 use crate::guards::{Circumstances, screen};
-use crate::observe::{ObserveError, observe, read_namespace};
+use crate::observe::{observe, read_namespace};
 use crate::own_rights;
 use crate::permission::{not_admitted, permitted};
 use crate::refusal::Refusal;
@@ -121,8 +121,14 @@ pub async fn explain(
             verdicts(screen(&observation, &circumstances))
         }
         (Ok(_), None) => Vec::new(),
-        (Err(ObserveError::Call { what, cause }), _) => {
-            seen(&format!("list {what} in namespace {name}"), "what would become of each Pod", cause)?;
+        (Err(error), _) if error.is_forbidden() => {
+            // All that is missing, not just what the look met first.
+            for what in own_rights::unlisted(client, name).await? {
+                unseen.push(Unseen {
+                    what: "what would become of each Pod".to_owned(),
+                    right: format!("list {what} in namespace {name}"),
+                });
+            }
             Vec::new()
         }
         (Err(error), _) => return Err(error.into()),

@@ -214,6 +214,20 @@ mod tests {
     }
 
     #[test]
+    fn pods_of_cordoned_nodes_are_left_alone() {
+        let on = |node: &str| PodView { node: Some(node.to_owned()), ..pod("x") };
+        for (subject, expected) in [
+            (on("n1"), None),
+            (on("n2"), Some(Refusal::NodeCordoned)),
+            (PodView { ready: false, ..on("n2") }, Some(Refusal::NotReady)),
+        ] {
+            let mut observation = deployment(vec![subject, pod("a"), pod("b")], 2);
+            observation.cordoned = BTreeSet::from(["n2".to_owned()]);
+            assert_eq!(refusal_of(&observation, &Settings::built_in(), "x"), expected);
+        }
+    }
+
+    #[test]
     fn settings_choose_among_the_pods() {
         let with = |key, value: &str| {
             let mut settings = Settings::built_in();

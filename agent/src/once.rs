@@ -77,13 +77,6 @@ async fn once(args: OnceArgs) -> anyhow::Result<Tally> {
     let client = runtime::client::connect_as_person(kubeconfig.as_deref()).await?;
     entitled(&client).await?;
     let reads_nodes = own_rights::reads_nodes(&client).await?;
-    let policy = match file {
-        Some(policy) => policy,
-        None => installed_policy::read(&client).await.map_err(|why| {
-            anyhow::anyhow!("{why}: nothing was killed. This grants what is needed: {GRANT}")
-        })?,
-    };
-
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let mut rng = generator();
     let (instance, identity) = identity(&mut rng);
@@ -91,6 +84,17 @@ async fn once(args: OnceArgs) -> anyhow::Result<Tally> {
     candidacy.win_unless_held().await.map_err(|why| {
         anyhow::anyhow!("{why}: nothing was killed. Where the agent runs, it serves the schedules itself")
     })?;
+    let policy = match file {
+        Some(policy) => Ok(policy),
+        None => installed_policy::read(&client).await,
+    };
+    let policy = match policy {
+        Ok(policy) => policy,
+        Err(why) => {
+            candidacy.release().await;
+            anyhow::bail!("{why}: nothing was killed. This grants what is needed: {GRANT}");
+        }
+    };
     let deps = deps((client, reads_nodes), clock, policy, instance, &candidacy)?;
     let events = deps.events.clone();
     // Cancelled by a signal, by the loss of the Lease, and by the end of the work.
@@ -110,7 +114,10 @@ async fn once(args: OnceArgs) -> anyhow::Result<Tally> {
     candidacy.release().await;
     events.finish().await;
     kept?;
-    tally
+    let mut tally = tally?;
+    // Whoever ended it did not see all of it.
+    tally.failed |= end.is_cancelled();
+    Ok(tally)
 }
 
 /// Whether this process is one that the locks hold, and has its rights.

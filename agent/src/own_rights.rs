@@ -108,6 +108,10 @@ async fn is_given(client: &Client, right: Right) -> Result<bool, CallError> {
         name: Some(name.to_owned()),
         ..ResourceAttributes::default()
     };
+    ask(client, attributes).await
+}
+
+async fn ask(client: &Client, attributes: ResourceAttributes) -> Result<bool, CallError> {
     let review = SelfSubjectAccessReview {
         spec: SelfSubjectAccessReviewSpec {
             resource_attributes: Some(attributes),
@@ -118,6 +122,37 @@ async fn is_given(client: &Client, right: Right) -> Result<bool, CallError> {
     let reviews: Api<SelfSubjectAccessReview> = Api::all(client.clone());
     let answer = call(reviews.create(&PostParams::default(), &review)).await?;
     Ok(answer.status.is_some_and(|status| status.allowed))
+}
+
+/// What a look at a namespace lists.
+const LISTED: [(&str, &str); 6] = [
+    ("", "pods"),
+    ("apps", "deployments"),
+    ("apps", "statefulsets"),
+    ("apps", "daemonsets"),
+    ("apps", "replicasets"),
+    ("policy", "poddisruptionbudgets"),
+];
+
+/// What a look at a namespace lists and this process may not.
+///
+/// # Errors
+/// When the API server gives no usable answer.
+pub async fn unlisted(client: &Client, namespace: &str) -> Result<Vec<&'static str>, CallError> {
+    let mut unlisted = Vec::new();
+    for (group, resource) in LISTED {
+        let attributes = ResourceAttributes {
+            namespace: Some(namespace.to_owned()),
+            group: Some(group.to_owned()),
+            verb: Some("list".to_owned()),
+            resource: Some(resource.to_owned()),
+            ..ResourceAttributes::default()
+        };
+        if !ask(client, attributes).await? {
+            unlisted.push(resource);
+        }
+    }
+    Ok(unlisted)
 }
 
 /// The user that this process is, unless it is an account of namespace `pure-chaos`: the locks on a kill hold those accounts and nobody else.

@@ -52,6 +52,8 @@ pub struct Stage {
     pub policy: PlatformPolicy,
     /// Until when the agent leads; from the beginning for longer than any test.
     pub leadership: watch::Sender<Option<Instant>>,
+    /// Whether the agent may list nodes.
+    pub reads_nodes: Arc<AtomicBool>,
 }
 
 impl Stage {
@@ -64,6 +66,7 @@ impl Stage {
             end: CancellationToken::new(),
             agent: None,
             leadership: watch::Sender::new(Some(clock.monotonic() + Duration::from_secs(100 * 86_400))),
+            reads_nodes: Arc::default(),
             clock,
             policy: PlatformPolicy::parse("ceilings: {mode: 'evict,delete,force', schedule: every 1s}")
                 .unwrap(),
@@ -127,19 +130,32 @@ impl Stage {
         );
     }
 
-    pub fn start(&mut self) {
+    /// What a process is given.
+    pub fn deps(&self, registry: &Registry) -> Deps {
         let client = self.api.client();
-        self.registry = Registry::new();
-        let deps = Deps {
+        Deps {
             events: Events::new(client.clone(), None),
             client,
             clock: Arc::new(self.clock.clone()),
             policy: Arc::new(self.policy.clone()),
-            metrics: Metrics::new(&self.registry, "test").unwrap(),
+            metrics: Metrics::new(registry, "test").unwrap(),
             budget: Arc::new(Budget::new(self.policy.kills_per_minute)),
             leadership: self.leadership.subscribe().into(),
-            reads_nodes: Arc::new(AtomicBool::new(false)),
-        };
+            reads_nodes: Arc::clone(&self.reads_nodes),
+        }
+    }
+
+    /// The victim is gone, and a Ready Pod in its place.
+    pub fn replace(&self, victim: &str, by: &str) {
+        self.api.remove(&pod(victim));
+        self.add_pod(by, true);
+        let now = self.clock.wall().round(jiff::Unit::Second).unwrap();
+        self.api.change(&pod(by), |pod| pod["metadata"]["creationTimestamp"] = json!(now.to_string()));
+    }
+
+    pub fn start(&mut self) {
+        self.registry = Registry::new();
+        let deps = self.deps(&self.registry);
         self.end = CancellationToken::new();
         let agent =
             supervise(deps, ChaCha8Rng::seed_from_u64(1), Arc::new(AtomicBool::new(false)), self.end.clone());
