@@ -158,7 +158,7 @@ cat <<END
 $spoken get chaos -A -o wide
 $spoken -n $namespace events
 $spoken get --raw /api/v1/namespaces/pure-chaos/services/agent:metrics/proxy/metrics
-To remove Pure Chaos:   make undeploy${CONTEXT:+ CONTEXT=$CONTEXT REGISTRY=$REGISTRY}
+To remove Pure Chaos:   make undeploy$([[ -n $CONTEXT ]] && echo " CONTEXT=$CONTEXT REGISTRY=$REGISTRY" || echo " NAME=$NAME")
 To remove the namespace: $spoken delete namespace $namespace
 END
 [[ -n $CONTEXT ]] || echo "To remove everything:   make cluster-down${NAME:+ NAME=$NAME}"

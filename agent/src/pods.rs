@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Resource};
+use runtime::client::CallError;
 use runtime::clock::Clock;
 use serde::{Deserialize, Deserializer};
 use std::sync::Arc;
@@ -213,7 +214,7 @@ pub async fn watch(pods: Api<SlimPod>, clock: Arc<dyn Clock>, changes: mpsc::Sen
         let change = match event {
             None => return,
             Some(Err(error)) => {
-                tracing::warn!(error = %error, "the Pod watch failed, it will be tried again");
+                tracing::warn!(error = words(error), "the Pod watch failed, it will be tried again");
                 continue;
             }
             Some(Ok(watcher::Event::Init)) => {
@@ -231,6 +232,17 @@ pub async fn watch(pods: Api<SlimPod>, clock: Arc<dyn Clock>, changes: mpsc::Sen
         if changes.send(PodEvent { at: clock.monotonic(), change }).await.is_err() {
             return;
         }
+    }
+}
+
+/// A watch's failure as the API server put it, where it did.
+#[must_use]
+pub fn words(error: watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => CallError::from(error).to_string(),
+        other => other.to_string(),
     }
 }
 

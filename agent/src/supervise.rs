@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::namespace::NamespaceTask;
+use crate::pods;
 use crate::round::Deps;
 
 /// A namespace's series end this long after it lost its record, so that the last scrape gets them.
@@ -94,7 +95,10 @@ pub async fn supervise(
                 break;
             }
             Some(Err(error)) => {
-                tracing::warn!(error = %error, "the watch of records failed, it will be tried again")
+                tracing::warn!(
+                    error = pods::words(error),
+                    "the watch of records failed, it will be tried again"
+                )
             }
             Some(Ok(watcher::Event::Init)) => listed.clear(),
             Some(Ok(watcher::Event::InitApply(record))) => listed.push(record),

@@ -28,7 +28,8 @@ pub fn start_at(format: LogFormat, level: &str) -> anyhow::Result<()> {
     let filter = match std::env::var(EnvFilter::DEFAULT_ENV) {
         Ok(levels) => EnvFilter::try_new(&levels)
             .map_err(|error| anyhow::anyhow!("failed to understand RUST_LOG={levels:?}: {error}"))?,
-        Err(_) => EnvFilter::new(level),
+        // kube's watchers say at length what whoever uses them logs as well.
+        Err(_) => EnvFilter::new(format!("{level},kube_runtime=error")),
     };
     let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
