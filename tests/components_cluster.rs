@@ -1,8 +1,10 @@
 //! The components against a real API server, as far as it knows their kinds: those of cert-manager and of Prometheus Operator are
 //! not on the test cluster, so objects of these kinds are checked by shape and all others by the API server.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
-use tests::cluster::{kubectl, kubectl_with};
+use tests::cluster::{Namespace, kubectl, kubectl_with, object, within};
 use tests::repository::root;
 
 /// What base and component make together.
@@ -72,4 +74,36 @@ fn prometheus_operator_gets_its_rules() {
     let names: Vec<_> =
         rules.iter().map(|object| (object["kind"].as_str(), object["metadata"]["name"].as_str())).collect();
     assert_eq!(names, [(Some("PrometheusRule"), Some("pure-chaos"))]);
+}
+
+#[test]
+fn with_component_nodes_pods_of_cordoned_nodes_are_left_alone() {
+    let folder = root().join("manifests/components/nodes");
+    let rights = folder.join("rbac.yaml");
+    let rights = ["-f", rights.to_str().unwrap()];
+    let namespace = Namespace::new("cordoned");
+    namespace.deployment("web", 2);
+    namespace.opt_in(&["purechaos.dev/schedule=every 1s", "purechaos.dev/min-age=1s"]);
+    let nodes = object(&["nodes"]);
+    let node = nodes["items"][0]["metadata"]["name"].as_str().unwrap().to_owned();
+    kubectl(&[&["apply"], &rights[..]].concat()).succeeds();
+    kubectl(&["cordon", &node]).succeeds();
+    // The agent asks once a minute what it may.
+    let noticed = std::panic::catch_unwind(|| {
+        within(Duration::from_secs(90), "the guard", || {
+            let record = namespace.record();
+            record["status"]["state"].as_str()?.contains("node_cordoned").then_some(())
+        });
+        let explain =
+            ["-n", "pure-chaos", "exec", "deploy/agent", "--", "/agent", "explain", &namespace.name];
+        kubectl(&explain).succeeds()
+    });
+    kubectl(&["uncordon", &node]).succeeds();
+    kubectl(&[&["delete"], &rights[..]].concat()).succeeds();
+    let text = noticed.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    assert!(text.contains("node_cordoned: its node is cordoned"), "{text}");
+    // Without the right it is as before; it takes a minute to be noticed, and until then nothing is killed.
+    let kills = || namespace.record()["status"]["kills"].as_i64().unwrap_or(0);
+    let before = kills();
+    within(Duration::from_secs(90), "a kill", || (kills() > before).then_some(()));
 }

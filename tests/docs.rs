@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use agent::back_off;
+use agent::recovery::Outcome;
 use agent::refusal::Refusal;
 use clap::CommandFactory;
 use policy::settings::Key;
 use prometheus::Registry;
-use tests::repository::read;
+use tests::repository::{read, root};
 
 /// Rows of the Markdown table below a heading, cell by cell.
 fn table(document: &str, heading: &str) -> Vec<Vec<String>> {
@@ -167,4 +169,72 @@ fn certs_registry() -> Registry {
     let registry = runtime::metrics::registry().unwrap();
     certs::metrics::Metrics::register(&registry).unwrap();
     registry
+}
+
+#[test]
+fn every_outcome_of_a_recovery_is_explained() {
+    let labels: BTreeSet<String> = Outcome::ALL.map(|outcome| outcome.label().to_owned()).into();
+    let rows = table(&read("docs/measured.md"), "## Recovery time");
+    assert_eq!(rows.iter().flat_map(|row| code(&row[0])).collect::<BTreeSet<_>>(), labels);
+}
+
+#[test]
+fn the_rests_and_limits_of_the_pages_are_those_of_the_code() {
+    let page = read("docs/schedules.md");
+    let minutes = |seconds: u64| seconds / 60;
+    let rests: Vec<String> = (0..back_off::STOP - 1)
+        .map(|n| minutes(back_off::FIRST.as_secs() * 2_u64.pow(n)).to_string())
+        .collect();
+    let last = minutes(back_off::FIRST.as_secs() * 2_u64.pow(back_off::STOP - 1));
+    let words = [
+        format!("{} minutes; then until it has been healthy for {last}", rests.join(", ")),
+        format!("more than {} s late", agent::slots::LATEST.as_secs()),
+        format!("| {} minutes |", minutes(agent::namespace::REST.as_secs())),
+    ];
+    for words in words {
+        assert!(page.contains(&words), "{words}");
+    }
+}
+
+/// As GitHub makes it of a heading.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim_start_matches('#').trim().to_lowercase();
+    kept.chars()
+        .filter(|c| c.is_alphanumeric() || " -_".contains(*c))
+        .map(|c| if c == ' ' { '-' } else { c })
+        .collect()
+}
+
+#[test]
+fn every_link_between_the_documents_leads_somewhere() {
+    let documents = [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "docs/schedules.md",
+        "docs/measured.md",
+    ];
+    let mut links = 0;
+    for document in documents {
+        let text = read(document);
+        let folder = std::path::Path::new(document).parent().unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.starts_with("http") {
+                continue;
+            }
+            links += 1;
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let path = if file.is_empty() { document.into() } else { folder.join(file) };
+            let target = root().join(&path);
+            assert!(target.exists(), "{document}: {link}");
+            if !heading.is_empty() {
+                let target = std::fs::read_to_string(target).unwrap();
+                let known =
+                    target.lines().filter(|line| line.starts_with('#')).any(|line| anchor(line) == heading);
+                assert!(known, "{document}: no heading for {link}");
+            }
+        }
+    }
+    assert!(links > 8, "{links}");
 }

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::cluster::{Namespace, Output, eventually, kubectl, object, run};
+use tests::cluster::{Namespace, Output, eventually, kubectl, object, run, within};
 use tests::repository::root;
 
 /// The binary that the images are made of.
@@ -110,4 +111,33 @@ fn the_agents_own_view_is_one_command_away() {
     let text = eventually("a Pod that could die", inside);
     assert!(!text.contains("Not seen"), "{text}");
     assert_eq!(object(&["namespace", &namespace.name])["metadata"]["annotations"]["chaos"], "yes");
+}
+
+#[test]
+fn readiness_names_the_right_that_the_agent_lacks() {
+    // One that nothing needs meanwhile.
+    let role = ["role", "agent", "-n", "pure-chaos"];
+    let before = object(&role);
+    let is_events = |rule: &Value| rule["apiGroups"] == json!(["events.k8s.io"]);
+    let place =
+        before["rules"].as_array().unwrap().iter().position(is_events).expect("the rule about Events");
+    let set = |verbs: &[&str]| {
+        let patch = json!([{"op": "replace", "path": format!("/rules/{place}/verbs"), "value": verbs}]);
+        kubectl(&[&["patch"], &role[..], &["--type=json", "-p", &patch.to_string()]].concat()).succeeds();
+    };
+    let ready =
+        || kubectl(&["get", "--raw", "/api/v1/namespaces/pure-chaos/services/agent:metrics/proxy/readyz"]);
+    assert_eq!(ready().stdout, "ok\n");
+    set(&["create"]);
+    let words = "no right to patch events.events.k8s.io in namespace pure-chaos";
+    let told = within(Duration::from_secs(90), "an agent that isn't ready", || {
+        let agent = object(&["pods", "-n", "pure-chaos", "-l", "app.kubernetes.io/component=agent"]);
+        let name = agent["items"][0]["metadata"]["name"].as_str()?.to_owned();
+        let path = format!("/api/v1/namespaces/pure-chaos/pods/{name}:9090/proxy/readyz");
+        let answer = kubectl(&["get", "--raw", &path]);
+        answer.stderr.contains(words).then_some(answer.stderr)
+    });
+    set(&["create", "patch"]);
+    println!("{told}");
+    eventually("an agent that is ready again", || (ready().stdout == "ok\n").then_some(()));
 }

@@ -1,5 +1,6 @@
 //! The agent against an API in this process, with virtual time: exact calls, faults, and what must not be called.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use policy::schedule::Timetable;
@@ -662,5 +663,28 @@ fn a_last_slot_far_in_the_future_is_a_suspect_clock() {
         assert_eq!(stage.api.kills().len(), 1, "once the slot has passed it goes on");
         let conditions = stage.status()["conditions"].to_string();
         assert!(!conditions.contains("ClockSuspect"), "{conditions}");
+    });
+}
+
+#[test]
+fn where_nodes_may_be_read_pods_of_cordoned_ones_are_left_alone() {
+    play(async {
+        let mut stage = Stage::opted_in();
+        stage.reads_nodes.store(true, Ordering::Relaxed);
+        stage.api.put(
+            "/api/v1/nodes/node",
+            json!({"metadata": {"name": "node"}, "spec": {"unschedulable": true}}),
+        );
+        stage.start();
+        first_round().await;
+        assert_eq!((stage.refusals("node_cordoned"), stage.api.kills().len()), (1.0, 0));
+        let asked = stage.api.calls();
+        let asked = asked.iter().find(|call| call.path == "/api/v1/nodes").expect("a list of the nodes");
+        assert_eq!(asked.query.get("fieldSelector").map(String::as_str), Some("spec.unschedulable=true"));
+
+        stage.api.remove("/api/v1/nodes/node");
+        pass(Duration::from_secs(660)).await;
+        assert_eq!(stage.api.kills().len(), 1);
+        stage.stop().await;
     });
 }

@@ -33,7 +33,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long a workload rests after a kill met a change: retries would eat its disruption budget, which the API server charges before
 /// it checks preconditions.
-const REST: Duration = Duration::from_secs(120);
+pub const REST: Duration = Duration::from_secs(120);
 
 /// The wall clock is asked again at least this often, so that a step of it is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
