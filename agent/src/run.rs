@@ -112,8 +112,10 @@ async fn observe_rights(client: kube::Client, state: State, end: CancellationTok
                 long
             }
             Ok(Some(missing)) => {
-                tracing::warn!(missing, "not ready");
-                state.missing.send_replace(Some(missing));
+                let before = state.missing.send_replace(Some(missing.clone()));
+                if before.as_ref() != Some(&missing) {
+                    tracing::warn!(missing, "not ready");
+                }
                 short
             }
             // What is known stays known.
