@@ -214,7 +214,8 @@ fn verdict(error: &CallError) -> Option<Attempt> {
         // Turned away by the API server's own fairness, before anything was done.
         429 => Some(Attempt::Failed(Failure::ServerError, words)),
         500 if words.contains("more than one PodDisruptionBudget") => {
-            Some(Attempt::Failed(Failure::PdbMisconfigured, words))
+            let what = "Leave it one: until then nobody can evict it, nor drain its node.";
+            Some(Attempt::Failed(Failure::PdbMisconfigured, format!("{words} {what}")))
         }
         400..500 => Some(Attempt::Failed(Failure::ServerError, words)),
         _ => None,
