@@ -1,4 +1,5 @@
-//! `policy` is pure: neither a runtime nor a Kubernetes client is among its dependencies.
+//! What must not depend on what: `policy` neither on a runtime nor on a Kubernetes client, and the observer of recoveries on nothing of
+//! the agent, which it is there to check.
 
 use std::process::Command;
 
@@ -25,5 +26,17 @@ fn policy_depends_on_no_runtime_and_no_client() {
     assert!(crates.contains(&"kube-core"), "the record's type comes from there: {tree}");
     for forbidden in ["tokio", "hyper", "kube-client", "kube-runtime", "rand", "runtime"] {
         assert!(!crates.contains(&forbidden), "policy depends on {forbidden}");
+    }
+}
+
+#[test]
+fn the_observer_of_recoveries_shares_no_code_with_the_agent() {
+    for file in ["tests/observer.rs", "tests/harness/truth.rs"] {
+        let text = tests::repository::read(file);
+        for ours in ["agent::", "policy::", "runtime::", "webhook::", "tests::", "crate::"] {
+            let uses = |line: &&str| line.contains(ours) && !line.contains("kube::runtime::");
+            let found: Vec<&str> = text.lines().filter(uses).collect();
+            assert!(found.is_empty(), "{file} uses {ours} {found:?}");
+        }
     }
 }

@@ -14,6 +14,7 @@ pub mod rotations;
 pub mod second;
 pub mod served;
 pub mod stage;
+pub mod truth;
 pub mod ways;
 
 use kube::CustomResourceExt;

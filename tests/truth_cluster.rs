@@ -1,0 +1,313 @@
+//! Each recovery that the agent exports, held against an observer in a process of its own: over kills of mixed workloads whose Pods take
+//! up to 15 s to be Ready, the counts are the same and the times differ by next to nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tests::cluster::{Namespace, eventually, kubeconfig, kubectl, kubectl_with, metrics, run, total, within};
+use tests::truth::{Desired, Recovery, Sight, Workload, ready, recoveries};
+
+/// Kind, Pods of each workload, and the workloads: one for each of these seconds from a container's start until it is Ready.
+const WORKLOADS: [(&str, usize, &[u64]); 4] = [
+    ("Deployment", 2, &[0, 1, 2, 3, 5, 8, 10, 15]),
+    ("StatefulSet", 2, &[0, 3, 10]),
+    ("ReplicaSet", 2, &[1, 5]),
+    ("DaemonSet", 1, &[0, 2]),
+];
+
+const SETTINGS: [&str; 5] = [
+    "purechaos.dev/schedule=every 1s",
+    "purechaos.dev/min-age=1s",
+    "purechaos.dev/recovery-deadline=60s",
+    "purechaos.dev/kinds=Deployment,StatefulSet,ReplicaSet,DaemonSet",
+    "purechaos.dev/single-replica=allow",
+];
+
+/// Recoveries in all, and at least of each workload.
+const ENOUGH: usize = 50;
+const ENOUGH_OF_EACH: usize = 2;
+
+/// Until then there must be enough. It takes about two minutes.
+const DEADLINE: Duration = Duration::from_secs(300);
+
+/// How much the agent's seconds may differ from the observer's.
+fn tolerance(seconds: f64) -> f64 {
+    (seconds * 0.02).max(0.1)
+}
+
+/// The observer's process, which ends with this.
+struct Observer {
+    process: Child,
+    input: ChildStdin,
+    sights: Arc<Mutex<Vec<Sight>>>,
+    reader: JoinHandle<()>,
+}
+
+impl Observer {
+    fn start(namespace: &str, desired: &Desired) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_observer"));
+        command.args([&kubeconfig(), namespace]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        // Under load it would be late to look, and the agent would seem wrong.
+        let raised = run(Command::new("chrt").args(["--fifo", "--pid", "10", &process.id().to_string()]));
+        if !raised.ok {
+            println!("The observer is as late as any other process here: {}", raised.stderr.trim());
+        }
+        let input = process.stdin.take().unwrap();
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let sights = Arc::new(Mutex::new(Vec::new()));
+        let (seen, desired) = (sights.clone(), desired.clone());
+        let reader = std::thread::spawn(move || {
+            lines.for_each(|line| seen.lock().unwrap().push(Sight::parse(&line.unwrap(), &desired)));
+        });
+        Self { process, input, sights, reader }
+    }
+
+    /// What it has seen until now.
+    fn sights(&self) -> Vec<Sight> {
+        self.sights.lock().unwrap().clone()
+    }
+
+    /// All that it saw, after its end.
+    fn end(mut self) -> Vec<Sight> {
+        drop(self.input);
+        assert!(self.process.wait().unwrap().success(), "the observer missed something");
+        self.reader.join().unwrap();
+        self.sights.lock().unwrap().clone()
+    }
+}
+
+/// For how long, since the machine started, some process waited for a processor; nothing where the kernel doesn't tell.
+fn waited() -> Option<Duration> {
+    let pressure = std::fs::read_to_string("/proc/pressure/cpu").ok()?;
+    let (_, micros) = pressure.lines().next()?.split_once("total=")?;
+    Some(Duration::from_micros(micros.parse().ok()?))
+}
+
+/// A kill of which both accounts are there.
+struct Row {
+    workload: Workload,
+    delay: u64,
+    /// Seconds by the observer.
+    watched: f64,
+    /// Seconds by the agent.
+    exported: f64,
+}
+
+impl Row {
+    fn difference(&self) -> f64 {
+        self.exported - self.watched
+    }
+}
+
+/// The workloads with the Pods that each wants, and after how many seconds these are Ready.
+fn workloads() -> impl Iterator<Item = (Workload, usize, u64)> {
+    WORKLOADS.into_iter().flat_map(|(kind, replicas, delays)| {
+        delays.iter().map(move |delay| {
+            ((kind.to_owned(), format!("{}-{delay}", kind.to_lowercase())), replicas, *delay)
+        })
+    })
+}
+
+fn manifest((kind, name): &Workload, replicas: usize, delay: u64) -> Value {
+    // A victim takes a second to go, so that who measures from its end, or until then, is wrong by as much.
+    let mut container = json!({
+        "name": "logger", "image": "chentex/random-logger", "lifecycle": {"preStop": {"sleep": {"seconds": 1}}},
+    });
+    if delay > 0 {
+        // The kubelet asks itself, which is sure to answer: what is left is the delay.
+        container["readinessProbe"] = json!({
+            "httpGet": {"host": "127.0.0.1", "port": 10248, "path": "/healthz"},
+            "initialDelaySeconds": delay, "periodSeconds": 1, "timeoutSeconds": 10, "failureThreshold": 30,
+        });
+    }
+    let mut workload = json!({
+        "apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name},
+        "spec": {
+            "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {"terminationGracePeriodSeconds": 2, "containers": [container]},
+            },
+        },
+    });
+    if kind != "DaemonSet" {
+        workload["spec"]["replicas"] = replicas.into();
+    }
+    workload
+}
+
+/// The recoveries that the agent's log tells of, by the victim's UID: how each ended, and its seconds.
+fn told_by_the_agent(namespace: &str, since: Timestamp) -> BTreeMap<String, (String, Option<f64>)> {
+    let since = format!("--since-time={since}");
+    let log = kubectl(&["-n", "pure-chaos", "logs", "deployment/agent", &since]).succeeds();
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut told = BTreeMap::new();
+    for line in lines.filter(|line| line["message"] == "recovery ended" && line["namespace"] == namespace) {
+        let word = |key: &str| line[key].as_str().unwrap().to_owned();
+        let before = told.insert(word("uid"), (word("outcome"), line["seconds"].as_f64()));
+        assert!(before.is_none(), "a recovery that ended twice: {line}");
+    }
+    told
+}
+
+/// Kills a namespace's Pods until there are enough recoveries, and ends with none pending: all that the observer saw.
+fn kill_and_watch(namespace: &Namespace, desired: &Desired) -> Vec<Sight> {
+    let observer = Observer::start(&namespace.name, desired);
+    let all: Vec<Value> =
+        workloads().map(|(workload, replicas, delay)| manifest(&workload, replicas, delay)).collect();
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": all});
+    kubectl_with(&["-n", &namespace.name, "create"], &list).succeeds();
+    let pods: usize = desired.values().sum();
+    within(DEADLINE, "all Pods to be Ready", || (ready(&observer.sights()) == pods).then_some(()));
+
+    namespace.opt_in(&SETTINGS);
+    within(DEADLINE, "enough recoveries", || {
+        let recoveries = recoveries(&observer.sights(), desired);
+        let of = |workload: &Workload| {
+            let is_its = |one: &&Recovery| one.victim.workload == *workload && one.seconds.is_some();
+            recoveries.iter().filter(is_its).count()
+        };
+        let is_enough = desired.keys().map(of).sum::<usize>() >= ENOUGH
+            && desired.keys().all(|workload| of(workload) >= ENOUGH_OF_EACH);
+        is_enough.then_some(())
+    });
+    namespace.annotate(&["purechaos.dev/halt=counting"]).succeeds();
+    eventually("the end of all recoveries, for the agent and for the observer", || {
+        let status = namespace.record()["status"].take();
+        let is_settled = status["pendingCount"].as_i64().unwrap_or(0) == 0 && status["intent"].is_null();
+        let recoveries = recoveries(&observer.sights(), desired);
+        (is_settled && recoveries.iter().all(|one| one.seconds.is_some())).then_some(())
+    });
+    observer.end()
+}
+
+#[test]
+fn each_recovery_is_as_long_as_an_independent_observer_says() {
+    let namespace = Namespace::new("truth");
+    let name = &namespace.name;
+    let desired: Desired = workloads().map(|(workload, replicas, _)| (workload, replicas)).collect();
+    let delays: BTreeMap<Workload, u64> = workloads().map(|(workload, _, delay)| (workload, delay)).collect();
+    let (since, begun, waited_before) = (Timestamp::now(), Instant::now(), waited());
+    let seen = recoveries(&kill_and_watch(&namespace, &desired), &desired);
+    let busy = waited().zip(waited_before).map(|(now, before)| (now - before).as_secs_f64());
+    let busy = busy.map(|seconds| seconds / begun.elapsed().as_secs_f64() * 100.0).unwrap_or(f64::NAN);
+    let told = told_by_the_agent(name, since);
+
+    let victims: BTreeSet<&String> = seen.iter().map(|recovery| &recovery.victim.uid).collect();
+    assert_eq!(
+        victims,
+        told.keys().collect(),
+        "the Pods that the observer saw die are those that the agent killed"
+    );
+    let other: Vec<_> = told.iter().filter(|(_, (outcome, _))| outcome != "recovered").collect();
+    assert!(other.is_empty(), "recoveries that ended otherwise: {other:?}");
+
+    let rows: Vec<Row> = seen
+        .iter()
+        .map(|recovery| Row {
+            workload: recovery.victim.workload.clone(),
+            delay: delays[&recovery.victim.workload],
+            watched: recovery.seconds.unwrap(),
+            exported: told[&recovery.victim.uid].1.unwrap(),
+        })
+        .collect();
+    print_all(&rows);
+    print_summary(&rows);
+    println!("In {busy:.0} % of the time some process of this machine waited for a processor.");
+    check_exported(&namespace, &rows);
+    assert!(rows.len() >= ENOUGH, "{} kills", rows.len());
+    let far: Vec<_> = rows
+        .iter()
+        .filter(|row| row.difference().abs() > tolerance(row.watched))
+        .map(|row| (&row.workload.1, row.watched, row.exported))
+        .collect();
+    assert!(
+        far.is_empty(),
+        "workload, seconds by the observer and by the agent, on a machine busy {busy:.0} %: {far:?}"
+    );
+}
+
+/// The metrics and the record say of each workload and kind what the rows do.
+fn check_exported(namespace: &Namespace, rows: &[Row]) {
+    let text = metrics();
+    let here = format!("target_namespace=\"{}\"", namespace.name);
+    let all = rows.len() as f64;
+    assert_eq!(total(&text, "pure_chaos_kills_total", &[&here]), all, "kills");
+    assert_eq!(total(&text, "pure_chaos_recoveries_total", &[&here]), all, "outcomes");
+    for (workload, _, _) in workloads() {
+        let (kind, name) = &workload;
+        let labels = [here.clone(), format!("workload_kind=\"{kind}\""), format!("workload=\"{name}\"")];
+        let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+        let kills = rows.iter().filter(|row| row.workload == workload).count() as f64;
+        assert_eq!(total(&text, "pure_chaos_kills_total", &labels), kills, "kills of {workload:?}");
+        let recovered = [&labels[..], &["outcome=\"recovered\""]].concat();
+        assert_eq!(
+            total(&text, "pure_chaos_recoveries_total", &recovered),
+            kills,
+            "recoveries of {workload:?}"
+        );
+    }
+    for (kind, _, _) in WORKLOADS {
+        let labels = [here.as_str(), &format!("workload_kind=\"{kind}\"")];
+        let of_kind = || rows.iter().filter(|row| row.workload.0 == kind);
+        let count = total(&text, "pure_chaos_recovery_seconds_count", &labels);
+        assert_eq!(count, of_kind().count() as f64, "measured recoveries of each {kind}");
+        let (sum, told) = (
+            total(&text, "pure_chaos_recovery_seconds_sum", &labels),
+            of_kind().map(|row| row.exported).sum::<f64>(),
+        );
+        // Nothing but the order in which they are added up.
+        assert!((sum - told).abs() < 1e-6, "{kind}: {sum} s in the metrics, {told} s in the log");
+    }
+    let status = namespace.record()["status"].take();
+    assert_eq!(
+        (&status["kills"], &status["outcomes"]["recovered"]),
+        (&json!(rows.len()), &json!(rows.len()))
+    );
+}
+
+fn print_all(rows: &[Row]) {
+    println!("\n\n| workload | Ready after | by the observer | by the agent | difference |");
+    println!("| --- | --- | --- | --- | --- |");
+    for row in rows {
+        let Row { workload: (kind, name), delay, watched, exported } = row;
+        let difference = row.difference() * 1e3;
+        println!("| {kind} {name} | {delay} s | {watched:.3} s | {exported:.3} s | {difference:+.1} ms |");
+    }
+}
+
+/// For each kind of workload and delay, and in all.
+fn print_summary(rows: &[Row]) {
+    println!(
+        "\n| workload | Ready after | kills | mean by the observer | mean by the agent | largest difference |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- |");
+    let mean =
+        |rows: &[&Row], of: fn(&Row) -> f64| rows.iter().map(|row| of(row)).sum::<f64>() / rows.len() as f64;
+    let line = |what: &str, rows: &[&Row]| {
+        let (watched, exported) = (mean(rows, |row| row.watched), mean(rows, |row| row.exported));
+        let largest = rows.iter().map(|row| row.difference().abs()).fold(0.0, f64::max) * 1e3;
+        println!("| {what} | {} | {watched:.2} s | {exported:.2} s | {largest:.1} ms |", rows.len());
+    };
+    for (workload, _, delay) in workloads() {
+        let of: Vec<&Row> = rows.iter().filter(|row| row.workload == workload).collect();
+        line(&format!("{} | {delay} s", workload.0), &of);
+    }
+    line("all | 0–15 s", &rows.iter().collect::<Vec<_>>());
+    let mut differences: Vec<f64> = rows.iter().map(|row| row.difference().abs() * 1e3).collect();
+    differences.sort_by(f64::total_cmp);
+    let signed = rows.iter().map(Row::difference).sum::<f64>() / rows.len() as f64 * 1e3;
+    println!(
+        "\n{} kills; difference: median {:.1} ms, largest {:.1} ms, mean with its sign {signed:+.1} ms",
+        rows.len(),
+        differences[rows.len() / 2],
+        differences[rows.len() - 1]
+    );
+}
