@@ -26,7 +26,7 @@ use crate::recoveries::{Ended, Recoveries};
 use crate::recovery::Outcome;
 use crate::refusal::Refusal;
 use crate::round::{Deps, Occasion, RoundReport, round};
-use crate::slots::{Due, Serve, due};
+use crate::slots::{Due, Floor, Serve, due};
 
 /// How often a pending recovery's workload is read, beside at each of its Pod events.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -53,7 +53,7 @@ pub struct NamespaceTask {
     record: Arc<OptIn>,
     timetable: Option<Timetable>,
     /// No slot at or before this instant is served.
-    floor: Timestamp,
+    floor: Floor,
     ledger: Ledger,
     watch: Option<PodWatch>,
     recoveries: Recoveries,
@@ -86,7 +86,7 @@ impl NamespaceTask {
         let now = deps.clock.wall();
         deps.metrics.begin(&name);
         Self {
-            floor: ledger.last_slot().map_or(now, |last| last.max(now)),
+            floor: Floor::new(ledger.last_slot(), now),
             timetable: timetable(&record, &deps),
             recoveries: Recoveries::resume(&deps, &name, &record, &ledger),
             ledger,
@@ -192,7 +192,7 @@ impl NamespaceTask {
         let timetable = timetable(&record, &self.deps);
         if timetable != self.timetable {
             // A new schedule's slots begin now, not in its past.
-            self.floor = self.floor.max(self.deps.clock.wall());
+            self.floor.raise(self.deps.clock.wall());
             self.timetable = timetable;
         }
         let now = self.deps.clock.wall();
@@ -251,7 +251,7 @@ impl NamespaceTask {
 
     fn plan_next(&mut self) {
         self.suspect_clock();
-        let next = self.slot_after(self.floor.max(self.deps.clock.wall()));
+        let next = self.slot_after(self.floor.instant().max(self.deps.clock.wall()));
         self.ledger.set_next_slot(next);
         self.deps.metrics.set_next_slot(&self.name, next);
     }
@@ -276,7 +276,7 @@ impl NamespaceTask {
     /// From the floor, not from now: a slot that went by while something else was done is due at once.
     fn until_next_slot(&self) -> Duration {
         let now = self.deps.clock.wall();
-        self.slot_after(self.floor).map_or(LONGEST_SLEEP, |slot| {
+        self.slot_after(self.floor.instant()).map_or(LONGEST_SLEEP, |slot| {
             Duration::try_from(slot.duration_since(now)).unwrap_or(Duration::ZERO).min(LONGEST_SLEEP)
         })
     }
@@ -284,7 +284,7 @@ impl NamespaceTask {
     async fn serve_due_slot(&mut self) {
         if !self.leads() {
             // The process is about to end; until then its slots are another's.
-            self.floor = self.floor.max(self.deps.clock.wall());
+            self.floor.raise(self.deps.clock.wall());
             return;
         }
         let Some(timetable) = self.timetable.clone() else { return };
@@ -292,13 +292,13 @@ impl NamespaceTask {
         let slot = match due(&timetable, &self.record.spec.namespace_uid, self.floor, now) {
             Due::Nothing => return,
             Due::Missed(slot) => {
-                self.floor = slot;
+                self.floor.raise(slot);
                 tracing::warn!(namespace = self.name, slot = %slot, "skipped a slot that is too late");
                 return;
             }
             Due::Round(slot) => slot,
         };
-        self.floor = slot;
+        self.floor.raise(slot);
         let report = self.serve(Serve { slot, timetable: Some(&timetable), dry_run: false }).await;
         self.record_round(slot, &report);
     }

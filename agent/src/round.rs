@@ -27,7 +27,7 @@ use crate::observe::{NotPermitted, ObserveError, authority, observe};
 use crate::permission::Forbidden;
 use crate::recovery::Recovery;
 use crate::refusal::Refusal;
-use crate::select::select_victims;
+use crate::select::{keep_due, select_victims};
 use crate::slots::Serve;
 use crate::views::Observation;
 
@@ -202,12 +202,9 @@ pub async fn round(
         resting,
     };
     let mut screening = screen(&observation, &circumstances);
-    let namespace_uid = &record.spec.namespace_uid;
     let allowed = screening.candidates.len();
     if let Some(timetable) = timetable {
-        screening
-            .candidates
-            .retain(|candidate| timetable.is_due(namespace_uid, &candidate.workload.reference.uid, slot));
+        keep_due(&mut screening.candidates, timetable, &record.spec.namespace_uid, slot);
     }
     let is_waiting = allowed > 0 && screening.candidates.is_empty();
     let victims = select_victims(&screening.candidates, settings.limit, rng);

@@ -2,9 +2,21 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
+use policy::schedule::Timetable;
 use rand::{Rng, RngExt};
 
 use crate::guards::Candidate;
+
+/// Leaves the candidates whose workload takes part in this slot: all of them, but with `mtbf` those whose turn it is.
+pub fn keep_due(
+    candidates: &mut Vec<Candidate>,
+    timetable: &Timetable,
+    namespace_uid: &str,
+    slot: Timestamp,
+) {
+    candidates.retain(|candidate| timetable.is_due(namespace_uid, &candidate.workload.reference.uid, slot));
+}
 
 /// Chooses up to `limit` workloads, each as likely as the other, and one Pod of each.
 pub fn select_victims<'a>(candidates: &'a [Candidate], limit: u32, rng: &mut impl Rng) -> Vec<&'a Candidate> {
@@ -26,10 +38,13 @@ pub fn select_victims<'a>(candidates: &'a [Candidate], limit: u32, rng: &mut imp
 mod tests {
     use super::*;
     use crate::views::examples::{pod, workload};
+    use jiff::tz::TimeZone;
+    use policy::schedule::Schedule;
     use proptest::prelude::*;
     use rand::SeedableRng;
     use rand::rngs::ChaCha8Rng;
     use std::collections::BTreeSet;
+    use std::time::Duration;
 
     fn candidates(sizes: &[usize]) -> Vec<Candidate> {
         sizes
@@ -66,6 +81,67 @@ mod tests {
             .filter(|_| select_victims(&candidates, 1, &mut rng)[0].workload.reference.name == "w0")
             .count();
         assert!((400..600).contains(&small), "{small}");
+    }
+
+    /// Kills of each workload over so many slots of `mtbf`, by their numbers, where nothing else stops any.
+    fn kills_by_mtbf(sizes: &[usize], slots: usize) -> Vec<Vec<usize>> {
+        let timetable = Timetable {
+            schedule: Schedule::parse("mtbf 20m").unwrap(),
+            zone: TimeZone::UTC,
+            shortest_interval: Duration::from_secs(60),
+        };
+        let all = candidates(sizes);
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut kills = vec![Vec::new(); sizes.len()];
+        let mut slot: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
+        for number in 0..slots {
+            slot = timetable.next_after("namespace", slot).unwrap();
+            let mut due = all.clone();
+            keep_due(&mut due, &timetable, "namespace", slot);
+            for victim in select_victims(&due, u32::MAX, &mut rng) {
+                kills[victim.workload.reference.name[1..].parse::<usize>().unwrap()].push(number);
+            }
+        }
+        kills
+    }
+
+    /// With a mean of 20 slots a workload is due in one with p = 1 − exp(−1/20), so over n slots np times with variance np(1 − p), and from one
+    /// time to the next more than k slots pass with probability exp(−k/20): the exponential distribution, seen at whole slots.
+    #[test]
+    fn by_mtbf_each_workload_dies_at_the_same_rate_and_exponentially_however_many_there_are_and_however_large()
+     {
+        let slots = 4_000;
+        let p = -(-1.0_f64 / 20.0).exp_m1();
+        for (workloads, pods) in [(1, 1), (1, 50), (10, 1), (10, 7), (60, 3)] {
+            let kills = kills_by_mtbf(&vec![pods; workloads], slots);
+            let expected = p * (slots * workloads) as f64;
+            let total = kills.iter().map(Vec::len).sum::<usize>() as f64;
+            let deviation = (expected * (1.0 - p)).sqrt();
+            let away = (total - expected) / deviation;
+            println!(
+                "{workloads} workloads of {pods}: {total} kills, {expected:.0} expected, {away:+.1} standard deviations"
+            );
+            assert!(
+                away.abs() < 4.0,
+                "{workloads} workloads of {pods} Pods: {total} kills, {expected:.0} expected"
+            );
+
+            let gaps: Vec<usize> =
+                kills.iter().flat_map(|of_one| of_one.windows(2).map(|two| two[1] - two[0])).collect();
+            let n = gaps.len() as f64;
+            // Kolmogorov and Smirnov: the largest distance between the two distributions exceeds 1.95/√n once in a thousand times.
+            let largest = (1..200)
+                .map(|k| {
+                    (gaps.iter().filter(|gap| **gap > k).count() as f64 / n - (-(k as f64) / 20.0).exp())
+                        .abs()
+                })
+                .fold(0.0, f64::max);
+            assert!(
+                largest < 1.95 / n.sqrt(),
+                "{workloads} workloads of {pods} Pods: {largest} of {}",
+                1.95 / n.sqrt()
+            );
+        }
     }
 
     proptest! {

@@ -30,10 +30,33 @@ pub struct Serve<'a> {
     pub dry_run: bool,
 }
 
-/// What is due in a namespace at `now`, when no slot at or before `floor` may be served.
+/// The instant at or before which no slot is served any more. It only ever rises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Floor(Timestamp);
+
+impl Floor {
+    /// Of a process that begins at `now` and finds this last slot in the record: what was due before it began is not its own.
+    #[must_use]
+    pub fn new(last_slot: Option<Timestamp>, now: Timestamp) -> Self {
+        Self(last_slot.map_or(now, |last| last.max(now)))
+    }
+
+    /// Raises it to an instant, if that is later.
+    pub fn raise(&mut self, to: Timestamp) {
+        self.0 = self.0.max(to);
+    }
+
+    /// The instant.
+    #[must_use]
+    pub fn instant(self) -> Timestamp {
+        self.0
+    }
+}
+
+/// What is due in a namespace at `now`. Of several slots that went by only the newest is.
 #[must_use]
-pub fn due(timetable: &Timetable, namespace_uid: &str, floor: Timestamp, now: Timestamp) -> Due {
-    match timetable.newest_in(namespace_uid, floor, now) {
+pub fn due(timetable: &Timetable, namespace_uid: &str, floor: Floor, now: Timestamp) -> Due {
+    match timetable.newest_in(namespace_uid, floor.instant(), now) {
         None => Due::Nothing,
         Some(slot) if Duration::try_from(now.duration_since(slot)).is_ok_and(|late| late > LATEST) => {
             Due::Missed(slot)
@@ -45,7 +68,11 @@ pub fn due(timetable: &Timetable, namespace_uid: &str, floor: Timestamp, now: Ti
 #[cfg(test)]
 mod tests {
     use super::*;
+    use jiff::tz::TimeZone;
+    use policy::schedule::Schedule;
     use policy::settings::Settings;
+    use proptest::prelude::*;
+    use proptest::test_runner::TestCaseError;
 
     const UID: &str = "2f9c1a52-6a0b-4f7e-9d8e-3c5b7a1e0d4f";
 
@@ -56,12 +83,164 @@ mod tests {
         // A golden value of `policy`.
         let slot: Timestamp = "2026-11-23T12:04:44.363Z".parse().unwrap();
         let after = |time: Duration| slot.checked_add(time).unwrap();
-        let at = |floor, now| due(&timetable, UID, floor, now);
+        let at = |floor, now| due(&timetable, UID, Floor(floor), now);
         assert_eq!(at(floor, slot.checked_sub(Duration::from_millis(1)).unwrap()), Due::Nothing);
         assert_eq!(at(floor, slot), Due::Round(slot));
         assert_eq!(at(floor, after(LATEST)), Due::Round(slot));
         assert_eq!(at(floor, after(LATEST + Duration::from_millis(1))), Due::Missed(slot));
         assert_eq!(at(slot, after(LATEST)), Due::Nothing, "served before");
         assert_eq!(at(after(LATEST), slot), Due::Nothing, "the clock stepped back");
+    }
+
+    /// What can happen to a process and its clock.
+    #[derive(Debug, Clone)]
+    enum Happening {
+        /// Time goes by, in seconds.
+        Passes(i64),
+        /// The wall clock is set to another time, or the process was stopped: so many seconds forwards or back.
+        Steps(i64),
+        /// Another process begins, by this machine's clock, and reads the record.
+        Restarts,
+        /// The record is made anew.
+        RecordLost,
+    }
+
+    fn passes() -> impl Strategy<Value = Happening> {
+        (1..400_000_i64).prop_map(Happening::Passes)
+    }
+
+    fn intact_record() -> impl Strategy<Value = Vec<Happening>> {
+        let step = (-200_000..200_000_i64).prop_map(Happening::Steps);
+        prop::collection::vec(prop_oneof![3 => passes(), 2 => step, 1 => Just(Happening::Restarts)], 1..120)
+    }
+
+    /// A record that is lost, and a clock that at the same time goes back: then nobody can know what was served.
+    fn lost_record() -> impl Strategy<Value = Vec<Happening>> {
+        let step = (0..200_000_i64).prop_map(Happening::Steps);
+        let each = prop_oneof![3 => passes(), 1 => step, 1 => Just(Happening::RecordLost), 1 => Just(Happening::Restarts)];
+        prop::collection::vec(each, 1..120)
+    }
+
+    fn timetables() -> impl Strategy<Value = Timetable> {
+        let schedules =
+            ["every 3h", "every 90m", "every 7d", "mtbf 8h", "cron 20 9-17 * * Mon-Fri", "cron 30 2 * * *"];
+        let zones = ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Africa/Casablanca"];
+        (prop::sample::select(schedules.to_vec()), prop::sample::select(zones.to_vec())).prop_map(
+            |(schedule, zone)| Timetable {
+                schedule: Schedule::parse(schedule).unwrap(),
+                zone: TimeZone::get(zone).unwrap(),
+                shortest_interval: Duration::from_secs(3_600),
+            },
+        )
+    }
+
+    /// A life of a namespace: each slot that was served with the instant of its round.
+    fn live(
+        timetable: &Timetable,
+        happenings: &[Happening],
+    ) -> Result<Vec<(Timestamp, Timestamp)>, TestCaseError> {
+        let mut now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let (mut last_slot, mut floor, mut began) = (None, Floor::new(None, now), now);
+        let mut served = Vec::new();
+        let second = Duration::from_secs(1);
+        for happening in happenings {
+            let end = match happening {
+                Happening::Passes(seconds) => {
+                    now.checked_add(Duration::from_secs(seconds.unsigned_abs())).unwrap()
+                }
+                Happening::Steps(seconds) => {
+                    now = now.checked_add(jiff::SignedDuration::from_secs(*seconds)).unwrap();
+                    now
+                }
+                Happening::Restarts => {
+                    (floor, began) = (Floor::new(last_slot, now), now);
+                    now
+                }
+                Happening::RecordLost => {
+                    last_slot = None;
+                    now
+                }
+            };
+            let before = served.len();
+            loop {
+                match due(timetable, UID, floor, now) {
+                    Due::Nothing => {}
+                    Due::Missed(slot) => floor.raise(slot),
+                    Due::Round(slot) => {
+                        floor.raise(slot);
+                        prop_assert!(
+                            slot > began || now < began,
+                            "a kill at the start: {slot}, begun {began}"
+                        );
+                        prop_assert!(Some(slot) > last_slot, "{slot} again, after {last_slot:?}");
+                        last_slot = Some(slot);
+                        served.push((slot, now));
+                    }
+                }
+                let next = timetable.next_after(UID, floor.instant()).filter(|next| *next <= end);
+                match next {
+                    // As the agent sleeps: until the slot, or not at all.
+                    Some(next) => now = now.max(next),
+                    None => break,
+                }
+                if now > end {
+                    break;
+                }
+            }
+            now = now.max(end);
+            if !matches!(happening, Happening::Passes(_)) {
+                prop_assert!(served.len() - before <= 1, "a burst: {:?}", &served[before..]);
+            }
+            // Whatever follows comes a moment later.
+            now = now.checked_add(second).unwrap();
+        }
+        Ok(served)
+    }
+
+    fn check(served: &[(Timestamp, Timestamp)]) -> Result<(), TestCaseError> {
+        let mut slots: Vec<_> = served.iter().map(|(slot, _)| *slot).collect();
+        for (slot, at) in served {
+            let late = Duration::try_from(at.duration_since(*slot));
+            prop_assert!(late.is_ok_and(|late| late <= LATEST), "{slot} was served at {at}");
+        }
+        slots.sort_unstable();
+        let all = slots.len();
+        slots.dedup();
+        prop_assert_eq!(slots.len(), all, "a slot that was served twice");
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn no_slot_is_served_twice_nor_late_nor_because_something_started(
+            timetable in timetables(), happenings in intact_record()
+        ) {
+            check(&live(&timetable, &happenings)?)?;
+        }
+
+        #[test]
+        fn a_lost_record_is_no_second_round(timetable in timetables(), happenings in lost_record()) {
+            check(&live(&timetable, &happenings)?)?;
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+
+        #[test]
+        fn over_years_no_slot_of_a_quiet_life_is_left_out(timetable in timetables(), years in 1..4_i64) {
+            let days = vec![Happening::Passes(86_400); usize::try_from(years * 365).unwrap()];
+            let served: Vec<Timestamp> = live(&timetable, &days)?.into_iter().map(|(slot, _)| slot).collect();
+            let mut expected = Vec::new();
+            let mut at: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+            while expected.len() < served.len() {
+                at = timetable.next_after(UID, at).unwrap();
+                expected.push(at);
+            }
+            prop_assert!(served.len() > 40, "{}", served.len());
+            prop_assert_eq!(served, expected);
+        }
     }
 }
