@@ -11,6 +11,7 @@ use prometheus::Registry;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use serde_json::{Value, json};
+use tests::api::Answer;
 use tests::stage::{FIRST_SLOT, RECORD, Stage, pass, play};
 use tokio_util::sync::CancellationToken;
 
@@ -150,5 +151,18 @@ fn whoever_waits_for_nothing_is_told_at_the_deadline() {
             lines,
             [format!("a: timed_out Deployment web did not recover in time after Pod {victim} was killed")]
         );
+    });
+}
+
+#[test]
+fn the_next_run_keeps_the_rest_after_a_conflict() {
+    play(async {
+        let stage = Stage::opted_in();
+        stage.api.fail("POST", "/eviction", 1, Answer::Status(409, Value::Null));
+        for (wait, tries) in [(0, 1), (60, 1), (59, 1), (2, 2)] {
+            pass(Duration::from_secs(wait)).await;
+            let lines = visit(&stage, DUE).await;
+            assert_eq!(stage.api.kills().len(), tries, "{lines:?}");
+        }
     });
 }

@@ -19,6 +19,7 @@ use crate::args::{ExplainArgs, Output, read_policy};
 use crate::back_off;
 use crate::explanation::{Explanation, PodVerdict, Text, Unseen, Verdict};
 use crate::guards::{Circumstances, screen};
+use crate::ledger::resting;
 use crate::observe::{observe, read_namespace};
 use crate::own_rights;
 use crate::permission::{not_admitted, permitted};
@@ -107,8 +108,7 @@ pub async fn explain(
     let pods = match (observe(client, name, reads_nodes).await, &settings) {
         (Ok(observation), Some(settings)) => {
             let pending = workloads_with_a_pending_recovery(&status);
-            // Which workloads rest after a change only the agent knows, and for two minutes.
-            let resting = BTreeSet::new();
+            let resting = resting(&status, now);
             let backing_off = status.backing_off.iter().filter(|known| back_off::refuses(known, now));
             let backing_off = backing_off.map(|known| known.workload.uid.clone()).collect();
             let circumstances = Circumstances {

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use policy::keys::RECORD;
-use policy::record::{Intent, OptIn, OptInStatus, Pending, WorkloadReference};
+use policy::record::{Intent, OptIn, OptInStatus, Pending, Rest, WorkloadReference};
 use runtime::client::{CallError, call};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -215,6 +215,18 @@ impl Ledger {
         resting.map(|known| known.workload.uid.clone()).collect()
     }
 
+    /// Notes that a workload rests until then, because a kill in it met a change, and forgets the rests that are over.
+    pub fn rest(&mut self, workload_uid: &str, until: Timestamp, now: Timestamp) {
+        self.status.resting.retain(|known| known.workload != workload_uid && rests(known, now));
+        self.status.resting.push(Rest { workload: workload_uid.to_owned(), until: until.to_string() });
+    }
+
+    /// UIDs of the workloads that rest at `now` because a kill met a change.
+    #[must_use]
+    pub fn resting(&self, now: Timestamp) -> BTreeSet<String> {
+        resting(&self.status, now)
+    }
+
     /// Notes the recoveries that are pending.
     pub fn set_pending(&mut self, pending: Vec<Pending>) {
         self.status.pending_count = i64::try_from(pending.len()).ok();
@@ -283,6 +295,17 @@ impl Ledger {
     }
 }
 
+/// UIDs of the workloads that rest at `now` because a kill met a change, by a record's status.
+#[must_use]
+pub fn resting(status: &OptInStatus, now: Timestamp) -> BTreeSet<String> {
+    status.resting.iter().filter(|known| rests(known, now)).map(|known| known.workload.clone()).collect()
+}
+
+/// Also where its end can't be read.
+fn rests(rest: &Rest, now: Timestamp) -> bool {
+    rest.until.parse().map_or(true, |until: Timestamp| until > now)
+}
+
 /// A merge patch leaves out what isn't named, so fields that are gone are named with null.
 fn replaced(mut status: Value, saved: &OptInStatus) -> Value {
     if let (Value::Object(status), Ok(Value::Object(saved))) = (&mut status, serde_json::to_value(saved)) {
@@ -300,6 +323,22 @@ fn instant(text: Option<&str>) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rest_ends_by_the_clock_and_one_that_cannot_be_read_does_not() {
+        let rest =
+            |workload: &str, until: &str| Rest { workload: workload.to_owned(), until: until.to_owned() };
+        let status = OptInStatus {
+            resting: vec![
+                rest("a", "2026-11-23T12:00:00Z"),
+                rest("b", "soon"),
+                rest("c", "2026-11-23T12:00:01Z"),
+            ],
+            ..OptInStatus::default()
+        };
+        let noon = "2026-11-23T12:00:00Z".parse().unwrap();
+        assert_eq!(resting(&status, noon), BTreeSet::from(["b".to_owned(), "c".to_owned()]));
+    }
 
     #[test]
     fn what_is_gone_is_removed_by_the_patch() {

@@ -1,7 +1,7 @@
 //! One namespace's life: it follows its record, serves its slots, and hands what its Pods do to its recoveries. One task, so that
 //! nothing in it needs a lock.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use policy::schedule::Timetable;
 use policy::settings::Mode;
 use rand::rngs::ChaCha8Rng;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -57,7 +57,6 @@ pub struct NamespaceTask {
     ledger: Ledger,
     watch: Option<PodWatch>,
     recoveries: Recoveries,
-    resting: BTreeMap<String, Instant>,
     told: BTreeMap<WorkloadReference, Refusal>,
     /// What refused the last round as a whole, as was told.
     told_of_all: Option<Refusal>,
@@ -94,7 +93,6 @@ impl NamespaceTask {
             record,
             deps,
             watch: None,
-            resting: BTreeMap::new(),
             told: BTreeMap::new(),
             told_of_all: None,
             has_served: false,
@@ -304,15 +302,11 @@ impl NamespaceTask {
     }
 
     async fn serve(&mut self, serve: Serve<'_>) -> RoundReport {
-        let monotonic = self.deps.clock.monotonic();
-        self.resting.retain(|_, until| *until > monotonic);
-        let resting: BTreeSet<String> = self.resting.keys().cloned().collect();
         let occasion = Occasion {
             namespace: &self.name,
             serve,
             is_watched: self.recoveries.is_watched(),
             pending: &self.recoveries.workloads(),
-            resting: &resting,
             end: &self.end,
         };
         round(&self.deps, &occasion, &mut self.ledger, &mut self.rng).await
@@ -365,8 +359,10 @@ impl NamespaceTask {
             self.recoveries.learn(observation);
             self.ledger.looked_at(observation, clock.wall());
         }
-        let rested = clock.monotonic() + REST;
-        self.resting.extend(changed.iter().map(|uid| (uid.clone(), rested)));
+        let now = clock.wall();
+        for uid in changed {
+            self.ledger.rest(uid, now.checked_add(REST).unwrap_or(Timestamp::MAX), now);
+        }
         let activity = match outcome {
             RoundOutcome::Killed => Activity::Kills,
             RoundOutcome::DryRun => Activity::DryRuns,

@@ -141,8 +141,6 @@ pub struct Occasion<'a> {
     pub is_watched: bool,
     /// UIDs of workloads with a pending recovery.
     pub pending: &'a BTreeSet<String>,
-    /// UIDs of workloads that rest because a kill met a change.
-    pub resting: &'a BTreeSet<String>,
     /// The end of the process: no victim after it.
     pub end: &'a CancellationToken,
 }
@@ -154,7 +152,7 @@ pub async fn round(
     ledger: &mut Ledger,
     rng: &mut impl Rng,
 ) -> RoundReport {
-    let Occasion { namespace, serve, is_watched, pending, resting, end: _ } = occasion;
+    let Occasion { namespace, serve, is_watched, pending, end: _ } = occasion;
     let Serve { slot, timetable, dry_run } = *serve;
     let now = deps.clock.wall();
     // Live, not from the watch: the record and the Namespaces (client required).
@@ -199,7 +197,7 @@ pub async fn round(
         settings: &settings,
         pending,
         backing_off: &backing_off,
-        resting,
+        resting: &ledger.resting(now),
     };
     let mut screening = screen(&observation, &circumstances);
     let allowed = screening.candidates.len();

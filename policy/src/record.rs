@@ -218,6 +218,9 @@ pub struct OptInStatus {
     /// Workloads that are left alone because recoveries timed out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub backing_off: Vec<BackOff>,
+    /// Workloads that are left alone because a Pod changed while it was being killed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resting: Vec<Rest>,
     /// What else to know, in Kubernetes' form.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
@@ -265,6 +268,16 @@ pub struct BackOff {
     /// Since when each look has found it healthy, where it is left alone for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub healthy_since: Option<String>,
+}
+
+/// A workload that is left alone for a while, because a kill that failed may have been charged to its disruption budget.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Rest {
+    /// Its UID.
+    pub workload: String,
+    /// Until when.
+    pub until: String,
 }
 
 /// A workload.
