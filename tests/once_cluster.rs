@@ -61,6 +61,11 @@ fn apply(component: bool) {
         let deployment = format!("deployment/{part}");
         kubectl(&["-n", "pure-chaos", "rollout", "status", "--timeout=120s", &deployment]).succeeds();
     }
+    // A webhook that still drains gives the rights to whom it was told to, which the admission policy no longer allows.
+    eventually("the end of the webhooks that were replaced", || {
+        let webhooks = object(&["pods", "-n", "pure-chaos", "-l", "app.kubernetes.io/component=webhook"]);
+        (webhooks["items"].as_array()?.len() == 2).then_some(())
+    });
 }
 
 fn kills(namespace: &Namespace) -> i64 {
