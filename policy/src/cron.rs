@@ -5,7 +5,7 @@ use std::time::Duration;
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan};
+use jiff::{RoundMode, Timestamp, TimestampRound, ToSpan, Unit};
 
 /// Gaps that are looked at for the shortest one. An expression that fires more often than daily repeats itself within these.
 const GAPS: usize = 1_000;
@@ -39,14 +39,14 @@ impl CronExpression {
     /// The first instant after `instant`, by the clocks of `zone`; `None` if it never fires again.
     #[must_use]
     pub fn next_after(&self, instant: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
-        let start = instant.to_zoned(zone.clone());
+        let start = whole_second(instant)?.to_zoned(zone.clone());
         self.parsed.find_next_occurrence(&start, false).ok().map(|next| next.timestamp())
     }
 
     /// The last instant at or before `instant`, by the clocks of `zone`.
     #[must_use]
     pub fn newest_until(&self, instant: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
-        let start = instant.to_zoned(zone.clone());
+        let start = whole_second(instant)?.to_zoned(zone.clone());
         self.parsed.find_previous_occurrence(&start, true).ok().map(|last| last.timestamp())
     }
 
@@ -72,6 +72,11 @@ impl CronExpression {
         }
         false
     }
+}
+
+/// `instant` without its fraction of a second: with one croner looks up to a second too far where a clock goes back.
+fn whole_second(instant: Timestamp) -> Option<Timestamp> {
+    instant.round(TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Floor)).ok()
 }
 
 impl PartialEq for CronExpression {

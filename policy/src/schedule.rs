@@ -151,6 +151,10 @@ fn hash(parts: &[&[u8]]) -> u64 {
 }
 
 #[cfg(test)]
+#[path = "schedule_years.rs"]
+mod years;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
