@@ -80,20 +80,26 @@ impl ActiveHours {
         if self.contains(instant) {
             return Some(instant);
         }
-        let today = instant.to_zoned(self.zone.clone()).date();
-        let starts = (0..=8).filter_map(|ahead| today.checked_add(ahead.days()).ok());
+        let today = self.zone.to_datetime(instant).date();
+        let days = (0..=8).filter_map(|ahead| today.checked_add(ahead.days()).ok());
+        let starts = days.flat_map(|day| self.spans.iter().flat_map(move |span| self.starts_on(span, day)));
+        // A change of the clocks can open too: out of a time that it skips, or back into a span.
+        let end = instant.checked_add((9 * 24).hours()).unwrap_or(Timestamp::MAX);
+        let changes = self.zone.following(instant).map(|change| change.timestamp());
         starts
-            .flat_map(|day| self.spans.iter().filter_map(move |span| self.start_on(span, day)))
+            .chain(changes.take_while(|change| *change < end))
             .filter(|start| *start >= instant && self.contains(*start))
             .min()
     }
 
-    fn start_on(&self, span: &Span, day: Date) -> Option<Timestamp> {
-        let (hour, minute) = (i8::try_from(span.from / 60).ok()?, i8::try_from(span.from % 60).ok()?);
-        let is_its_day = span.days & bit(day.weekday()) != 0;
-        is_its_day
-            .then(|| day.at(hour, minute, 0, 0).to_zoned(self.zone.clone()).ok())?
-            .map(|start| start.timestamp())
+    /// The one or two instants of a day at which the zone's clock shows the span's start; where it skips that, instants around.
+    fn starts_on(&self, span: &Span, day: Date) -> Vec<Timestamp> {
+        let time = i8::try_from(span.from / 60).ok().zip(i8::try_from(span.from % 60).ok());
+        let Some((hour, minute)) = time.filter(|_| span.days & bit(day.weekday()) != 0) else {
+            return Vec::new();
+        };
+        let start = self.zone.to_ambiguous_timestamp(day.at(hour, minute, 0, 0));
+        [start.earlier(), start.later()].into_iter().filter_map(Result::ok).collect()
     }
 }
 
@@ -172,6 +178,10 @@ fn parse_time(text: &str) -> Option<u16> {
     let (hour, minute) = (number(hour)?, number(minute)?);
     (minute < 60).then_some(hour * 60 + minute).filter(|time| *time <= MIDNIGHT)
 }
+
+#[cfg(test)]
+#[path = "hours_years.rs"]
+mod years;
 
 #[cfg(test)]
 mod tests {

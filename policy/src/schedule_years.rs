@@ -28,10 +28,10 @@ fn timetable(schedule: &str, zone: TimeZone) -> Timetable {
     Timetable { schedule, zone, shortest_interval: Duration::from_secs(60) }
 }
 
-/// Slots in (`from`, `until`], one after another.
+/// Slots in (`from`, `until`], one after another; not without end if one should follow itself.
 fn slots(timetable: &Timetable, uid: &str, from: Timestamp, until: Timestamp) -> Vec<Timestamp> {
     let next = |slot: &Timestamp| timetable.next_after(uid, *slot);
-    std::iter::successors(next(&from), next).take_while(|slot| *slot <= until).collect()
+    std::iter::successors(next(&from), next).take_while(|slot| *slot <= until).take(20_000).collect()
 }
 
 /// Looking back must tell of the same slots as looking ahead: one that only comes up ahead would be waited for in vain, and one that
