@@ -7,7 +7,9 @@ use policy::schedule::Timetable;
 use policy::settings::{Key, Settings};
 use serde_json::{Value, json};
 use tests::api::{Answer, Api, Call};
-use tests::stage::{FIRST_SLOT, NAMESPACE, RECORD, SYSTEM, Stage, UID, first_round, noon, pass, play, pod};
+use tests::stage::{
+    FIRST_SLOT, NAMESPACE, RECORD, SYSTEM, Stage, UID, WEB, first_round, noon, pass, play, pod,
+};
 
 fn timetable(schedule: &str) -> Timetable {
     let mut settings = Settings::built_in();
@@ -446,6 +448,23 @@ fn a_restart_carries_on_the_recovery_and_spends_no_slot_twice() {
         assert_eq!(stage.recoveries("recovered_after_restart"), 1.0);
         assert_eq!(stage.status()["outcomes"], json!({"recovered_after_restart": 1}));
         assert_eq!(stage.api.kills().len(), 1);
+    });
+}
+
+/// Deleted in the foreground a workload goes after its Pods: their going is no disturbance.
+#[test]
+fn a_workload_that_is_being_deleted_is_deleted() {
+    play(async {
+        let mut stage = Stage::opted_in();
+        stage.start();
+        first_round().await;
+        let victim = stage.victim();
+        stage.api.change(WEB, |web| web["metadata"]["deletionTimestamp"] = json!("2026-11-23T12:05:00Z"));
+        let other = ["p1", "p2", "p3"].into_iter().find(|name| *name != victim).unwrap();
+        stage.api.remove(&pod(other));
+        pass(Duration::from_secs(1)).await;
+        assert_eq!((stage.recoveries("workload_deleted"), stage.recoveries("disturbed")), (1.0, 0.0));
+        stage.stop().await;
     });
 }
 

@@ -118,7 +118,7 @@ fn fingerprint(template: &PodTemplateSpec) -> Option<String> {
     Some(Sha256::digest(json).iter().take(8).map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Reads one workload; `None` if it is gone, or another one has its name.
+/// Reads one workload; `None` if it is gone or going, or another one has its name.
 ///
 /// # Errors
 /// When the API server gives no usable answer.
@@ -133,7 +133,9 @@ pub async fn read(
         K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
     {
         let api: Api<K> = Api::namespaced(client.clone(), namespace);
-        Ok(call(api.get_opt(name)).await?.map(|found| found.view()))
+        // Deleted in the foreground it is there until its Pods are gone, but it will not replace them.
+        let found = call(api.get_opt(name)).await?.filter(|found| found.meta().deletion_timestamp.is_none());
+        Ok(found.map(|found| found.view()))
     }
     let name = &workload.name;
     let found = match workload.kind.as_str() {
