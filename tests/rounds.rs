@@ -491,6 +491,25 @@ fn the_end_of_the_record_ends_the_recovery() {
     }
 }
 
+/// The rights go with the record, so that the Pods have to tell whether the namespace is being deleted. That takes a while, in which the
+/// rights may come back.
+#[test]
+fn an_opt_out_ends_the_recovery_though_an_opt_in_follows_at_once() {
+    play(async {
+        let mut stage = Stage::opted_in();
+        stage.start();
+        first_round().await;
+        stage.api.fail("GET", "/namespaces/a", 1, Answer::Status(403, Value::Null));
+        stage.api.remove(RECORD);
+        pass(Duration::from_secs(1)).await;
+        stage.opt_in(&[("chaos", "yes")]);
+        stage.replace(&stage.victim(), "p4");
+        pass(Duration::from_secs(10)).await;
+        assert_eq!((stage.recoveries("opted_out"), stage.recoveries("recovered")), (1.0, 0.0));
+        stage.stop().await;
+    });
+}
+
 #[test]
 fn annotations_that_nobody_admitted_end_the_recovery_and_the_kills() {
     play(async {

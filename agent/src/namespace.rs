@@ -403,12 +403,13 @@ impl NamespaceTask {
     }
 
     /// The rights went with the record, but an open watch lives on for a while. A namespace that is being deleted loses all its
-    /// Pods, one that opted out none.
+    /// Pods, one that opted out none. Meanwhile no recovery ends in another way: with the record consent has ended, also where it is given
+    /// anew.
     async fn outcome_by_the_pods(&mut self) -> Outcome {
         let waiting = tokio::time::timeout(LAST_PODS, async {
             while !self.recoveries.all_pods_lost() {
                 match next_event(&mut self.watch).await {
-                    Some(event) => drop(self.enter(event).await),
+                    Some(event) => self.recoveries.note(event),
                     None => break,
                 }
             }

@@ -155,6 +155,11 @@ impl Recoveries {
         self.judge(&concerned, at, ledger).await
     }
 
+    /// Notes what the Pod watch showed, and looks at nothing.
+    pub fn note(&mut self, event: PodEvent) {
+        self.book.enter(event.at, event.change);
+    }
+
     /// Looks at all of them, whether or not anything was shown.
     pub async fn look(&mut self, ledger: &mut Ledger) -> Vec<Ended> {
         let now = self.deps.clock.monotonic();
