@@ -77,7 +77,10 @@ fn once_kills_where_it_is_installed_to_and_says_elsewhere_what_is_missing() {
     let namespace = Namespace::new("once");
     namespace.deployment("web", 2);
     // So rare that the agent's own rounds stay out of it.
-    namespace.opt_in(&["purechaos.dev/schedule=every 24h", "purechaos.dev/min-age=1s"]);
+    // By deletion: an eviction that meets a change rests the workload for two minutes.
+    let settings =
+        ["purechaos.dev/schedule=every 24h", "purechaos.dev/min-age=1s", "purechaos.dev/mode=delete"];
+    namespace.opt_in(&settings);
     let survivors = namespace.pods();
 
     let (code, output) = once(&namespace.name, "default", "stranger", &[]);

@@ -9,6 +9,10 @@ use tests::cluster::{Namespace, eventually, kubectl, kubectl_with, metrics, obje
 /// The gate of every Pod here.
 const GATE: &str = "purechaos.dev/tested";
 
+/// By deletion: an eviction of a Pod that the kubelet has just written is refused, and its workload rests for two minutes then.
+const OFTEN: [&str; 3] =
+    ["purechaos.dev/schedule=every 1s", "purechaos.dev/min-age=1s", "purechaos.dev/mode=delete"];
+
 /// Long enough to have seen it, if a recovery were to end too early.
 const TOO_EARLY: Duration = Duration::from_secs(4);
 
@@ -63,8 +67,7 @@ impl Stage {
             (stage.ready().len() == wanted).then_some(())
         });
         let before = stage.uids();
-        let always = ["purechaos.dev/schedule=every 1s", "purechaos.dev/min-age=1s"];
-        stage.namespace.opt_in(&[&always, settings].concat());
+        stage.namespace.opt_in(&[&OFTEN[..], settings].concat());
         eventually("the kills", || {
             let status = stage.status();
             (status["pendingCount"] == kills).then_some(())
@@ -321,11 +324,7 @@ fn an_image_that_can_no_longer_be_pulled_never_recovers() {
     });
     kubectl(&[&registry[..], &["--replicas=0"]].concat()).succeeds();
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        stage.namespace.opt_in(&[
-            "purechaos.dev/schedule=every 1s",
-            "purechaos.dev/min-age=1s",
-            "purechaos.dev/recovery-deadline=20s",
-        ]);
+        stage.namespace.opt_in(&[&OFTEN[..], &["purechaos.dev/recovery-deadline=20s"]].concat());
         let failing = |pod: &Value| {
             let reason = &pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"];
             ["ErrImagePull", "ImagePullBackOff"].iter().any(|known| reason == known)
@@ -389,7 +388,7 @@ fn a_node_that_vanishes_with_another_pod_disturbs() {
         let placed = stage.pods().iter().filter(|pod| pod["spec"]["nodeName"] == *node.0).count();
         (placed == 2 && stage.ready().len() == 2).then_some(())
     });
-    stage.namespace.opt_in(&["purechaos.dev/schedule=every 1s", "purechaos.dev/min-age=1s"]);
+    stage.namespace.opt_in(&OFTEN);
     eventually("the kill", || (stage.status()["pendingCount"] == 1).then_some(()));
     stage.namespace.annotate(&["purechaos.dev/halt=a case"]).succeeds();
     kubectl(&["delete", "node", &node.0]).succeeds();
