@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tests::cluster::{Namespace, Output, eventually, kubectl, object, run, within};
+use tests::cluster::{Namespace, Output, eventually, kubectl, metrics, object, run, within};
 use tests::repository::root;
 
 /// The binary that the images are made of.
@@ -111,6 +111,35 @@ fn the_agents_own_view_is_one_command_away() {
     let text = eventually("a Pod that could die", inside);
     assert!(!text.contains("Not seen"), "{text}");
     assert_eq!(object(&["namespace", &namespace.name])["metadata"]["annotations"]["chaos"], "yes");
+}
+
+#[test]
+fn a_halt_of_everything_shows_within_a_second() {
+    let namespace = Namespace::new("halting");
+    namespace.deployment("web", 2);
+    namespace.opt_in(&["purechaos.dev/schedule=every 12h", "purechaos.dev/min-age=1s"]);
+    let halted = |value: u8| metrics().lines().any(|line| line == format!("pure_chaos_halted {value}"));
+    kubectl(&["annotate", "namespace", "pure-chaos", "purechaos.dev/halt=incident 4713"]).succeeds();
+    let begun = Instant::now();
+    let told = std::panic::catch_unwind(|| {
+        eventually("the metric", || halted(1).then_some(()));
+        println!("the metric showed the halt after {:.1?}", begun.elapsed());
+        // The agent looks each second; the rest is kubectl's own time.
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+        let text = explain(ADMIN, &[&namespace.name]).succeeds();
+        assert!(text.contains("Nothing is killed: halted: ") && text.contains("incident 4713"), "{text}");
+        let is_told = |event: &&Value| {
+            event["reason"] == "ChaosHalted"
+                && event["note"].as_str().unwrap_or_default().contains("incident 4713")
+        };
+        eventually("the Event", || {
+            let events = object(&["events.events.k8s.io", "-n", "pure-chaos"]);
+            events["items"].as_array()?.iter().find(is_told).map(|_| ())
+        });
+    });
+    kubectl(&["annotate", "namespace", "pure-chaos", "purechaos.dev/halt-"]).succeeds();
+    told.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    eventually("the end of the halt", || halted(0).then_some(()));
 }
 
 #[test]

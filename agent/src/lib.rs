@@ -1,7 +1,8 @@
 //! The agent: decides which Pods of eligible namespaces die and when, kills them, and measures how long their workloads take to
 //! recover.
 //!
-//! The rules are pure: [`election`], [`permission`], [`guards`], [`select`] and [`recovery`] take plain [`views`] and say what follows.
+//! The rules are pure: [`election`], [`slots`], [`permission`], [`guards`], [`select`], [`recovery`] and [`back_off`] take plain [`views`] and say
+//! what follows.
 //! The rest fetches ([`observe`], [`pods`], [`workloads`]), acts ([`lease`], [`kill`]) and tells ([`metrics`], [`events`], [`ledger`]); [`round`] and
 //! [`namespace`] are the drivers that read as a list of those steps.
 
@@ -31,6 +32,7 @@ pub mod pods;
 pub mod recoveries;
 pub mod recovery;
 pub mod refusal;
+pub mod report;
 pub mod round;
 pub mod run;
 pub mod select;

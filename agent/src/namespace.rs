@@ -19,13 +19,13 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::kill::is_killed;
 use crate::ledger::{Activity, Ledger};
 use crate::metrics::RoundOutcome;
-use crate::observe::read_namespace;
 use crate::permission::not_admitted;
 use crate::pods::{self, PodEvent};
 use crate::recoveries::{Ended, Recoveries};
 use crate::recovery::Outcome;
 use crate::refusal::Refusal;
-use crate::round::{Deps, Occasion, RoundReport, round};
+use crate::report::RoundReport;
+use crate::round::{Deps, Occasion, round};
 use crate::slots::{Due, Floor, Serve, due};
 
 /// How often a pending recovery's workload is read, beside at each of its Pod events.
@@ -41,9 +41,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// Pod events that may wait while a round goes on.
 const QUEUE: usize = 4_096;
 
-/// How long the end of the Pods is waited for, where only that tells a deleted namespace from one that opted out.
-const LAST_PODS: Duration = Duration::from_secs(5);
-
+mod ending;
 pub mod once;
 
 /// Lives as long as the namespace has a record.
@@ -381,43 +379,6 @@ impl NamespaceTask {
         let settings = self.record.spec.settings.as_ref();
         let mode = settings.and_then(|settings| Mode::parse(&settings.mode));
         self.recoveries.enter(event, mode, &mut self.ledger).await
-    }
-
-    /// The record is gone: its pending recoveries end with the namespace or with the opt-out.
-    async fn finish(mut self) {
-        self.conclude().await;
-        self.deps.metrics.set_next_slot(&self.name, None);
-    }
-
-    async fn conclude(&mut self) -> Vec<Ended> {
-        if !self.recoveries.is_empty() {
-            let outcome = match read_namespace(&self.deps.client, &self.name).await {
-                Ok(namespace) if namespace.terminating => Outcome::NamespaceDeleted,
-                Ok(_) => Outcome::OptedOut,
-                Err(error) if error.code() == Some(404) => Outcome::NamespaceDeleted,
-                Err(_) => self.outcome_by_the_pods().await,
-            };
-            return self.recoveries.conclude_all(outcome, &mut self.ledger);
-        }
-        Vec::new()
-    }
-
-    /// The rights went with the record, but an open watch lives on for a while. A namespace that is being deleted loses all its
-    /// Pods, one that opted out none. Meanwhile no recovery ends in another way: with the record consent has ended, also where it is given
-    /// anew.
-    async fn outcome_by_the_pods(&mut self) -> Outcome {
-        let waiting = tokio::time::timeout(LAST_PODS, async {
-            while !self.recoveries.all_pods_lost() {
-                match next_event(&mut self.watch).await {
-                    Some(event) => self.recoveries.note(event),
-                    None => break,
-                }
-            }
-        });
-        match waiting.await {
-            Ok(()) if self.recoveries.all_pods_lost() => Outcome::NamespaceDeleted,
-            _ => Outcome::OptedOut,
-        }
     }
 }
 

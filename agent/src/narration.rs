@@ -7,7 +7,7 @@ use crate::namespace::once::Visit;
 use crate::recoveries::Ended;
 use crate::recovery::Outcome;
 use crate::refusal::Refusal;
-use crate::round::RoundReport;
+use crate::report::RoundReport;
 
 /// The lines about a visit.
 #[must_use]

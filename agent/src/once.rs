@@ -8,7 +8,6 @@ use futures::StreamExt;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use policy::keys::{CHAOS, RECORD, SYSTEM_NAMESPACE};
-use policy::platform::PlatformPolicy;
 use policy::record::OptIn;
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
@@ -18,10 +17,8 @@ use runtime::process::ended_by_signal;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{OnceArgs, read_policy};
-use crate::budget::Budget;
-use crate::events::Events;
 use crate::lease::Candidacy;
-use crate::metrics::{Metrics, RoundOutcome};
+use crate::metrics::RoundOutcome;
 use crate::namespace::NamespaceTask;
 use crate::namespace::once::{Asked, Visit};
 use crate::narration::{ended_line, visit_lines};
@@ -95,7 +92,10 @@ async fn once(args: OnceArgs) -> anyhow::Result<Tally> {
             anyhow::bail!("{why}: nothing was killed. This grants what is needed: {GRANT}");
         }
     };
-    let deps = deps((client, reads_nodes), clock, policy, instance, &candidacy)?;
+    // Nobody scrapes a process that is about to end.
+    let registry = prometheus::Registry::new();
+    let reads_nodes = Arc::new(reads_nodes.into());
+    let deps = Deps::new(client, clock, policy, &registry, instance, candidacy.leadership(), reads_nodes)?;
     let events = deps.events.clone();
     // Cancelled by a signal, by the loss of the Lease, and by the end of the work.
     let done = end.child_token();
@@ -138,27 +138,6 @@ async fn entitled(client: &Client) -> anyhow::Result<()> {
         );
     }
     Ok(())
-}
-
-fn deps(
-    (client, reads_nodes): (Client, bool),
-    clock: Arc<dyn Clock>,
-    policy: PlatformPolicy,
-    instance: Option<String>,
-    candidacy: &Candidacy,
-) -> anyhow::Result<Deps> {
-    // Nobody scrapes a process that is about to end.
-    let registry = prometheus::Registry::new();
-    Ok(Deps {
-        events: Events::new(client.clone(), instance),
-        metrics: Metrics::new(&registry, &policy.hash)?,
-        budget: Arc::new(Budget::new(policy.kills_per_minute)),
-        policy: Arc::new(policy),
-        leadership: candidacy.leadership(),
-        client,
-        clock,
-        reads_nodes: Arc::new(reads_nodes.into()),
-    })
 }
 
 /// How a run was asked for.

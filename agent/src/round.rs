@@ -1,6 +1,6 @@
 //! One round: observe, check, select, kill. What recovers afterwards is the caller's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use policy::platform::PlatformPolicy;
 use policy::record::{Intent, OptIn, Pending, WorkloadReference};
 use policy::schedule::Timetable;
 use policy::settings::Settings;
+use prometheus::Registry;
 use rand::Rng;
 use runtime::clock::Clock;
 use tokio::time::Instant;
@@ -18,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::budget::Budget;
 use crate::events::Events;
-use crate::guards::{Candidate, Circumstances, Refused, screen};
+use crate::guards::{Candidate, Circumstances, screen};
 use crate::kill::{Attempt, Failure, Warrant, kill};
 use crate::lease::Leadership;
 use crate::ledger::Ledger;
@@ -27,9 +28,9 @@ use crate::observe::{NotPermitted, ObserveError, authority, observe};
 use crate::permission::Forbidden;
 use crate::recovery::Recovery;
 use crate::refusal::Refusal;
+use crate::report::RoundReport;
 use crate::select::{keep_due, select_victims};
 use crate::slots::Serve;
-use crate::views::Observation;
 
 /// What every round needs: the world, and ways to tell it.
 #[derive(Clone)]
@@ -52,6 +53,33 @@ pub struct Deps {
     pub reads_nodes: Arc<AtomicBool>,
 }
 
+impl Deps {
+    /// Makes what follows from the rest. `instance` names this process in Events.
+    ///
+    /// # Errors
+    /// When the registry has these metrics already.
+    pub fn new(
+        client: Client,
+        clock: Arc<dyn Clock>,
+        policy: PlatformPolicy,
+        registry: &Registry,
+        instance: Option<String>,
+        leadership: Leadership,
+        reads_nodes: Arc<AtomicBool>,
+    ) -> prometheus::Result<Self> {
+        Ok(Self {
+            events: Events::new(client.clone(), instance),
+            metrics: Metrics::new(registry, &policy.hash)?,
+            budget: Arc::new(Budget::new(policy.kills_per_minute)),
+            policy: Arc::new(policy),
+            leadership,
+            client,
+            clock,
+            reads_nodes,
+        })
+    }
+}
+
 /// A kill that the API server accepted, and the moment of its answer.
 #[derive(Debug)]
 pub struct Kill {
@@ -69,64 +97,6 @@ impl Kill {
     /// The form in which its pending recovery outlives this process.
     fn pending(&self) -> Pending {
         Recovery::begin(self, &BTreeSet::new()).pending()
-    }
-}
-
-/// What a round did.
-#[derive(Debug)]
-#[must_use]
-pub struct RoundReport {
-    /// In one word.
-    pub outcome: RoundOutcome,
-    /// The accepted kills.
-    pub kills: Vec<Kill>,
-    /// What would have been killed.
-    pub dry_runs: Vec<Candidate>,
-    /// Each reason of a refusal, in the guards' order.
-    pub reasons: BTreeSet<Refusal>,
-    /// Workloads of which nothing could be killed, with the first guard's reason.
-    pub refused: BTreeMap<WorkloadReference, Refusal>,
-    /// UIDs of workloads of which a Pod changed while it was being killed, or may have been killed without an answer.
-    pub changed: Vec<String>,
-    /// Whether nothing was refused, only no workload was due in this slot of an `mtbf` schedule.
-    pub is_waiting: bool,
-    /// For the record: why nothing was killed, in a sentence.
-    pub sentence: String,
-    /// What was seen, where it was seen.
-    pub observation: Option<Observation>,
-}
-
-impl RoundReport {
-    fn new(outcome: RoundOutcome, sentence: String) -> Self {
-        Self {
-            outcome,
-            kills: Vec::new(),
-            dry_runs: Vec::new(),
-            reasons: BTreeSet::new(),
-            refused: BTreeMap::new(),
-            changed: Vec::new(),
-            is_waiting: false,
-            sentence,
-            observation: None,
-        }
-    }
-
-    fn refused(Forbidden { refusal, sentence }: Forbidden) -> Self {
-        Self { reasons: BTreeSet::from([refusal]), ..Self::new(RoundOutcome::Refused, sentence) }
-    }
-
-    /// For the record's column: `active`, or why nothing is being killed, in few words.
-    #[must_use]
-    pub fn state(&self) -> String {
-        match self.outcome {
-            RoundOutcome::Killed => "active".to_owned(),
-            RoundOutcome::DryRun => "dry run".to_owned(),
-            RoundOutcome::Failed => "failed".to_owned(),
-            RoundOutcome::NoCandidate if self.reasons.is_empty() => "no Pods".to_owned(),
-            RoundOutcome::NoCandidate | RoundOutcome::Refused => {
-                self.reasons.iter().map(|reason| reason.label()).collect::<Vec<_>>().join(", ")
-            }
-        }
     }
 }
 
@@ -159,12 +129,14 @@ pub async fn round(
     let record = match ledger.read().await {
         Ok(record) => record,
         Err(error) => {
-            return failed(format!("failed to read the record of namespace {namespace}: {error}"));
+            return RoundReport::failed(format!(
+                "failed to read the record of namespace {namespace}: {error}"
+            ));
         }
     };
     ledger.adopt(&record);
     if let Some(intent) = ledger.intent() {
-        return failed(format!(
+        return RoundReport::failed(format!(
             "it isn't known yet whether Pod {} was killed in the last round",
             intent.kill.pod
         ));
@@ -173,22 +145,22 @@ pub async fn round(
     {
         Ok(settings) => settings,
         Err(NotPermitted::Refused(forbidden)) => return RoundReport::refused(forbidden),
-        Err(NotPermitted::Unreadable(sentence)) => return failed(sentence),
+        Err(NotPermitted::Unreadable(sentence)) => return RoundReport::failed(sentence),
     };
     settings.dry_run |= dry_run;
     let is_stale =
         |timetable: &Timetable| settings.timetable(deps.policy.ceilings.shortest_interval) != *timetable;
     if timetable.is_some_and(is_stale) {
-        return failed("the schedule has changed since this slot was computed".to_owned());
+        return RoundReport::failed("the schedule has changed since this slot was computed".to_owned());
     }
     // The Pods, what they belong to, and their budgets (client required).
     let observation = match observe(&deps.client, namespace, deps.reads_nodes.load(Ordering::Relaxed)).await {
         Ok(observation) => observation,
         Err(error) if error.is_forbidden() => return RoundReport::refused(no_rights(namespace, &error)),
-        Err(error) => return failed(error.to_string()),
+        Err(error) => return RoundReport::failed(error.to_string()),
     };
     if !is_watched {
-        return failed("the Pods could not be watched yet".to_owned());
+        return RoundReport::failed("the Pods could not be watched yet".to_owned());
     }
     // Guards and choice (no client required).
     let backing_off = ledger.backing_off(now);
@@ -216,12 +188,12 @@ pub async fn round(
         };
         match spent {
             Ok(true) => kill_each(deps, occasion, &settings, &record, &victims, ledger, &mut report).await,
-            Ok(false) => return failed(format!("slot {slot} was served before")),
-            Err(error) => return failed(format!("failed to spend slot {slot}: {error}")),
+            Ok(false) => return RoundReport::failed(format!("slot {slot} was served before")),
+            Err(error) => return RoundReport::failed(format!("failed to spend slot {slot}: {error}")),
         }
     }
     report.is_waiting = is_waiting && screening.refused.is_empty();
-    explain(namespace, &mut report, &screening.refused, &screening.candidates);
+    report.explain(namespace, &screening.refused, &screening.candidates);
     report.observation = Some(observation);
     report
 }
@@ -381,39 +353,6 @@ fn intent(slot: Timestamp, settings: &Settings, victim: &Candidate, now: Timesta
             steady_state: i64::from(victim.steady_state),
         },
     })
-}
-
-/// Adds what the guards said, workload by workload, and finds the words for it.
-fn explain(namespace: &str, report: &mut RoundReport, refused: &[Refused], candidates: &[Candidate]) {
-    report.reasons.extend(refused.iter().map(|refused| refused.refusal));
-    for Refused { pod, uid, workload, refusal } in refused {
-        let (reason, name) = (refusal.label(), workload.as_ref().map(|workload| workload.name.as_str()));
-        tracing::debug!(namespace, workload = name, pod, uid, reason, "refused");
-        let Some(workload) = workload else { continue };
-        if candidates.iter().all(|candidate| candidate.workload.reference != *workload) {
-            let first = report.refused.entry(workload.clone()).or_insert(*refusal);
-            *first = (*first).min(*refusal);
-        }
-    }
-    if report.outcome == RoundOutcome::NoCandidate {
-        let mut counts: BTreeMap<Refusal, usize> = BTreeMap::new();
-        for refused in refused {
-            *counts.entry(refused.refusal).or_default() += 1;
-        }
-        let counted: Vec<String> =
-            counts.iter().map(|(refusal, pods)| format!("{pods} {}", refusal.label())).collect();
-        report.sentence = if report.is_waiting {
-            "no workload was due in this slot".to_owned()
-        } else if counted.is_empty() {
-            "there are no Pods".to_owned()
-        } else {
-            format!("no Pod could be killed: {}", counted.join(", "))
-        };
-    }
-}
-
-fn failed(sentence: String) -> RoundReport {
-    RoundReport::new(RoundOutcome::Failed, sentence)
 }
 
 fn no_rights(namespace: &str, error: &ObserveError) -> Forbidden {

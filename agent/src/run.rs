@@ -16,11 +16,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{RunArgs, read_policy};
-use crate::budget::Budget;
-use crate::events::Events;
 use crate::halt::observe_halt;
 use crate::lease::Candidacy;
-use crate::metrics::{self, Metrics};
+use crate::metrics;
 use crate::own_rights;
 use crate::round::Deps;
 use crate::supervise::supervise;
@@ -59,16 +57,9 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         }
         state.leads.store(true, Ordering::Relaxed);
         leader.set(1);
-        let deps = Deps {
-            events: Events::new(client.clone(), instance),
-            metrics: Metrics::new(&registry, &policy.hash)?,
-            budget: Arc::new(Budget::new(policy.kills_per_minute)),
-            policy: Arc::new(policy),
-            leadership: candidacy.leadership(),
-            client,
-            clock,
-            reads_nodes: Arc::clone(&state.reads_nodes),
-        };
+        let reads_nodes = Arc::clone(&state.reads_nodes);
+        let leadership = candidacy.leadership();
+        let deps = Deps::new(client, clock, policy, &registry, instance, leadership, reads_nodes)?;
         let events = deps.events.clone();
         // Not `try_join!`: one task's failure ends the others in order, it doesn't drop them.
         let (kept, halt, records) = tokio::join!(

@@ -4,9 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use agent::budget::Budget;
-use agent::events::Events;
-use agent::metrics::Metrics;
 use agent::round::Deps;
 use agent::supervise::supervise;
 use jiff::Timestamp;
@@ -132,17 +129,10 @@ impl Stage {
 
     /// What a process is given.
     pub fn deps(&self, registry: &Registry) -> Deps {
-        let client = self.api.client();
-        Deps {
-            events: Events::new(client.clone(), None),
-            client,
-            clock: Arc::new(self.clock.clone()),
-            policy: Arc::new(self.policy.clone()),
-            metrics: Metrics::new(registry, "test").unwrap(),
-            budget: Arc::new(Budget::new(self.policy.kills_per_minute)),
-            leadership: self.leadership.subscribe().into(),
-            reads_nodes: Arc::clone(&self.reads_nodes),
-        }
+        let (client, clock) = (self.api.client(), Arc::new(self.clock.clone()));
+        let leadership = self.leadership.subscribe().into();
+        let reads_nodes = Arc::clone(&self.reads_nodes);
+        Deps::new(client, clock, self.policy.clone(), registry, None, leadership, reads_nodes).unwrap()
     }
 
     /// The victim is gone, and a Ready Pod in its place.

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
-use policy::keys::PREFIX;
 use policy::schedule::Timetable;
 use policy::settings::Key;
 use tokio::time::MissedTickBehavior;
@@ -13,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{LOOK_INTERVAL, NamespaceTask, next_event};
 use crate::observe::read_namespace;
 use crate::recoveries::Ended;
-use crate::round::RoundReport;
+use crate::report::RoundReport;
 use crate::slots::Serve;
 
 /// How long the first list of the Pods may take.
@@ -98,9 +97,8 @@ impl NamespaceTask {
         if asked.now {
             return by_hand();
         }
-        let key = format!("{PREFIX}{}", Key::Schedule.word());
         match read_namespace(&self.deps.client, &self.name).await {
-            Ok(namespace) if namespace.annotations.contains_key(&key) => {
+            Ok(namespace) if namespace.annotations.contains_key(&Key::Schedule.annotation()) => {
                 let timetable = self.timetable.clone()?;
                 let opted_in = self.record.creation_timestamp().map_or(now, |created| created.0);
                 let floor = self.ledger.last_slot().unwrap_or(opted_in);
