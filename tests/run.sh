@@ -52,8 +52,15 @@ make --no-print-directory deploy NAME=test OVERLAY=test
 
 PURE_CHAOS_TEST_KUBECONFIG="$PWD/.cluster/test/kubeconfig"
 export PURE_CHAOS_TEST_KUBECONFIG
+output=$(mktemp)
 for test in "${cluster_tests[@]}"; do
     say "$test"
-    cargo test --locked --package tests --features cluster --test "$test" -- --test-threads=1 --nocapture
+    cargo test --locked --package tests --features cluster --test "$test" -- --test-threads=1 --nocapture 2>&1 | tee "$output" || {
+        # What matters most comes last: the rest is long.
+        say "FAILED: $test"
+        grep --after-context=8 "panicked at" "$output" || true
+        exit 1
+    }
 done
+rm "$output"
 say "All tests passed"

@@ -189,16 +189,11 @@ impl Drop for Namespace {
                 let output = kubectl(&[&["-n", &self.name], what].concat());
                 eprintln!("--- kubectl {}\n{}{}", what.join(" "), output.stdout, output.stderr);
             }
-            let logs = kubectl(&[
-                "-n",
-                "pure-chaos",
-                "logs",
-                "-l",
-                "app.kubernetes.io/name=pure-chaos",
-                "--tail=20",
-                "--prefix",
-            ]);
-            eprintln!("--- logs\n{}", logs.stdout);
+            let all = ["logs", "-l", "app.kubernetes.io/name=pure-chaos", "--tail=2000", "--prefix"];
+            let logs = kubectl(&[&["-n", "pure-chaos"], &all[..]].concat());
+            let about_it: Vec<&str> = logs.stdout.lines().filter(|line| line.contains(&self.name)).collect();
+            let newest = &about_it[about_it.len().saturating_sub(40)..];
+            eprintln!("--- logs about {}\n{}", self.name, newest.join("\n"));
         }
         let deleted = kubectl(&["delete", "namespace", &self.name, "--wait=false"]);
         if !deleted.ok {
