@@ -14,6 +14,12 @@ fi
 . manifests/cluster.sh
 make --no-print-directory deploy OVERLAY="${OVERLAY:-demo}"
 
+# Prometheus, where there is one: of Debian's packages, as root.
+prometheus=""
+if tests/cluster/packages.sh prometheus >/dev/null 2>&1 && command -v prometheus >/dev/null; then
+    prometheus="$(tests/prometheus.sh start)"
+fi
+
 heading() {
     printf '\n=== %s\n' "$1"
 }
@@ -43,8 +49,12 @@ within() {
 scrape() {
     kubectl get --raw /api/v1/namespaces/pure-chaos/services/agent:metrics/proxy/metrics
 }
-# total METRIC FILTER: the sum of a metric's series in this namespace whose labels match.
+# total METRIC MATCHER: the sum of a metric's series in this namespace whose labels match; from Prometheus where it runs, else as it would see it.
 total() {
+    if [[ -n $prometheus ]]; then
+        promtool query instant "$prometheus" "sum($1{target_namespace=\"$namespace\"${2:+,$2}}) or vector(0)" | sed 's/.*=> \([0-9.]*\) .*/\1/'
+        return
+    fi
     scrape | awk -v name="$1{" -v namespace="target_namespace=\"$namespace\"" -v filter="${2:-}" \
         'index($0, name) == 1 && index($0, namespace) && $0 ~ filter { sum += $NF } END { print sum + 0 }'
 }
@@ -158,7 +168,8 @@ cat <<END
 $spoken get chaos -A -o wide
 $spoken -n $namespace events
 $spoken get --raw /api/v1/namespaces/pure-chaos/services/agent:metrics/proxy/metrics
-To remove Pure Chaos:   make undeploy$([[ -n $CONTEXT ]] && echo " CONTEXT=$CONTEXT REGISTRY=$REGISTRY" || echo " NAME=$NAME")
+${prometheus:+Prometheus: $prometheus, until tests/prometheus.sh stop or make cluster-down
+}To remove Pure Chaos:   make undeploy$([[ -n $CONTEXT ]] && echo " CONTEXT=$CONTEXT REGISTRY=$REGISTRY" || echo " NAME=$NAME")
 To remove the namespace: $spoken delete namespace $namespace
 END
 [[ -n $CONTEXT ]] || echo "To remove everything:   make cluster-down${NAME:+ NAME=$NAME}"

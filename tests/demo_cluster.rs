@@ -51,4 +51,19 @@ fn the_demo_ends_well_in_a_foreign_cluster() {
         assert!(story.contains(part), "{part:?} is missing in:\n{story}");
     }
     println!("{story}");
+
+    // Its Prometheus goes on answering.
+    let address = story.lines().find_map(|line| line.strip_prefix("Prometheus: ")).expect("its address");
+    let address = address.split(',').next().unwrap();
+    let query = "sum by (target_namespace, workload) (pure_chaos_kills_total) >= 3";
+    let answer = run(Command::new("promtool").args(["query", "instant", address, query])).succeeds();
+    assert!(answer.contains(r#"{target_namespace="learning-place", workload="random-logger"}"#), "{answer}");
+    // Nothing was renamed on the way: no label of ours is one that a scrape sets.
+    let clash = run(Command::new("promtool").args(["query", "instant", address, "{__name__=~\"pure_chaos_.*\",exported_namespace!=\"\"}"]));
+    assert_eq!(clash.succeeds(), "");
+    let mut stop = Command::new(root().join("tests/prometheus.sh"));
+    stop.arg("stop").env("KUBECONFIG", kubeconfig());
+    stop.env("CONTEXT", context.trim_start_matches("CONTEXT=")).env("REGISTRY", "none");
+    run(&mut stop).succeeds();
+    run(Command::new("promtool").args(["query", "instant", address, "up"])).fails();
 }

@@ -15,6 +15,7 @@ if ! flock --nonblock 9; then
     flock --wait 900 9 || { echo "It did not end within 15 minutes." >&2; exit 1; }
 fi
 
+env -u CONTEXT "$ROOT/tests/prometheus.sh" stop
 "$HERE/stop-node.sh"
 # Renamed first, so that no cluster-up ever finds half of it. The node's mounts ended with it; should one be left all the same,
 # what is mounted there must not be deleted.

@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# A Prometheus (Debian's) beside a cluster, which scrapes what the manifests advertise: each container port named `metrics` of our Pods. It
+# finds and reaches them through the API server, with the rights of the kubeconfig, so it needs no way into the Pod network.
+#   prometheus.sh start    starts it, and prints its address once every target is scraped
+#   prometheus.sh stop     ends it
+set -euo pipefail
+if [[ $1 == stop && -z ${CONTEXT:-} ]]; then
+    # Also after its cluster.
+    ROOT="$(cd "$(dirname "$0")/.." && pwd -P)"
+else
+    # shellcheck source=manifests/cluster.sh
+    . "$(dirname "$0")/../manifests/cluster.sh"
+fi
+folder="$ROOT/target/prometheus/$(tr -c '[:alnum:]\n' - <<<"${CONTEXT:-${NAME:-demo}}")"
+
+stop() {
+    [[ -f $folder/pid ]] || return 0
+    local pid
+    pid="$(<"$folder/pid")"
+    # The number may be somebody else's by now.
+    if [[ "$(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null)" == *"--config.file=$folder/"* ]]; then
+        kill "$pid"
+        for _ in {1..50}; do
+            [[ -d /proc/$pid ]] || break
+            sleep 0.1
+        done
+    fi
+    rm -rf "$folder"
+}
+if [[ $1 == stop ]]; then
+    stop
+    exit
+fi
+
+stop
+mkdir -p "$folder"
+chmod 700 "$folder"
+kubectl config view --raw --minify --flatten >"$folder/kubeconfig"
+of_config() {
+    kubectl config view --raw --minify --flatten -o jsonpath="{$1}"
+}
+server="$(of_config .clusters[0].cluster.server)"
+of_config '.clusters[0].cluster.certificate-authority-data' | base64 -d >"$folder/ca.crt"
+of_config '.users[0].user.client-certificate-data' | base64 -d >"$folder/client.crt"
+of_config '.users[0].user.client-key-data' | base64 -d >"$folder/client.key"
+of_config '.users[0].user.token' >"$folder/token"
+if [[ -s $folder/client.crt ]]; then
+    who="tls_config: {ca_file: ca.crt, cert_file: client.crt, key_file: client.key}"
+elif [[ -s $folder/token ]]; then
+    who=$'tls_config: {ca_file: ca.crt}\n    authorization: {credentials_file: token}'
+else
+    echo "The kubeconfig has neither a client certificate nor a token that Prometheus could use." >&2
+    exit 1
+fi
+port=9095
+while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
+    port=$((port + 1))
+done
+cat >"$folder/prometheus.yml" <<END
+global:
+  scrape_interval: 2s
+scrape_configs:
+  - job_name: pure-chaos
+    scheme: https
+    $who
+    kubernetes_sd_configs:
+      - role: pod
+        kubeconfig_file: kubeconfig
+        namespaces: {names: [pure-chaos]}
+    relabel_configs:
+      - {source_labels: [__meta_kubernetes_pod_label_app_kubernetes_io_name], action: keep, regex: pure-chaos}
+      - {source_labels: [__meta_kubernetes_pod_container_port_name], action: keep, regex: metrics}
+      # The labels that PodMonitors give.
+      - {source_labels: [__meta_kubernetes_namespace], target_label: namespace}
+      - {source_labels: [__meta_kubernetes_pod_name], target_label: pod}
+      - {source_labels: [__meta_kubernetes_pod_container_name], target_label: container}
+      - {source_labels: [__meta_kubernetes_pod_label_app_kubernetes_io_component], target_label: job, replacement: pure-chaos/\$1}
+      - source_labels: [__meta_kubernetes_pod_name, __meta_kubernetes_pod_container_port_number]
+        target_label: __metrics_path__
+        regex: (.+);(.+)
+        replacement: /api/v1/namespaces/pure-chaos/pods/\$1:\$2/proxy/metrics
+      - {source_labels: [__meta_kubernetes_pod_name], target_label: instance}
+      - {target_label: __address__, replacement: "${server#https://}"}
+END
+setsid prometheus --config.file="$folder/prometheus.yml" --storage.tsdb.path="$folder/data" --web.listen-address="127.0.0.1:$port" \
+    --storage.tsdb.retention.time=1d >"$folder/log" 2>&1 </dev/null &
+echo $! >"$folder/pid"
+address="http://127.0.0.1:$port"
+for _ in {1..120}; do
+    # One agent, two webhooks, one certs.
+    up="$(promtool query instant "$address" 'count(up == 1)' 2>/dev/null || true)"
+    if [[ $up == *'=> '[4-9]* ]]; then
+        echo "$address"
+        exit
+    fi
+    sleep 0.5
+done
+echo "Prometheus does not see the metrics of every part; its last lines:" >&2
+tail -n 5 "$folder/log" >&2
+exit 1
