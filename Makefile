@@ -1,7 +1,7 @@
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help fmt check build test crd images cluster-up cluster-down cluster-status deploy undeploy demo bench fuzz clean
+.PHONY: help fmt check build test crd images cluster-up cluster-down cluster-status deploy undeploy release-manifests demo bench fuzz clean
 
 # Which local cluster; each has its own folder .cluster/$(NAME).
 NAME ?= demo
@@ -63,6 +63,9 @@ deploy: images ## Install Pure Chaos: OVERLAY=demo for slots of seconds
 
 undeploy: ## Remove Pure Chaos, its records and its rights
 	@manifests/undeploy.sh
+
+release-manifests: ## Write target/install.yaml, with the images of REGISTRY
+	@manifests/release.sh
 
 demo: ## See Pods die on schedule, and recover, in a real cluster
 	@tests/demo.sh
