@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Removes Pure Chaos: the agent first, so that it never runs with a lock missing, then the records, which take the agent's rights with
+# Removes Pure Chaos: whatever kills first, so that it never runs with a lock missing, then the records, which take the agent's rights with
 # them, then the rest.
 set -euo pipefail
 # shellcheck source=manifests/cluster.sh
@@ -9,6 +9,7 @@ gone() {
     kubectl delete --ignore-not-found --timeout=120s "$@"
 }
 gone deployment/agent -n pure-chaos --cascade=foreground
+gone cronjobs,jobs --all -n pure-chaos --cascade=foreground
 gone validatingwebhookconfiguration/pure-chaos
 # In the foreground: a webhook that still drains would make the records again.
 gone deployment/webhook deployment/certs -n pure-chaos --cascade=foreground
@@ -29,4 +30,6 @@ if [[ -n "$(kubectl get crd optins.purechaos.dev --ignore-not-found -o name)" ]]
     fi
 fi
 gone -k "$ROOT/manifests"
+# What components added: all of it carries our label.
+gone clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings -l app.kubernetes.io/part-of=pure-chaos
 echo "Pure Chaos is gone. Annotations that namespaces carry are left as they are."

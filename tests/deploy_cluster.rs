@@ -19,6 +19,11 @@ fn undeploy_leaves_nothing_and_deploy_brings_it_back() {
     let namespace = Namespace::new("deploy");
     namespace.opt_in(&["purechaos.dev/schedule=every 12h"]);
 
+    // What a component added, and people in the namespace.
+    let nodes = root().join("manifests/components/nodes/rbac.yaml");
+    kubectl(&["apply", "-f", nodes.to_str().unwrap()]).succeeds();
+    let cronjob = ["create", "cronjob", "chaos-runner", "--image=chaos:0.1.0", "--schedule=0 0 1 1 *"];
+    kubectl(&[&["-n", "pure-chaos"], &cronjob[..]].concat()).succeeds();
     script("undeploy.sh");
     assert!(!namespace.has_binding());
     assert_eq!(object(&["namespace", "pure-chaos"]), Value::Null);
