@@ -1,40 +1,23 @@
-//! The components against a real API server, as far as it knows their kinds: those of cert-manager and of Prometheus Operator are
-//! not on the test cluster, so objects of these kinds are checked by shape and all others by the API server.
+//! What the components are for. That the API server takes them is in `manifests_cluster.rs`.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::cluster::{Namespace, kubectl, kubectl_with, object, within};
+use tests::cluster::{Namespace, kubectl, object, within};
+use tests::manifests::with_component;
 use tests::repository::root;
 
-/// What base and component make together.
-fn built(component: &str) -> Vec<Value> {
-    // Inside the repository, because a kustomization names others by relative paths.
-    let folder = root().join(format!("target/components-{component}-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let kustomization = json!({
-        "apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
-        "resources": ["../../manifests/base"], "components": [format!("../../manifests/components/{component}")],
-    });
-    std::fs::write(folder.join("kustomization.yaml"), kustomization.to_string()).unwrap();
-    let output = kubectl(&["kustomize", folder.to_str().unwrap()]);
-    std::fs::remove_dir_all(&folder).unwrap();
-    serde_saphyr::from_multiple(&output.succeeds()).unwrap()
-}
-
-/// Asks the API server about every object but those of this group, which are given back.
-fn dry_run_but(group: &str, objects: Vec<Value>) -> Vec<Value> {
-    let of_group = |object: &Value| object["apiVersion"].as_str().unwrap().starts_with(group);
-    let (foreign, own): (Vec<_>, Vec<_>) = objects.into_iter().partition(of_group);
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": own});
-    let output = kubectl_with(&["apply", "--dry-run=server"], &list);
-    assert!(output.ok && output.stderr.is_empty(), "{}{}", output.stdout, output.stderr);
-    foreign
+/// The objects of base and component, and those of them that are of this group.
+fn built(component: &str, group: &str) -> (Vec<Value>, Vec<Value>) {
+    let objects: Vec<Value> = serde_saphyr::from_multiple(&with_component(component)).unwrap();
+    let of_group = |object: &&Value| object["apiVersion"].as_str().unwrap().starts_with(group);
+    let foreign = objects.iter().filter(of_group).cloned().collect();
+    (objects, foreign)
 }
 
 #[test]
 fn cert_manager_takes_the_place_of_certs() {
-    let objects = built("cert-manager");
+    let (objects, issued) = built("cert-manager", "cert-manager.io/");
     for object in &objects {
         let name = object["metadata"]["name"].as_str().unwrap();
         assert!(!["certs", "pure-chaos-certs", "certs-to-webhook"].contains(&name), "{object}");
@@ -47,7 +30,6 @@ fn cert_manager_takes_the_place_of_certs() {
     );
     assert_eq!(configuration["webhooks"].as_array().unwrap().len(), 2, "the patch adds and takes nothing");
 
-    let issued = dry_run_but("cert-manager.io/", objects);
     let get = |kind: &str, name: &str| {
         let found = issued.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
         let object = found.unwrap_or_else(|| panic!("{kind} {name}"));
@@ -70,7 +52,7 @@ fn cert_manager_takes_the_place_of_certs() {
 
 #[test]
 fn prometheus_operator_gets_its_rules() {
-    let rules = dry_run_but("monitoring.coreos.com/", built("prometheus-operator"));
+    let (_, rules) = built("prometheus-operator", "monitoring.coreos.com/");
     let names: Vec<_> =
         rules.iter().map(|object| (object["kind"].as_str(), object["metadata"]["name"].as_str())).collect();
     assert_eq!(names, [(Some("PrometheusRule"), Some("pure-chaos"))]);

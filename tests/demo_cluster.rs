@@ -59,7 +59,12 @@ fn the_demo_ends_well_in_a_foreign_cluster() {
     let answer = run(Command::new("promtool").args(["query", "instant", address, query])).succeeds();
     assert!(answer.contains(r#"{target_namespace="learning-place", workload="random-logger"}"#), "{answer}");
     // Nothing was renamed on the way: no label of ours is one that a scrape sets.
-    let clash = run(Command::new("promtool").args(["query", "instant", address, "{__name__=~\"pure_chaos_.*\",exported_namespace!=\"\"}"]));
+    let clash = run(Command::new("promtool").args([
+        "query",
+        "instant",
+        address,
+        "{__name__=~\"pure_chaos_.*\",exported_namespace!=\"\"}",
+    ]));
     assert_eq!(clash.succeeds(), "");
     let mut stop = Command::new(root().join("tests/prometheus.sh"));
     stop.arg("stop").env("KUBECONFIG", kubeconfig());

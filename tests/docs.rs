@@ -213,7 +213,8 @@ fn every_link_between_the_documents_leads_somewhere() {
         "CONTRIBUTING.md",
         "CHANGELOG.md",
         "docs/schedules.md",
-        "docs/measured.md", "docs/walkthrough.md",
+        "docs/measured.md",
+        "docs/walkthrough.md",
     ];
     let mut links = 0;
     for document in documents {

@@ -3,15 +3,38 @@
 use std::process::Command;
 
 use tests::cluster::{kubectl, run};
+use tests::manifests::{ForeignKinds, Way, every_way};
 use tests::repository::root;
+use tests::schemas;
 
 #[test]
-fn every_overlay_is_accepted_without_a_warning() {
-    for folder in ["manifests", "manifests/overlays/demo", "manifests/overlays/test"] {
-        let path = root().join(folder);
-        let output = kubectl(&["apply", "--dry-run=server", "-k", path.to_str().unwrap()]);
-        assert!(output.ok && output.stderr.is_empty(), "{folder}: {}{}", output.stdout, output.stderr);
+fn every_way_to_install_is_accepted_without_a_warning() {
+    let _kinds = ForeignKinds::define();
+    let ways = every_way();
+    for Way { name, file } in &ways {
+        let output = kubectl(&["apply", "--dry-run=server", "-f", file.to_str().unwrap()]);
+        assert!(output.ok && output.stderr.is_empty(), "{name}: {}{}", output.stdout, output.stderr);
     }
+
+    // The same by a tool that knows no cluster, with the API server's own schemas.
+    let folder = root().join("target/schemas");
+    schemas::write(&kubectl(&["get", "--raw", "/openapi/v2"]).succeeds(), &folder);
+    let conform = || {
+        let mut command = Command::new(root().join(".cluster/bin/kubeconform"));
+        let place = folder.join("{{.Group}}_{{.ResourceAPIVersion}}_{{.ResourceKind}}.json");
+        command.args(["-strict", "-summary", "-schema-location", place.to_str().unwrap()]);
+        command
+    };
+    let checked = run(conform().args(ways.iter().map(|way| &way.file))).succeeds();
+    println!("{}", checked.trim());
+    assert!(checked.contains("Invalid: 0, Errors: 0, Skipped: 0"), "{checked}");
+    // It would notice.
+    let wrong =
+        std::fs::read_to_string(&ways[0].file).unwrap().replacen("containerPort:", "containerPorts:", 1);
+    let file = root().join("target/ways/wrong.yaml");
+    std::fs::write(&file, wrong).unwrap();
+    let noticed = run(conform().arg(file));
+    assert!(!noticed.ok && noticed.stdout.contains("containerPorts"), "{noticed:?}");
 }
 
 #[test]

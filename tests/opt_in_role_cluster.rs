@@ -59,10 +59,26 @@ fn owners_change_chaos_annotations_and_nothing_else() {
 
     for (subject, change, words) in [
         ("a label", labelled.clone(), "and for nothing else of it"),
-        ("another annotation", json!({"metadata": {"annotations": {"scheduler.alpha.kubernetes.io/node-selector": "a=b"}}}), "not for scheduler.alpha.kubernetes.io/node-selector"),
-        ("both at once", json!({"metadata": {"annotations": {"chaos": null, "team": "mine"}}}), "not for team"),
-        ("an owner", json!({"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "u"}]}}), "and for nothing else of it"),
-        ("a finalizer", json!({"metadata": {"finalizers": ["example.com/mine"]}}), "and for nothing else of it"),
+        (
+            "another annotation",
+            json!({"metadata": {"annotations": {"scheduler.alpha.kubernetes.io/node-selector": "a=b"}}}),
+            "not for scheduler.alpha.kubernetes.io/node-selector",
+        ),
+        (
+            "both at once",
+            json!({"metadata": {"annotations": {"chaos": null, "team": "mine"}}}),
+            "not for team",
+        ),
+        (
+            "an owner",
+            json!({"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "u"}]}}),
+            "and for nothing else of it",
+        ),
+        (
+            "a finalizer",
+            json!({"metadata": {"finalizers": ["example.com/mine"]}}),
+            "and for nothing else of it",
+        ),
     ] {
         let output = patch(&namespace, None, &change);
         assert!(!output.ok && output.stderr.contains(words), "{subject}: {output:?}");

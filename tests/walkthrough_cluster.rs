@@ -66,14 +66,18 @@ impl Shell {
         write!(path, ":{}", std::env::var("PATH").unwrap()).unwrap();
         let mut bash = Command::new("bash");
         // What a command exports the next one has.
-        let line = format!("set -euo pipefail; {command}; printf '\\n%s' \"$REGISTRY\" >\"$STAND_INS/registry\"");
+        let line =
+            format!("set -euo pipefail; {command}; printf '\\n%s' \"$REGISTRY\" >\"$STAND_INS/registry\"");
         bash.current_dir(root()).args(["-c", &line]).env("PATH", path).env("KUBECONFIG", kubeconfig());
         bash.env("STAND_INS", &self.stand_ins).env("REGISTRY", &self.registry);
         for ambient in ["NAME", "CONTEXT", "OVERLAY", "MAKEFLAGS"] {
             bash.env_remove(ambient);
         }
         let printed = run(&mut bash).succeeds();
-        std::fs::read_to_string(self.stand_ins.join("registry")).unwrap().trim().clone_into(&mut self.registry);
+        std::fs::read_to_string(self.stand_ins.join("registry"))
+            .unwrap()
+            .trim()
+            .clone_into(&mut self.registry);
         print!("{printed}");
         printed
     }
@@ -87,7 +91,8 @@ impl Drop for Shell {
 
 fn deploy_as_before() {
     let mut deploy = Command::new(root().join("manifests/deploy.sh"));
-    run(deploy.env("NAME", "test").env("OVERLAY", "test").env_remove("CONTEXT").env_remove("REGISTRY")).succeeds();
+    run(deploy.env("NAME", "test").env("OVERLAY", "test").env_remove("CONTEXT").env_remove("REGISTRY"))
+        .succeeds();
 }
 
 #[test]
@@ -110,7 +115,8 @@ fn walk(commands: &[String]) {
         // What the document promises meanwhile has to have happened.
         if command.starts_with("kubectl describe namespace") {
             eventually("the record", || {
-                (object(&["optin", "chaos", "-n", "learning-place"])["spec"]["verdict"] == "Admitted").then_some(())
+                (object(&["optin", "chaos", "-n", "learning-place"])["spec"]["verdict"] == "Admitted")
+                    .then_some(())
             });
         }
         if command.starts_with("stern") {
@@ -126,7 +132,8 @@ fn walk(commands: &[String]) {
         }
         printed += &shell.types(command);
         if command.starts_with("kubectl apply -f target/install.yaml") {
-            kubectl(&["-n", "pure-chaos", "rollout", "status", "deployment", "webhook", "--timeout=120s"]).succeeds();
+            kubectl(&["-n", "pure-chaos", "rollout", "status", "deployment", "webhook", "--timeout=120s"])
+                .succeeds();
         }
     }
     for words in [

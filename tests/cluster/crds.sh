@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Prints the files that define the foreign kinds which our components use: those of cert-manager and of Prometheus Operator. Go's module
+# cache has them, checked by their sums.
+set -euo pipefail
+cd /
+
+folder_of() {
+    go mod download -json "$1" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p'
+}
+cert_manager="$(folder_of github.com/cert-manager/cert-manager@v1.21.2)"
+operator="$(folder_of github.com/prometheus-operator/prometheus-operator@v0.85.0)"
+ls "$cert_manager"/deploy/crds/cert-manager.io_{certificates,issuers}.yaml \
+    "$operator"/example/prometheus-operator-crd/monitoring.coreos.com_{podmonitors,prometheusrules}.yaml

@@ -1,0 +1,73 @@
+//! What GitOps tools see: applied again after certificates have changed, nothing differs, and nothing is taken back.
+
+use std::process::Command;
+use std::time::Duration;
+
+use k8s_openapi::ByteString;
+use tests::cluster::{Namespace, Output, kubeconfig, kubectl, object, run, within};
+use tests::repository::root;
+
+/// The kustomization that `make deploy` applied.
+fn installed() -> String {
+    let kubeconfig = kubeconfig();
+    let cluster = std::path::Path::new(&kubeconfig).parent().unwrap().file_name().unwrap();
+    root().join("target/deploy").join(cluster).display().to_string()
+}
+
+/// The CAs by which the API server knows the webhook, as PEM.
+fn authorities() -> String {
+    let configuration = object(&["validatingwebhookconfiguration", "pure-chaos"]);
+    let bundle = configuration["webhooks"][0]["clientConfig"]["caBundle"].clone();
+    String::from_utf8(serde_json::from_value::<ByteString>(bundle).unwrap().0).unwrap()
+}
+
+/// As a GitOps tool that applies on the server, under its own name.
+const SERVER_SIDE: [&str; 3] = ["--server-side", "--force-conflicts", "--field-manager=gitops"];
+
+fn same(arguments: &[&str]) {
+    let output: Output = kubectl(&[&["diff"], arguments].concat());
+    assert!(output.ok, "{arguments:?} differs:\n{}{}", output.stdout, output.stderr);
+}
+
+#[test]
+fn nothing_differs_after_certificates_have_changed() {
+    // kubectl compares with the command of that name.
+    run(Command::new("diff").arg("--version")).succeeds();
+    let folder = installed();
+    let apply = ["-k", &folder];
+    same(&apply);
+
+    let change_authority = || {
+        let before = authorities();
+        kubectl(&["-n", "pure-chaos", "delete", "secret", "certs-ca", "webhook-tls"]).succeeds();
+        // For a while both are trusted.
+        within(Duration::from_secs(180), "another CA alone", || {
+            let now = authorities();
+            (now != before && now.matches("BEGIN CERTIFICATE").count() == 1).then_some(())
+        });
+    };
+    change_authority();
+    same(&apply);
+    let before = authorities();
+    let versions = || {
+        let all = object(&["deployments,networkpolicies,roles,rolebindings,services", "-n", "pure-chaos"]);
+        let items = all["items"].as_array().unwrap().clone();
+        items.into_iter().map(|item| item["metadata"]["generation"].clone()).collect::<Vec<_>>()
+    };
+    let generations = versions();
+    kubectl(&[&["apply"], &apply[..]].concat()).succeeds();
+    assert_eq!((authorities(), versions()), (before.clone(), generations), "applied again, all is as it was");
+
+    let on_server = [&SERVER_SIDE[..], &apply[..]].concat();
+    kubectl(&[&["apply"], &on_server[..]].concat()).succeeds();
+    same(&on_server);
+    assert_eq!(authorities(), before);
+    change_authority();
+    same(&on_server);
+    kubectl(&[&["apply"], &on_server[..]].concat()).succeeds();
+    same(&on_server);
+
+    // And it works on.
+    let namespace = Namespace::new("drift");
+    namespace.opt_in(&["purechaos.dev/schedule=every 12h"]);
+}

@@ -1,0 +1,98 @@
+//! The manifests, as kustomize puts them together.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::cluster::{kubectl, run};
+use crate::repository::root;
+
+/// One way to install.
+#[derive(Debug)]
+pub struct Way {
+    /// For messages.
+    pub name: String,
+    /// Its objects, in a file below `target`.
+    pub file: PathBuf,
+}
+
+/// Every way there is: the base, each overlay, the base with each component, and the one file of `make release-manifests`.
+pub fn every_way() -> Vec<Way> {
+    let mut ways = vec![written("manifests", &kustomize(&root().join("manifests")))];
+    for overlay in folders("overlays") {
+        ways.push(written(&format!("overlay-{}", name(&overlay)), &kustomize(&overlay)));
+    }
+    for component in folders("components") {
+        let name = name(&component);
+        ways.push(written(&format!("component-{name}"), &with_component(&name)));
+    }
+    let mut release = Command::new(root().join("manifests/release.sh"));
+    run(release.env("REGISTRY", "registry.example.com/chaos").env_remove("OVERLAY")).succeeds();
+    ways.push(Way { name: "install.yaml".to_owned(), file: root().join("target/install.yaml") });
+    ways
+}
+
+fn written(name: &str, yaml: &str) -> Way {
+    let folder = root().join("target/ways");
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join(format!("{name}.yaml"));
+    std::fs::write(&file, yaml).unwrap();
+    Way { name: name.to_owned(), file }
+}
+
+/// What base and component make together.
+pub fn with_component(component: &str) -> String {
+    // Inside the repository, because a kustomization names others by relative paths.
+    let folder = root().join(format!("target/with-{component}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let kustomization = json!({
+        "apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
+        "resources": ["../../manifests/base"], "components": [format!("../../manifests/components/{component}")],
+    });
+    std::fs::write(folder.join("kustomization.yaml"), kustomization.to_string()).unwrap();
+    let yaml = kustomize(&folder);
+    std::fs::remove_dir_all(&folder).unwrap();
+    yaml
+}
+
+/// The kinds of others that components use, defined on the test cluster until this is dropped.
+pub struct ForeignKinds(Vec<String>);
+
+impl ForeignKinds {
+    /// Defines them.
+    pub fn define() -> Self {
+        let mut script = Command::new(root().join("tests/cluster/crds.sh"));
+        let files: Vec<String> = run(&mut script).succeeds().lines().map(str::to_owned).collect();
+        assert!(!files.is_empty(), "no file defines them");
+        for file in &files {
+            // Client-side, their annotation would be too long.
+            kubectl(&["apply", "--server-side", "-f", file]).succeeds();
+            kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "-f", file]).succeeds();
+        }
+        Self(files)
+    }
+}
+
+impl Drop for ForeignKinds {
+    fn drop(&mut self) {
+        for file in &self.0 {
+            kubectl(&["delete", "-f", file, "--ignore-not-found", "--timeout=60s"]);
+        }
+    }
+}
+
+fn kustomize(folder: &Path) -> String {
+    kubectl(&["kustomize", folder.to_str().unwrap()]).succeeds()
+}
+
+fn folders(kind: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(root().join("manifests").join(kind)).unwrap();
+    let mut folders: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    folders.sort();
+    folders
+}
+
+fn name(folder: &Path) -> String {
+    folder.file_name().unwrap().to_string_lossy().into_owned()
+}
