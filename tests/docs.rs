@@ -215,6 +215,7 @@ fn every_link_between_the_documents_leads_somewhere() {
         "docs/schedules.md",
         "docs/measured.md",
         "docs/walkthrough.md",
+        "docs/halt-by-alert.md",
     ];
     let mut links = 0;
     for document in documents {

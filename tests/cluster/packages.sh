@@ -15,7 +15,7 @@ if command -v dpkg-query >/dev/null; then
     done
 else
     # Without Debian's database only the commands can be looked for.
-    declare -A command_of=([nftables]=nft [busybox-static]=busybox [iproute2]=ip [procps]=pgrep [util-linux]=unshare [prometheus]=promtool)
+    declare -A command_of=([nftables]=nft [busybox-static]=busybox [iproute2]=ip [procps]=pgrep [util-linux]=unshare [prometheus]=promtool [prometheus-alertmanager]=amtool)
     for package in "${wanted[@]}"; do
         command -v "${command_of[$package]:-$package}" >/dev/null || missing+=("$package")
     done
@@ -36,10 +36,11 @@ fi
 
 echo "Installing Debian packages: ${missing[*]}"
 for package in "${missing[@]}"; do
-    # Only promtool is wanted of it: a masked unit keeps the package from starting a server on this machine.
-    if [[ $package == prometheus && -d /etc/systemd/system && ! -e /etc/systemd/system/prometheus.service ]]; then
-        ln -s /dev/null /etc/systemd/system/prometheus.service
-        echo "(prometheus.service is masked, because only promtool is needed; systemctl unmask prometheus undoes that)"
+    # Only their programs are wanted: a masked unit keeps a package from starting a server on this machine.
+    case $package in prometheus | prometheus-alertmanager | webhook) ;; *) continue ;; esac
+    if [[ -d /etc/systemd/system && ! -e /etc/systemd/system/$package.service ]]; then
+        ln -s /dev/null "/etc/systemd/system/$package.service"
+        echo "($package.service is masked, because only the program is needed; systemctl unmask $package undoes that)"
     fi
 done
 log="$(mktemp)"
