@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-use serde_json::Value;
-use tests::cluster::{Namespace, eventually, kubectl, object, run};
+use tests::cluster::{Namespace, eventually, kubectl, run};
+use tests::manifests::eventually_nothing_is_ours;
 use tests::repository::root;
 
 fn script(name: &str) -> String {
@@ -26,18 +26,7 @@ fn undeploy_leaves_nothing_and_deploy_brings_it_back() {
     kubectl(&[&["-n", "pure-chaos"], &cronjob[..]].concat()).succeeds();
     script("undeploy.sh");
     assert!(!namespace.has_binding());
-    assert_eq!(object(&["namespace", "pure-chaos"]), Value::Null);
-    for kind in [
-        "validatingwebhookconfigurations",
-        "validatingadmissionpolicies",
-        "validatingadmissionpolicybindings",
-        "customresourcedefinitions",
-        "clusterroles",
-        "clusterrolebindings",
-    ] {
-        let names = kubectl(&["get", kind, "-o", "name"]).succeeds();
-        assert!(!names.contains("pure-chaos") && !names.contains("purechaos"), "{names}");
-    }
+    eventually_nothing_is_ours();
     kubectl(&["annotate", "namespace", &namespace.name, "chaos-"]).succeeds();
     // Twice is no error.
     script("undeploy.sh");

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::cluster::{kubectl, run};
+use crate::cluster::{PATIENCE, kubectl, run};
 use crate::repository::root;
 
 /// One way to install.
@@ -80,6 +81,34 @@ impl Drop for ForeignKinds {
             kubectl(&["delete", "-f", file, "--ignore-not-found", "--timeout=60s"]);
         }
     }
+}
+
+/// Waits until nothing in the cluster is ours any more; panics with what is left.
+pub fn eventually_nothing_is_ours() {
+    let begun = Instant::now();
+    loop {
+        let left = what_is_ours();
+        if left.is_empty() {
+            return;
+        }
+        // Some kinds follow the CustomResourceDefinition a moment later.
+        assert!(begun.elapsed() < PATIENCE, "left behind: {left:?}");
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+/// Everything that is called after Pure Chaos or bears its label.
+fn what_is_ours() -> Vec<String> {
+    let kinds = kubectl(&["api-resources", "--verbs=list", "-o", "name"]).succeeds();
+    // Events tell what was, and go by themselves.
+    let kinds: Vec<&str> = kinds.lines().filter(|kind| !kind.starts_with("events")).collect();
+    let kinds = kinds.join(",");
+    let all = kubectl(&["get", &kinds, "-A", "-o", "name"]).succeeds();
+    let labelled =
+        kubectl(&["get", &kinds, "-A", "-o", "name", "-l", "app.kubernetes.io/part-of=pure-chaos"])
+            .succeeds();
+    let is_called_so = |name: &&str| name.contains("pure-chaos") || name.contains("purechaos");
+    all.lines().filter(is_called_so).chain(labelled.lines()).map(str::to_owned).collect()
 }
 
 fn kustomize(folder: &Path) -> String {

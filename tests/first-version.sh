@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Builds the first version's images from the repository's history and pushes them to REGISTRY, then writes target/first-version/manifests,
+# a kustomization of its manifests with them. Its commit is the last of those in which Pure Chaos first did its job from end to end.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+commit=5ac9351
+: "${REGISTRY:?}"
+folder="$PWD/target/first-version"
+if ! git cat-file -e "$commit^{commit}" 2>/dev/null; then
+    echo "This clone has not the history up to commit $commit, the first version: git fetch --unshallow" >&2
+    exit 3
+fi
+if [[ ! -x $folder/built/agent ]]; then
+    rm -rf "$folder"
+    mkdir -p "$folder/source"
+    git archive "$commit" | tar --extract --directory "$folder/source"
+    echo "Build of the first version ($commit)"
+    # Optimized as ever, but not across crates: that takes minutes, and changes nothing that is looked at.
+    (cd "$folder/source" && env -u CARGO_TARGET_DIR RUSTFLAGS="-C target-feature=+crt-static" \
+        cargo --config 'profile.dist.lto=false' --config 'profile.dist.codegen-units=16' build --quiet --locked --profile dist \
+        --target x86_64-unknown-linux-gnu --bin agent --bin webhook --bin certs)
+    mkdir "$folder/built"
+    cp "$folder"/source/target/x86_64-unknown-linux-gnu/dist/{agent,webhook,certs} "$folder/built"
+    rm -rf "$folder/source/target"
+fi
+(cd "$folder/source" && BIN_DIR="$folder/built" TAG=first tests/images.sh)
+mkdir -p "$folder/manifests"
+cat >"$folder/manifests/kustomization.yaml" <<END
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+resources: [../source/manifests/overlays/test]
+images:
+  - {name: chaos, newName: $REGISTRY/chaos, newTag: first}
+  - {name: chaos-webhook, newName: $REGISTRY/chaos-webhook, newTag: first}
+  - {name: chaos-certs, newName: $REGISTRY/chaos-certs, newTag: first}
+END

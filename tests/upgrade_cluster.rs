@@ -1,0 +1,92 @@
+//! From the first version to this one, as people do it, and away with all of it while the webhook is dead.
+
+use std::process::Command;
+use std::time::Duration;
+
+use tests::cluster::{Namespace, eventually, kubeconfig, kubectl, object, run, within};
+use tests::load::Load;
+use tests::manifests::eventually_nothing_is_ours;
+use tests::repository::root;
+
+const RATE: u32 = 20;
+
+fn registry() -> String {
+    let file = std::path::Path::new(&kubeconfig()).with_file_name("registry");
+    std::fs::read_to_string(file).unwrap().trim().to_owned()
+}
+
+fn script(path: &str) -> String {
+    let name = std::path::Path::new(&kubeconfig()).parent().unwrap().file_name().unwrap().to_owned();
+    let mut command = Command::new(root().join(path));
+    run(command.env("NAME", name).env("OVERLAY", "test").env_remove("CONTEXT").env_remove("REGISTRY"))
+        .succeeds()
+}
+
+fn install_the_first_version() {
+    let mut build = Command::new(root().join("tests/first-version.sh"));
+    run(build.env("REGISTRY", registry())).succeeds();
+    let manifests = root().join("target/first-version/manifests");
+    kubectl(&["apply", "-k", manifests.to_str().unwrap()]).succeeds();
+    for part in ["certs", "webhook", "agent"] {
+        let deployment = format!("deployment/{part}");
+        kubectl(&["-n", "pure-chaos", "rollout", "status", "--timeout=120s", &deployment]).succeeds();
+    }
+    eventually("the first version's webhook", || {
+        let asked = kubectl(&["annotate", "namespace", "pure-chaos", "chaos=yes", "--dry-run=server"]);
+        asked.stderr.contains("admission webhook \"opt-in.purechaos.dev\" denied the request").then_some(())
+    });
+}
+
+fn kills(namespace: &Namespace) -> i64 {
+    namespace.record()["status"]["kills"].as_i64().unwrap_or(0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn from_the_first_version_to_this_one_and_away() {
+    let (namespace, other, before) = tokio::task::spawn_blocking(|| {
+        script("manifests/undeploy.sh");
+        install_the_first_version();
+        let namespace = Namespace::new("upgrade");
+        namespace.deployment("web", 2);
+        namespace.opt_in(&[
+            "purechaos.dev/schedule=every 3s",
+            "purechaos.dev/min-age=1s",
+            "purechaos.dev/mode=delete",
+        ]);
+        eventually("a kill by the first version", || (kills(&namespace) > 0).then_some(()));
+        let before = object(&["namespace", &namespace.name])["metadata"].clone();
+        (namespace, Namespace::new("meanwhile"), before)
+    })
+    .await
+    .unwrap();
+
+    let load = Load::start(vec![other.name.clone()], RATE).await;
+    tokio::task::spawn_blocking(|| script("manifests/deploy.sh")).await.unwrap();
+    let report = load.stop().await;
+    println!("upgrade under {RATE} opt-ins a second: {}", report.line());
+    assert_eq!(report.failures(), 0, "{:#?}", report.failed);
+
+    tokio::task::spawn_blocking(move || {
+        let record = namespace.record();
+        println!("{}: {}", record["spec"]["verdict"], record["spec"]["reason"]);
+        let known = kills(&namespace);
+        assert!(known > 0, "the record has kept what it counted: {record}");
+        within(Duration::from_secs(120), "a kill by this version", || {
+            (kills(&namespace) > known).then_some(())
+        });
+
+        // Away with it, and the webhook is dead already.
+        let dead =
+            ["-n", "pure-chaos", "delete", "deployment", "webhook", "--cascade=foreground", "--timeout=60s"];
+        kubectl(&dead).succeeds();
+        script("manifests/undeploy.sh");
+        eventually_nothing_is_ours();
+        let after = object(&["namespace", &namespace.name])["metadata"].clone();
+        for key in ["uid", "annotations", "labels", "finalizers"] {
+            assert_eq!(after[key], before[key], "{key}");
+        }
+        script("manifests/deploy.sh");
+    })
+    .await
+    .unwrap();
+}
