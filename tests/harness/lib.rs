@@ -3,6 +3,7 @@
 pub mod api;
 pub mod audit;
 pub mod away;
+pub mod case;
 pub mod cluster;
 pub mod generator;
 pub mod hollow;
@@ -12,10 +13,12 @@ pub mod manifests;
 pub mod repository;
 pub mod rights;
 pub mod rotations;
+pub mod scene;
 pub mod schemas;
 pub mod second;
 pub mod served;
 pub mod stage;
+pub mod tags;
 pub mod truth;
 pub mod ways;
 
