@@ -206,6 +206,20 @@ fn anchor(heading: &str) -> String {
 }
 
 #[test]
+fn readme_lists_every_overlay_and_component() {
+    let readme = read("README.md");
+    for (folder, kind) in [("manifests/overlays", "overlay"), ("manifests/components", "component")] {
+        for entry in std::fs::read_dir(root().join(folder)).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            // For the tests alone.
+            if name != "test" {
+                assert!(readme.contains(&format!("| {kind} `{name}` |")), "{folder}/{name}");
+            }
+        }
+    }
+}
+
+#[test]
 fn every_link_between_the_documents_leads_somewhere() {
     let documents = [
         "README.md",
