@@ -53,6 +53,7 @@ pub fn looked_at(back_off: &BackOff, is_healthy: bool, now: Timestamp) -> Option
 mod tests {
     use super::*;
     use crate::views::examples::{controller, noon};
+    use proptest::prelude::*;
 
     fn after(minutes: u64) -> Timestamp {
         noon().checked_add(Duration::from_secs(minutes * 60)).unwrap()
@@ -92,5 +93,51 @@ mod tests {
         let odd =
             BackOff { workload: web, timed_out: 1, until: Some("soon".to_owned()), healthy_since: None };
         assert!(refuses(&odd, after(1_000)));
+    }
+
+    proptest! {
+        #[test]
+        fn so_many_in_a_row_rest_so_long(
+            // How long after the rest before it each time-out comes, and when looks find the workload healthy or not.
+            pauses in prop::collection::vec(0..10_000_u64, 1..12),
+            looks in prop::collection::vec((0..120_u64, prop::bool::weighted(0.8)), 1..20),
+        ) {
+            let web: WorkloadReference = controller("Deployment", "web").into();
+            let (mut back_off, mut minute) = (None, 0);
+            for (index, pause) in pauses.iter().enumerate() {
+                let count = u32::try_from(index).unwrap() + 1;
+                minute += pause;
+                let next = timed_out(back_off.as_ref(), &web, after(minute));
+                prop_assert_eq!(next.timed_out, count);
+                let rest = [10, 20, 40, 80].get(index);
+                if let Some(rest) = rest {
+                    prop_assert!(refuses(&next, after(minute)));
+                    prop_assert!(refuses(&next, after(minute + rest - 1)));
+                    prop_assert!(!refuses(&next, after(minute + rest)));
+                    prop_assert_eq!(looked_at(&next, true, after(minute + 10_000)), Some(next.clone()));
+                    minute += rest;
+                } else {
+                    prop_assert!(refuses(&next, after(minute + 1_000_000)), "time alone is not enough");
+                }
+                back_off = Some(next);
+            }
+            // From the fifth on: 160 minutes of looks that all find it healthy, and not one less.
+            let (mut back_off, mut healthy_since) = (back_off.unwrap(), None);
+            for (pause, is_healthy) in looks {
+                minute += pause;
+                healthy_since = is_healthy.then(|| healthy_since.unwrap_or(minute));
+                let is_long = back_off.timed_out >= STOP && healthy_since.is_some_and(|since| minute - since >= 160);
+                match looked_at(&back_off, is_healthy, after(minute)) {
+                    Some(next) => {
+                        prop_assert!(!is_long, "healthy from {:?} to {}", healthy_since, minute);
+                        back_off = next;
+                    }
+                    None => {
+                        prop_assert!(is_long, "released at {}, healthy since {:?}", minute, healthy_since);
+                        break;
+                    }
+                }
+            }
+        }
     }
 }

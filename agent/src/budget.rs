@@ -42,6 +42,7 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use runtime::clock::{Clock, TokioClock};
 
     #[tokio::test(start_paused = true)]
@@ -51,5 +52,32 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let spent: Vec<bool> = [0, 30, 59, 60, 61, 90, 91].map(|seconds| budget.spend(at(seconds))).to_vec();
         assert_eq!(spent, [true, true, false, true, false, true, false]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_minute_holds_more_kills_whenever_they_are_tried(
+            most in 1..12_u32,
+            // Milliseconds from one try to the next: rounds of many namespaces at once, and quiet between them.
+            gaps in prop::collection::vec(prop_oneof![Just(0), Just(60_000), 0..200_u64, 0..8_000_u64, 55_000..65_000_u64], 1..200),
+        ) {
+            let budget = Budget::new(most);
+            let start = TokioClock::starting_at(jiff::Timestamp::UNIX_EPOCH).monotonic();
+            let (mut now, mut spent) = (0, Vec::new());
+            for gap in gaps {
+                now += gap;
+                let of_this_minute = spent.iter().filter(|at| now - **at < 60_000).count();
+                let is_left = budget.spend(start + Duration::from_millis(now));
+                prop_assert_eq!(is_left, of_this_minute < most as usize, "{} of {} at {}", of_this_minute, most, now);
+                if is_left {
+                    spent.push(now);
+                }
+            }
+            // Any minute is one that ends just after a kill, or holds no more than such a one.
+            for end in &spent {
+                let within = spent.iter().filter(|at| **at <= *end && *end - **at < 60_000).count();
+                prop_assert!(within <= most as usize, "{} kills in the minute up to {}", within, end);
+            }
+        }
     }
 }

@@ -1,5 +1,12 @@
 //! The one place that reads the clocks; everything else is given a `Clock`, or just `now`.
 
+#[cfg(feature = "test-clock")]
+use std::sync::Arc;
+#[cfg(feature = "test-clock")]
+use std::sync::atomic::{AtomicI64, Ordering};
+
+#[cfg(feature = "test-clock")]
+use jiff::SignedDuration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -27,12 +34,14 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock for tests: it starts at a given wall time and follows tokio's time, which may be paused.
+/// A clock for tests: it starts at a given wall time and follows tokio's time, which may be paused; its wall time may step.
 #[cfg(feature = "test-clock")]
 #[derive(Debug, Clone)]
 pub struct TokioClock {
     start: Timestamp,
     origin: Instant,
+    /// In milliseconds; shared by all clones.
+    stepped: Arc<AtomicI64>,
 }
 
 #[cfg(feature = "test-clock")]
@@ -40,7 +49,12 @@ impl TokioClock {
     /// A clock that reads `start` now.
     #[must_use]
     pub fn starting_at(start: Timestamp) -> Self {
-        Self { start, origin: SystemClock.monotonic() }
+        Self { start, origin: SystemClock.monotonic(), stepped: Arc::default() }
+    }
+
+    /// Moves the wall time by so many milliseconds, of this clock and of all its clones.
+    pub fn step(&self, milliseconds: i64) {
+        self.stepped.fetch_add(milliseconds, Ordering::Relaxed);
     }
 }
 
@@ -48,7 +62,8 @@ impl TokioClock {
 impl Clock for TokioClock {
     fn wall(&self) -> Timestamp {
         let elapsed = SystemClock.monotonic().duration_since(self.origin);
-        self.start.checked_add(elapsed).unwrap_or(Timestamp::MAX)
+        let stepped = SignedDuration::from_millis(self.stepped.load(Ordering::Relaxed));
+        self.start.checked_add(elapsed).and_then(|wall| wall.checked_add(stepped)).unwrap_or(Timestamp::MAX)
     }
 
     fn monotonic(&self) -> Instant {
