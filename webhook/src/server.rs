@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
+use axum::http::HeaderValue;
+use axum::http::header::CONNECTION;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -40,7 +42,8 @@ pub struct Server {
     pub certificates: Arc<dyn ResolvesServerCert>,
     /// The routes.
     pub router: Router,
-    /// How long to go on after the end was asked for: so long the API server may still send reviews here.
+    /// How long to go on after the end was asked for: so long the API server may still send reviews here. Each connection ends with its
+    /// next answer.
     pub drain: Duration,
 }
 
@@ -66,8 +69,8 @@ impl Server {
                             );
                         }
                         let permit = Arc::clone(&permits).acquire_owned().await?;
-                        let (open, watcher) = (connections.open(), graceful.watcher());
-                        let connection = Connection { stream, peer, permit, open, watcher };
+                        let (open, watcher, end) = (connections.open(), graceful.watcher(), end.clone());
+                        let connection = Connection { stream, peer, permit, open, watcher, end };
                         tokio::spawn(connection.serve(acceptor.clone(), router.clone()));
                     }
                     Err(error) => {
@@ -110,11 +113,12 @@ struct Connection {
     permit: OwnedSemaphorePermit,
     open: Open,
     watcher: Watcher,
+    end: CancellationToken,
 }
 
 impl Connection {
     async fn serve(self, acceptor: TlsAcceptor, router: Router) {
-        let Self { stream, peer, permit, open, watcher } = self;
+        let Self { stream, peer, permit, open, watcher, end } = self;
         let peer = peer.to_string();
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(peer, error = error.to_string(), "failed to set TCP_NODELAY");
@@ -132,10 +136,17 @@ impl Connection {
         let service = TowerToHyperService::new(router);
         let service = service_fn(move |request| {
             let answer = service.call(request);
-            let review = Review::begins(&open);
+            let (review, end) = (Review::begins(&open), end.clone());
             async move {
-                let answer = answer.await;
+                let mut answer = answer.await;
                 drop(review);
+                // Whoever sends on goes elsewhere after this answer. Were the connection kept until the drain is over, its end could meet
+                // the next review on the way, and lose it.
+                if let Ok(response) = &mut answer
+                    && end.is_cancelled()
+                {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
                 answer
             }
         });

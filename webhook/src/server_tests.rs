@@ -147,9 +147,18 @@ async fn the_end_waits_for_the_drain() {
         true,
         "on an open connection"
     );
+    // The next review goes elsewhere: were it sent on this one, it could cross with the end.
+    let closed = tokio::time::timeout(drain / 3, async {
+        while open.ready().await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    closed.await.expect("an answered connection ends at once");
     let mut late = connect(running.address, &trusted).await.unwrap();
     assert_eq!(ask(&mut late, json!({"chaos": "yes"})).await.unwrap()["allowed"], true, "on a new one");
-    // Both are idle then, and must not keep the process.
+    // One that is silent must not keep the process.
+    let silent = connect(running.address, &trusted).await.unwrap();
     tokio::time::timeout(drain + Duration::from_secs(2), running.task).await.unwrap().unwrap().unwrap();
     assert!(connect(running.address, &trusted).await.is_err());
+    drop(silent);
 }
