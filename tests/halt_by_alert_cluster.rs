@@ -117,10 +117,6 @@ fn an_alert_of_ones_own_choice_stops_all_chaos() {
     eventually("the halt", || (!halt().is_null()).then_some(()));
     assert_eq!(halt(), "alert PaymentsFail");
     eventually("the metric", || metrics().lines().any(|line| line == "pure_chaos_halted 1").then_some(()));
-    println!(
-        "{}",
-        kubectl(&["get", "namespace", "pure-chaos", "-o", "jsonpath={.metadata.annotations}"]).stdout
-    );
 
     // What a person has set stays: an alert more changes nothing.
     kubectl(&["annotate", "--overwrite", "namespace", "pure-chaos", "purechaos.dev/halt=incident 4714"])

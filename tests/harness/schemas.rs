@@ -1,30 +1,60 @@
 //! JSON schemas of an API server's kinds, made of its own description, one file a kind, as kubeconform looks for them.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-/// The file that holds all definitions, which the others point into.
-const ALL: &str = "all.json";
-
 /// Writes them into a folder. `description` is what `/openapi/v2` answers.
 pub fn write(description: &str, folder: &Path) {
-    let description: Value = serde_json::from_str(description).unwrap();
-    let mut definitions = description["definitions"].clone();
-    make_strict(&mut definitions);
+    let mut description: Value = serde_json::from_str(description).unwrap();
+    make_strict(&mut description["definitions"]);
+    let definitions = description["definitions"].as_object().unwrap();
     std::fs::create_dir_all(folder).unwrap();
-    for (name, definition) in definitions.as_object().unwrap() {
-        let kinds = definition["x-kubernetes-group-version-kind"].as_array();
-        for kind in kinds.into_iter().flatten() {
-            let word = |key: &str| kind[key].as_str().unwrap_or_default();
-            // For the core group it takes the version twice.
-            let group = if word("group").is_empty() { word("version") } else { word("group") };
-            let file = format!("{group}_{}_{}.json", word("version"), word("kind").to_lowercase());
-            let schema = json!({"$ref": format!("{ALL}#/definitions/{name}")});
-            std::fs::write(folder.join(file), schema.to_string()).unwrap();
+    for (name, definition) in definitions {
+        // Of many groups at once are what no manifest holds, such as options.
+        let [kind] = definition["x-kubernetes-group-version-kind"].as_array().map_or(&[][..], Vec::as_slice)
+        else {
+            continue;
+        };
+        let word = |key: &str| kind[key].as_str().unwrap_or_default();
+        // For the core group it takes the version twice.
+        let group = if word("group").is_empty() { word("version") } else { word("group") };
+        let file = format!("{group}_{}_{}.json", word("version"), word("kind").to_lowercase());
+        let mut needed = BTreeMap::new();
+        collect(name, definitions, &mut needed);
+        let schema = json!({"$ref": format!("#/definitions/{name}"), "definitions": needed});
+        std::fs::write(folder.join(file), schema.to_string()).unwrap();
+    }
+}
+
+/// A definition and all that it refers to.
+fn collect<'a>(
+    name: &'a str,
+    definitions: &'a Map<String, Value>,
+    needed: &mut BTreeMap<&'a str, &'a Value>,
+) {
+    let definition = &definitions[name];
+    if needed.insert(name, definition).is_none() {
+        let mut names = Vec::new();
+        references(definition, &mut names);
+        for name in names {
+            collect(name, definitions, needed);
         }
     }
-    std::fs::write(folder.join(ALL), json!({"definitions": definitions}).to_string()).unwrap();
+}
+
+fn references<'a>(value: &'a Value, names: &mut Vec<&'a str>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| references(item, names)),
+        Value::Object(members) => {
+            let name =
+                members.get("$ref").and_then(|reference| reference.as_str()?.strip_prefix("#/definitions/"));
+            names.extend(name);
+            members.values().for_each(|member| references(member, names));
+        }
+        _ => {}
+    }
 }
 
 /// Says in JSON schema's words what the description says in its own: numbers where text stands for both, and no unknown fields.
