@@ -1,18 +1,8 @@
 //! `make undeploy` takes all of it away, with opted-in namespaces around; `make deploy` brings it back.
 
-use std::process::Command;
-
-use tests::cluster::{Namespace, eventually, kubectl, run};
-use tests::manifests::eventually_nothing_is_ours;
+use tests::cluster::{Namespace, eventually, kubectl};
+use tests::manifests::{eventually_nothing_is_ours, script};
 use tests::repository::root;
-
-fn script(name: &str) -> String {
-    run(Command::new(root().join("manifests").join(name))
-        .env("NAME", "test")
-        .env("OVERLAY", "test")
-        .env_remove("CONTEXT"))
-    .succeeds()
-}
 
 #[test]
 fn undeploy_leaves_nothing_and_deploy_brings_it_back() {
@@ -24,16 +14,16 @@ fn undeploy_leaves_nothing_and_deploy_brings_it_back() {
     kubectl(&["apply", "-f", nodes.to_str().unwrap()]).succeeds();
     let cronjob = ["create", "cronjob", "chaos-runner", "--image=chaos:0.1.0", "--schedule=0 0 1 1 *"];
     kubectl(&[&["-n", "pure-chaos"], &cronjob[..]].concat()).succeeds();
-    script("undeploy.sh");
+    script("manifests/undeploy.sh");
     assert!(!namespace.has_binding());
     eventually_nothing_is_ours();
     kubectl(&["annotate", "namespace", &namespace.name, "chaos-"]).succeeds();
     // Twice is no error.
-    script("undeploy.sh");
+    script("manifests/undeploy.sh");
 
     // Set while nobody looked: known, said, and without rights until it is set again.
     namespace.annotate(&["chaos=yes"]).succeeds();
-    script("deploy.sh");
+    script("manifests/deploy.sh");
     let reason = eventually("the verdict on an opt-in that nobody admitted", || {
         let record = namespace.record();
         (record["spec"]["verdict"] == "NotAdmitted")

@@ -3,14 +3,13 @@
 use std::process::Command;
 
 use k8s_openapi::ByteString;
-use tests::cluster::{Namespace, Output, eventually, kubeconfig, kubectl, object, run};
+use tests::cluster::{Namespace, Output, eventually, kubectl, object, run};
+use tests::manifests::cluster_name;
 use tests::repository::root;
 
 /// The kustomization that `make deploy` applied.
 fn installed() -> String {
-    let kubeconfig = kubeconfig();
-    let cluster = std::path::Path::new(&kubeconfig).parent().unwrap().file_name().unwrap();
-    root().join("target/deploy").join(cluster).display().to_string()
+    root().join("target/deploy").join(cluster_name()).display().to_string()
 }
 
 /// The CAs by which the API server knows the webhook, as PEM.

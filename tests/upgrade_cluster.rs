@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tests::cluster::{Namespace, eventually, kubeconfig, kubectl, object, run, within};
 use tests::load::Load;
-use tests::manifests::eventually_nothing_is_ours;
+use tests::manifests::{eventually_nothing_is_ours, script};
 use tests::repository::root;
 
 const RATE: u32 = 20;
@@ -13,13 +13,6 @@ const RATE: u32 = 20;
 fn registry() -> String {
     let file = std::path::Path::new(&kubeconfig()).with_file_name("registry");
     std::fs::read_to_string(file).unwrap().trim().to_owned()
-}
-
-fn script(path: &str) -> String {
-    let name = std::path::Path::new(&kubeconfig()).parent().unwrap().file_name().unwrap().to_owned();
-    let mut command = Command::new(root().join(path));
-    run(command.env("NAME", name).env("OVERLAY", "test").env_remove("CONTEXT").env_remove("REGISTRY"))
-        .succeeds()
 }
 
 fn install_the_first_version() {

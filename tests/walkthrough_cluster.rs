@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use tests::cluster::{eventually, kubeconfig, kubectl, object, run, within};
+use tests::manifests::script;
 use tests::repository::{read, root};
 
 /// The commands of the document, in their order.
@@ -89,12 +90,6 @@ impl Drop for Shell {
     }
 }
 
-fn deploy_as_before() {
-    let mut deploy = Command::new(root().join("manifests/deploy.sh"));
-    run(deploy.env("NAME", "test").env("OVERLAY", "test").env_remove("CONTEXT").env_remove("REGISTRY"))
-        .succeeds();
-}
-
 #[test]
 fn every_command_of_the_walk_through_works_as_typed() {
     let commands = commands();
@@ -102,7 +97,9 @@ fn every_command_of_the_walk_through_works_as_typed() {
     let outcome = std::panic::catch_unwind(|| walk(&commands));
     kubectl(&["delete", "namespace", "learning-place", "--ignore-not-found"]).succeeds();
     kubectl(&["-n", "pure-chaos", "delete", "cronjob", "chaos-runner", "--ignore-not-found"]);
-    deploy_as_before();
+    // Its overlay added what the usual one would leave.
+    script("manifests/undeploy.sh");
+    script("manifests/deploy.sh");
     if let Err(panic) = outcome {
         std::panic::resume_unwind(panic);
     }

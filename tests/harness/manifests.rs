@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::cluster::{PATIENCE, kubectl, run};
+use crate::cluster::{PATIENCE, kubeconfig, kubectl, run};
 use crate::repository::root;
 
 /// One way to install.
@@ -40,6 +40,19 @@ fn written(name: &str, yaml: &str) -> Way {
     let file = folder.join(format!("{name}.yaml"));
     std::fs::write(&file, yaml).unwrap();
     Way { name: name.to_owned(), file }
+}
+
+/// Runs a script of this repository against the test cluster, as `make` would with overlay `test`.
+pub fn script(path: &str) -> String {
+    let mut command = Command::new(root().join(path));
+    command.env("NAME", cluster_name()).env("OVERLAY", "test");
+    run(command.env_remove("CONTEXT").env_remove("REGISTRY")).succeeds()
+}
+
+/// The test cluster's name, that of its folder.
+pub fn cluster_name() -> String {
+    let kubeconfig = PathBuf::from(kubeconfig());
+    kubeconfig.parent().unwrap().file_name().unwrap().to_string_lossy().into_owned()
 }
 
 /// What base and component make together.

@@ -63,7 +63,7 @@ fn make_strict(value: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(make_strict),
         Value::Object(members) => {
             if members.get("format").is_some_and(|format| format == "int-or-string")
-                || members.get("x-kubernetes-int-or-string").is_some()
+                || members.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true))
             {
                 *members = Map::from_iter([("type".to_owned(), json!(["integer", "string"]))]);
             }
