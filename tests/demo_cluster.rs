@@ -66,6 +66,8 @@ fn the_demo_ends_well_in_a_foreign_cluster() {
         "{__name__=~\"pure_chaos_.*\",exported_namespace!=\"\"}",
     ]));
     assert_eq!(clash.succeeds(), "");
+    let wrong = tests::dashboard::unanswered(address, jiff::Timestamp::now().as_second());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let mut stop = Command::new(root().join("tests/prometheus.sh"));
     stop.arg("stop").env("KUBECONFIG", kubeconfig());
     stop.env("CONTEXT", context.trim_start_matches("CONTEXT=")).env("REGISTRY", "none");

@@ -1,10 +1,13 @@
 //! What the tests share.
 
+pub mod alert_rules;
 pub mod api;
 pub mod audit;
 pub mod away;
 pub mod case;
 pub mod cluster;
+pub mod dashboard;
+pub mod exported;
 pub mod generator;
 pub mod hollow;
 pub mod lateness;
