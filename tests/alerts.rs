@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 use tests::alert_rules::{Rule, groups, rules};
 use tests::cluster::run;
 
+/// Labels with their values, or what stands in a template with what comes of it.
+type Pairs<'a> = &'a [(&'a str, &'a str)];
+
 /// One story of some series, and what an alert says at the end of it.
 struct Case<'a> {
     about: &'a str,
@@ -14,7 +17,7 @@ struct Case<'a> {
     series: Vec<(&'a str, String)>,
     at: &'a str,
     /// Labels of the alert, if it fires, and what its texts' templates become.
-    fires: Option<(&'a [(&'a str, &'a str)], &'a [(&'a str, &'a str)])>,
+    fires: Option<(Pairs<'a>, Pairs<'a>)>,
 }
 
 fn silent<'a>(about: &'a str, series: &[(&'a str, &str)], at: &'a str) -> Case<'a> {
@@ -326,9 +329,9 @@ const DENIALS: &str = r#"pure_chaos_admissions_total{rule="opt-in",decision="den
 fn reviews_that_fail() {
     let branches = r#"{{ if eq $labels.rule "opt-in" }}Who opted in, or changed a setting, was sent away.{{ else }}Kills that were due were refused.{{ end }}"#;
     let value = (r#"{{ $value | printf "%.0f" }}"#, "3");
-    let opt_in: (&[(&str, &str)], &[(&str, &str)]) =
+    let opt_in: (Pairs<'_>, Pairs<'_>) =
         (&[("rule", "opt-in")], &[value, (branches, "Who opted in, or changed a setting, was sent away.")]);
-    let kill: (&[(&str, &str)], &[(&str, &str)]) =
+    let kill: (Pairs<'_>, Pairs<'_>) =
         (&[("rule", "kill")], &[value, (branches, "Kills that were due were refused.")]);
     check(
         "PureChaosReviewErrors",
