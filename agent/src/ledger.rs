@@ -20,7 +20,7 @@ use crate::views::Observation;
 const RETRY: Duration = Duration::from_secs(5);
 
 /// The condition that says whether rounds kill.
-const ACTIVE: &str = "Active";
+pub const ACTIVE: &str = "Active";
 /// The condition that is there while the last slot served lies in the future.
 const CLOCK_SUSPECT: &str = "ClockSuspect";
 
