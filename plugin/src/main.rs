@@ -1,0 +1,16 @@
+//! The plugin's binary.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use kubectl_chaos::Args;
+use runtime::process;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    if let Err(error) = process::install_tls_provider() {
+        return process::exit_code(Err(error));
+    }
+    process::exit_code(kubectl_chaos::run::run(args).await)
+}

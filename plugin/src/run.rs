@@ -1,0 +1,197 @@
+//! What is done for each command.
+
+use std::io::Write;
+
+use agent::args::Output;
+use agent::observe::list_all;
+use anyhow::Context;
+use clap::CommandFactory;
+use clap::error::ErrorKind;
+use kube::api::ListParams;
+use kube::{Api, Client};
+use policy::keys::{CHAOS, HALT, SYSTEM_NAMESPACE, is_chaos_key};
+use policy::record::OptIn;
+use policy::settings::Key;
+use runtime::client::CallError;
+use runtime::clock::{Clock, SystemClock};
+
+use crate::args::{Args, ChangeArgs, Command, ExplainArgs, HaltArgs, NowArgs, OnArgs, StatusArgs, Target};
+use crate::change::Change;
+use crate::{apply, completion, now, status};
+
+/// Does what was asked.
+///
+/// # Errors
+/// When it is denied, or can't be done.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let Args { target, command } = args;
+    match command {
+        Command::Completion { shell } => {
+            let script = completion::script(Args::command(), shell);
+            std::io::stdout().write_all(&script).context("failed to write the script")
+        }
+        Command::Complete { words } => {
+            print!("{}", completion::answer(Args::command(), &words));
+            Ok(())
+        }
+        command => {
+            // Before anything is asked of the cluster.
+            if let Command::On(OnArgs { settings, .. }) = &command {
+                settings.check().map_err(|problems| {
+                    let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                    anyhow::anyhow!("{}", all.join("; "))
+                })?;
+            }
+            let client =
+                runtime::client::connect_as_person(target.kubeconfig.as_deref(), target.context.as_deref());
+            let client = client.await?;
+            serve(&client, &target, command, &mut std::io::stdout()).await
+        }
+    }
+}
+
+/// Does what was asked, with this client.
+///
+/// # Errors
+/// When it is denied, or can't be done.
+pub async fn serve(
+    client: &Client,
+    target: &Target,
+    command: Command,
+    out: &mut (dyn Write + Send),
+) -> anyhow::Result<()> {
+    match command {
+        Command::On(OnArgs { change: ChangeArgs { name, server_dry_run }, settings }) => {
+            let change = Change::on(&named(name, target), &settings).with_dry_run(server_dry_run);
+            make(client, target, &change, out).await
+        }
+        Command::Off(ChangeArgs { name, server_dry_run }) => {
+            let name = named(name, target);
+            let present = present(client, &name).await?;
+            let change = Change::off(&name, present.iter().map(String::as_str)).with_dry_run(server_dry_run);
+            if change.annotations.is_empty() {
+                writeln!(out, "namespace/{name} has not opted in")?;
+                return Ok(());
+            }
+            make(client, target, &change, out).await
+        }
+        Command::Halt(HaltArgs { change: ChangeArgs { name, server_dry_run }, reason }) => {
+            let change = Change::halt(&named_or_all(name, target), &reason).with_dry_run(server_dry_run);
+            make(client, target, &change, out).await
+        }
+        Command::Resume(ChangeArgs { name, server_dry_run }) => {
+            let change = Change::resume(&named_or_all(name, target)).with_dry_run(server_dry_run);
+            make(client, target, &change, out).await
+        }
+        Command::Status(args) => show(client, target, args, out).await,
+        Command::Explain(ExplainArgs { name, output }) => {
+            agent::explain::tell(client, &named(name, target), None, output).await
+        }
+        Command::Now(NowArgs { name, timeout }) => {
+            let suffix = SystemClock.wall().as_millisecond().to_string();
+            let round = now::plan(client, &named(name, target), &suffix).await?;
+            writeln!(out, "{}", round.command(target))?;
+            let (lines, succeeded) = now::run(client, &round, timeout).await?;
+            write!(out, "{lines}")?;
+            anyhow::ensure!(
+                succeeded,
+                "Job {} in namespace {SYSTEM_NAMESPACE} did not do all of it",
+                round.job
+            );
+            Ok(())
+        }
+        Command::Completion { .. } | Command::Complete { .. } => Ok(()),
+    }
+}
+
+/// Prints the command, carries it out, and prints what came of it.
+async fn make(
+    client: &Client,
+    target: &Target,
+    change: &Change,
+    out: &mut (dyn Write + Send),
+) -> anyhow::Result<()> {
+    writeln!(out, "{}", change.command(target))?;
+    let applied = apply::apply(client, change).await.map_err(denied)?;
+    for warning in &applied.warnings {
+        eprintln!("Warning: {warning}");
+    }
+    let name = &change.namespace;
+    let asked = if change.dry_run { " (server dry run)" } else { "" };
+    writeln!(out, "namespace/{name} annotated{asked}")?;
+    let opts_in = change.annotations.get(CHAOS).is_some_and(Option::is_some);
+    if !opts_in {
+        return Ok(());
+    }
+    let is_kept = |key: &str| is_chaos_key(key) && !change.annotations.contains_key(key);
+    let kept = applied.annotations.iter().filter(|(key, _)| is_kept(key));
+    let kept: Vec<String> = kept.map(|(key, value)| format!("{key}={value:?}")).collect();
+    if !kept.is_empty() {
+        writeln!(out, "stays as it was: {}", kept.join(", "))?;
+    }
+    if let Some(reason) = applied.annotations.get(HALT) {
+        writeln!(out, "nothing is killed in {name} while it is halted: {reason}")?;
+    }
+    Ok(())
+}
+
+/// The API server's refusal as it wrote it: it names what to do.
+fn denied(error: CallError) -> anyhow::Error {
+    match error.status() {
+        Some(status) => anyhow::anyhow!("{}", status.message),
+        None => error.into(),
+    }
+}
+
+/// The annotations to remove. Who may not look can still opt out: then all that there could be.
+async fn present(client: &Client, name: &str) -> anyhow::Result<Vec<String>> {
+    match apply::annotations(client, name).await {
+        Ok(annotations) => Ok(annotations.into_keys().collect()),
+        Err(error) if error.code() == Some(404) => Err(denied(error)),
+        Err(_) => Ok(Key::ALL.into_iter().map(Key::annotation).chain([CHAOS.to_owned()]).collect()),
+    }
+}
+
+async fn show(
+    client: &Client,
+    target: &Target,
+    StatusArgs { all_namespaces, output }: StatusArgs,
+    out: &mut (dyn Write + Send),
+) -> anyhow::Result<()> {
+    let place = target.namespace.as_deref().unwrap_or(client.default_namespace());
+    let records: Api<OptIn> =
+        if all_namespaces { Api::all(client.clone()) } else { Api::namespaced(client.clone(), place) };
+    let records = list_all(&records, ListParams::default()).await?;
+    match output {
+        Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&status::json(&records))?)?,
+        Output::Text if records.is_empty() && all_namespaces => writeln!(out, "No namespace has opted in.")?,
+        Output::Text if records.is_empty() => writeln!(
+            out,
+            "Namespace {place} has not opted in: kubectl chaos on {place}; all that have: kubectl chaos status -A"
+        )?,
+        Output::Text => write!(out, "{}", status::table(&records, SystemClock.wall()))?,
+    }
+    Ok(())
+}
+
+/// The namespace that a command is about. It has to be named: the context's own is a poor guess for what kills Pods.
+fn named(name: Option<String>, target: &Target) -> String {
+    given(name, target).unwrap_or_else(|| {
+        let wrong = "name the namespace";
+        Args::command().error(ErrorKind::MissingRequiredArgument, wrong).exit()
+    })
+}
+
+fn named_or_all(name: Option<String>, target: &Target) -> String {
+    given(name, target).unwrap_or_else(|| SYSTEM_NAMESPACE.to_owned())
+}
+
+fn given(name: Option<String>, target: &Target) -> Option<String> {
+    match (name, &target.namespace) {
+        (Some(name), Some(other)) if name != *other => {
+            let wrong = format!("two namespaces are named, {name} and {other}");
+            Args::command().error(ErrorKind::ArgumentConflict, wrong).exit()
+        }
+        (name, other) => name.or_else(|| other.clone()),
+    }
+}
