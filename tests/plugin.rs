@@ -115,6 +115,16 @@ async fn a_denial_is_told_in_its_own_words() {
 }
 
 #[tokio::test]
+async fn what_kills_has_to_be_named_and_once() {
+    let api = api(json!({}));
+    for line in [&["on"][..], &["off"], &["explain"], &["now"], &["halt", "a", "-n", "b", "--reason", "r"]] {
+        let error = type_in(&api, line).await.unwrap_err();
+        assert_eq!(error.downcast::<clap::Error>().unwrap().exit_code(), 2, "{line:?}");
+    }
+    assert_eq!(api.calls(), []);
+}
+
+#[tokio::test]
 async fn no_job_is_made_where_the_agent_serves_the_schedules() {
     let api = api(json!({}));
     let container = json!({"name": "agent", "image": "r/chaos:1"});

@@ -1,7 +1,7 @@
 //! Completion: scripts for shells, and the answers that kubectl's own completion asks a plugin for.
 
 use clap::{Arg, Command};
-use clap_complete::{generate, shells};
+use clap_complete::aot::{Bash, Zsh, generate};
 
 use crate::args::Shell;
 
@@ -16,8 +16,8 @@ const NO_FILES: &str = ":4";
 pub fn script(mut command: Command, shell: Shell) -> Vec<u8> {
     let mut script = Vec::new();
     match shell {
-        Shell::Bash => generate(shells::Bash, &mut command, "kubectl-chaos", &mut script),
-        Shell::Zsh => generate(shells::Zsh, &mut command, "kubectl-chaos", &mut script),
+        Shell::Bash => generate(Bash, &mut command, "kubectl-chaos", &mut script),
+        Shell::Zsh => generate(Zsh, &mut command, "kubectl-chaos", &mut script),
         Shell::Kubectl => script.extend_from_slice(FOR_KUBECTL.as_bytes()),
     }
     script

@@ -12,5 +12,10 @@ async fn main() -> ExitCode {
     if let Err(error) = process::install_tls_provider() {
         return process::exit_code(Err(error));
     }
-    process::exit_code(kubectl_chaos::run::run(args).await)
+    let outcome =
+        kubectl_chaos::run::run(args).await.map_err(|error| match error.downcast::<clap::Error>() {
+            Ok(wrong_usage) => wrong_usage.exit(),
+            Err(error) => error,
+        });
+    process::exit_code(outcome)
 }

@@ -53,7 +53,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 /// Does what was asked, with this client.
 ///
 /// # Errors
-/// When it is denied, or can't be done.
+/// When it is denied, or can't be done; a [`clap::Error`] where it was asked wrongly.
 pub async fn serve(
     client: &Client,
     target: &Target,
@@ -62,11 +62,11 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     match command {
         Command::On(OnArgs { change: ChangeArgs { name, server_dry_run }, settings }) => {
-            let change = Change::on(&named(name, target), &settings).with_dry_run(server_dry_run);
+            let change = Change::on(&named(name, target)?, &settings).with_dry_run(server_dry_run);
             make(client, target, &change, out).await
         }
         Command::Off(ChangeArgs { name, server_dry_run }) => {
-            let name = named(name, target);
+            let name = named(name, target)?;
             let present = present(client, &name).await?;
             let change = Change::off(&name, present.iter().map(String::as_str)).with_dry_run(server_dry_run);
             if change.annotations.is_empty() {
@@ -76,20 +76,20 @@ pub async fn serve(
             make(client, target, &change, out).await
         }
         Command::Halt(HaltArgs { change: ChangeArgs { name, server_dry_run }, reason }) => {
-            let change = Change::halt(&named_or_all(name, target), &reason).with_dry_run(server_dry_run);
+            let change = Change::halt(&named_or_all(name, target)?, &reason).with_dry_run(server_dry_run);
             make(client, target, &change, out).await
         }
         Command::Resume(ChangeArgs { name, server_dry_run }) => {
-            let change = Change::resume(&named_or_all(name, target)).with_dry_run(server_dry_run);
+            let change = Change::resume(&named_or_all(name, target)?).with_dry_run(server_dry_run);
             make(client, target, &change, out).await
         }
         Command::Status(args) => show(client, target, args, out).await,
         Command::Explain(ExplainArgs { name, output }) => {
-            agent::explain::tell(client, &named(name, target), None, output).await
+            agent::explain::tell(client, &named(name, target)?, None, output).await
         }
         Command::Now(NowArgs { name, timeout }) => {
             let suffix = SystemClock.wall().as_millisecond().to_string();
-            let round = now::plan(client, &named(name, target), &suffix).await?;
+            let round = now::plan(client, &named(name, target)?, &suffix).await?;
             writeln!(out, "{}", round.command(target))?;
             let (lines, succeeded) = now::run(client, &round, timeout).await?;
             write!(out, "{lines}")?;
@@ -175,23 +175,21 @@ async fn show(
 }
 
 /// The namespace that a command is about. It has to be named: the context's own is a poor guess for what kills Pods.
-fn named(name: Option<String>, target: &Target) -> String {
-    given(name, target).unwrap_or_else(|| {
-        let wrong = "name the namespace";
-        Args::command().error(ErrorKind::MissingRequiredArgument, wrong).exit()
-    })
+fn named(name: Option<String>, target: &Target) -> Result<String, clap::Error> {
+    let missing = || Args::command().error(ErrorKind::MissingRequiredArgument, "name the namespace");
+    given(name, target)?.ok_or_else(missing)
 }
 
-fn named_or_all(name: Option<String>, target: &Target) -> String {
-    given(name, target).unwrap_or_else(|| SYSTEM_NAMESPACE.to_owned())
+fn named_or_all(name: Option<String>, target: &Target) -> Result<String, clap::Error> {
+    Ok(given(name, target)?.unwrap_or_else(|| SYSTEM_NAMESPACE.to_owned()))
 }
 
-fn given(name: Option<String>, target: &Target) -> Option<String> {
+fn given(name: Option<String>, target: &Target) -> Result<Option<String>, clap::Error> {
     match (name, &target.namespace) {
         (Some(name), Some(other)) if name != *other => {
             let wrong = format!("two namespaces are named, {name} and {other}");
-            Args::command().error(ErrorKind::ArgumentConflict, wrong).exit()
+            Err(Args::command().error(ErrorKind::ArgumentConflict, wrong))
         }
-        (name, other) => name.or_else(|| other.clone()),
+        (name, other) => Ok(name.or_else(|| other.clone())),
     }
 }
