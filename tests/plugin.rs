@@ -1,6 +1,7 @@
 //! `kubectl chaos` against an API in this process: exactly what is sent, and what is said about it.
 
 use clap::Parser;
+use jiff::Timestamp;
 use kubectl_chaos::Args;
 use kubectl_chaos::run::serve;
 use serde_json::{Value, json};
@@ -8,7 +9,6 @@ use tests::api::{Answer, Api, Call};
 
 const NAMESPACE: &str = "/api/v1/namespaces/a";
 const SYSTEM: &str = "/api/v1/namespaces/pure-chaos";
-const AGENT: &str = "/apis/apps/v1/namespaces/pure-chaos/deployments/agent";
 
 /// An API with namespace `a`, annotated so, and `pure-chaos`.
 fn api(annotations: Value) -> Api {
@@ -85,7 +85,7 @@ async fn off_works_for_who_may_not_look() {
     api.fail("GET", "/namespaces/a", 1, Answer::Status(403, Value::Null));
     type_in(&api, &["off", "a"]).await.unwrap();
     assert_eq!(api.get(NAMESPACE).unwrap()["metadata"]["annotations"], json!({}));
-    assert_eq!(annotations(&change(&api).body).as_object().unwrap().len(), 14);
+    assert_eq!(annotations(&change(&api).body).as_object().unwrap().len(), 15);
 }
 
 #[tokio::test]
@@ -124,21 +124,38 @@ async fn what_kills_has_to_be_named_and_once() {
     assert_eq!(api.calls(), []);
 }
 
-#[tokio::test]
-async fn no_job_is_made_where_the_agent_serves_the_schedules() {
-    let api = api(json!({}));
-    let container = json!({"name": "agent", "image": "r/chaos:1"});
-    let spec = json!({
-        "replicas": 1, "selector": {}, "template": {"spec": {"containers": [container]}},
-    });
-    api.put(
-        AGENT,
-        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "agent"}, "spec": spec}),
-    );
+const RECORD: &str = "/apis/purechaos.dev/v1alpha1/namespaces/a/optins/chaos";
+
+#[tokio::test(start_paused = true)]
+async fn a_round_at_once_is_an_annotation_and_its_outcome_is_told() {
+    let api = api(json!({"chaos": "yes"}));
     let error = type_in(&api, &["now", "a"]).await.unwrap_err().to_string();
-    assert!(error.contains("component cronjob isn't installed"), "{error}");
-    api.fail("GET", "/deployments/agent", 1, Answer::Status(403, Value::Null));
-    let error = format!("{:#}", type_in(&api, &["now", "a"]).await.unwrap_err());
-    assert!(error.contains("you have no right to get deployments.apps in namespace pure-chaos"), "{error}");
-    assert!(api.calls().iter().all(|call| call.verb == "GET"));
+    assert_eq!(error, "namespace a has not opted in: kubectl chaos on a");
+    assert!(api.calls().iter().all(|call| call.verb == "GET"), "nothing was asked for");
+
+    api.put(
+        RECORD,
+        json!({
+            "apiVersion": "purechaos.dev/v1alpha1", "kind": "OptIn", "metadata": {"name": "chaos", "namespace": "a"},
+            "spec": {"namespaceUid": "u", "verdict": "Admitted"}, "status": {"kills": 1},
+        }),
+    );
+    // The agent does what is asked at once; the slot itself is some seconds ahead.
+    api.before("PATCH", "/namespaces/a", |api| {
+        api.change(RECORD, |record| {
+            record["status"] = json!({"kills": 2, "lastSlot": "9999-01-01T00:00:00Z"})
+        });
+    });
+    let printed = type_in(&api, &["now", "a"]).await.unwrap();
+    let call = change(&api);
+    let asked = annotations(&call.body)["purechaos.dev/also-at"].as_str().unwrap();
+    let ahead = asked.parse::<Timestamp>().unwrap().duration_since(Timestamp::now()).as_secs();
+    assert!((8..=11).contains(&ahead), "{asked}");
+    let command = format!("kubectl annotate --overwrite namespace a purechaos.dev/also-at={asked}");
+    assert_eq!(printed, format!("{command}\nnamespace/a annotated\n1 Pod was killed\n"));
+
+    // Nobody serves it.
+    api.change(RECORD, |record| record["status"] = json!({"kills": 2}));
+    let error = type_in(&api, &["now", "a"]).await.unwrap_err().to_string();
+    assert!(error.starts_with("no round was made at "), "{error}");
 }

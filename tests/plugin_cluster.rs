@@ -1,15 +1,22 @@
 //! `kubectl chaos`, as people type it and with their rights.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 use tests::cluster::{Namespace, Output, eventually, kubectl, object, run};
 use tests::repository::root;
 
-/// The binary that `make build` makes.
-fn plugin() -> PathBuf {
-    root().join("target/x86_64-unknown-linux-gnu/dist/kubectl-chaos")
+/// The binary, built when it is first asked for.
+fn plugin() -> &'static Path {
+    static BUILT: LazyLock<PathBuf> = LazyLock::new(|| {
+        let mut cargo = Command::new(env!("CARGO"));
+        run(cargo.current_dir(root()).args(["build", "--quiet", "--locked", "--package", "kubectl-chaos"]))
+            .succeeds();
+        root().join("target/debug/kubectl-chaos")
+    });
+    &BUILT
 }
 
 /// A kubeconfig of its own, with two contexts: of the admin, and of this user.
@@ -129,11 +136,27 @@ fn who_may_not_delete_pods_is_refused_in_the_webhooks_words() {
 }
 
 #[test]
-fn without_the_component_no_round_is_made_by_hand() {
+fn a_round_at_once_goes_through_the_same_guards() {
     let namespace = Namespace::new("plugin-now");
+    let name = namespace.name.as_str();
     let person = Person::new("kim");
-    person.chaos(&["now", &namespace.name]).fails_with("component cronjob isn't installed");
-    person
-        .chaos(&["now", &namespace.name, "--context", "kim"])
-        .fails_with("you have no right to get deployments.apps in namespace pure-chaos");
+    person.chaos(&["now", name]).fails_with("has not opted in: kubectl chaos on");
+    namespace.deployment("web", 2);
+    person.chaos(&["on", name, "--schedule", "every 12h", "--min-age", "1h"]).succeeds();
+    eventually("the agent to plan", || (!namespace.record()["status"]["nextSlot"].is_null()).then_some(()));
+
+    let refused = person.chaos(&["now", name]).succeeds();
+    assert!(
+        refused.contains("nothing was killed: too_young: no Pod could be killed: 2 too_young"),
+        "{refused}"
+    );
+    person.chaos(&["on", name, "--min-age", "1s"]).succeeds();
+    let killed = person.chaos(&["now", name]).succeeds();
+    print!("{killed}");
+    assert!(killed.ends_with("1 Pod was killed\n"), "{killed}");
+    assert_eq!(namespace.record()["status"]["kills"], 1);
+
+    // It takes what a change of settings takes.
+    let refused = person.chaos(&["now", name, "--context", "kim"]).fails();
+    assert!(refused.contains("kim"), "{refused}");
 }

@@ -174,10 +174,12 @@ fn words(settings: &RecordedSettings) -> String {
         single_replica,
         grace_period,
         recovery_deadline,
+        also_at,
         expires,
     } = settings;
     let always = [
         ("schedule", Some(schedule.clone())),
+        ("also-at", also_at.clone()),
         ("active-hours", active_hours.clone()),
         ("except", except.clone()),
         ("mode", Some(mode.clone())),

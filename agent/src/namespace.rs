@@ -285,11 +285,22 @@ impl NamespaceTask {
         }
         let Some(timetable) = self.timetable.clone() else { return };
         let now = self.deps.clock.wall();
-        let slot = match due(&timetable, &self.record.spec.namespace_uid, self.floor, now) {
+        let slot = match due(
+            &timetable,
+            &self.record.spec.namespace_uid,
+            self.floor,
+            self.ledger.last_slot(),
+            now,
+        ) {
             Due::Nothing => return,
             Due::Missed(slot) => {
                 self.floor.raise(slot);
                 tracing::warn!(namespace = self.name, slot = %slot, "skipped a slot that is too late");
+                return;
+            }
+            Due::TooSoon(slot) => {
+                self.floor.raise(slot);
+                tracing::warn!(namespace = self.name, slot = %slot, "skipped a round that was asked for: it is less than the platform's shortest interval after the last one");
                 return;
             }
             Due::Round(slot) => slot,

@@ -48,7 +48,7 @@ pub enum Command {
     Status(StatusArgs),
     /// Say what would be killed in a namespace now, and why the rest is not
     Explain(ExplainArgs),
-    /// Do one round in a namespace at once, by a Job in namespace pure-chaos; it needs component cronjob
+    /// Ask for one round more in a namespace, in about ten seconds, and say what came of it
     Now(NowArgs),
     /// Stop all kills in a namespace, or everywhere where none is named
     Halt(HaltArgs),
@@ -135,8 +135,8 @@ pub struct NowArgs {
     #[arg(value_name = "NAMESPACE")]
     pub name: Option<String>,
 
-    /// How long to wait for the round and its recoveries
-    #[arg(long, default_value = "15m", value_parser = duration, value_name = "DURATION")]
+    /// How long after its slot to wait for the round
+    #[arg(long, default_value = "30s", value_parser = duration, value_name = "DURATION")]
     pub timeout: Duration,
 }
 

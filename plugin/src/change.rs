@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use policy::keys::{CHAOS, HALT, YES, is_chaos_key};
+use policy::settings::Key;
 use serde_json::{Value, json};
 
 use crate::args::Target;
@@ -38,6 +40,12 @@ impl Change {
     pub fn off<'a>(namespace: &str, present: impl IntoIterator<Item = &'a str>) -> Self {
         let ours = present.into_iter().filter(|key| is_chaos_key(key));
         Self::new(namespace, ours.map(|key| (key.to_owned(), None)).collect())
+    }
+
+    /// Asks for one round more, at this instant.
+    #[must_use]
+    pub fn now(namespace: &str, slot: Timestamp) -> Self {
+        Self::new(namespace, BTreeMap::from([(Key::AlsoAt.annotation(), Some(slot.to_string()))]))
     }
 
     /// Halts a namespace, or everything by the system's own.
@@ -148,6 +156,10 @@ mod tests {
         assert_eq!(
             change.command(&target),
             r"kubectl --kubeconfig '/tmp/my config' --context prod annotate --overwrite --dry-run=server namespace pure-chaos purechaos.dev/halt='it'\''s incident 4711'"
+        );
+        assert_eq!(
+            Change::now("a", "2026-11-23T12:00:10Z".parse().unwrap()).command(&Target::default()),
+            "kubectl annotate --overwrite namespace a purechaos.dev/also-at=2026-11-23T12:00:10Z"
         );
         assert_eq!(
             Change::resume("a").command(&Target::default()),

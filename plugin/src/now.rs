@@ -1,203 +1,132 @@
-//! `now`: one round at once, by the Job that `kubectl create job` would make. It runs `agent once --now` as an account that the locks on a kill
-//! hold, under the Lease and the record; whoever asks needs no right on Pods of the namespace, and gets none.
+//! `now`: one round more, in a few seconds. It is asked for by an annotation like any other, so the webhook reviews it and the record holds it; the agent serves it
+//! as a slot, with the guards and the locks of each.
 
 use std::time::Duration;
 
 use anyhow::Context;
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{ListParams, LogParams, PostParams};
-use kube::{Api, Client, ResourceExt};
-use policy::keys::SYSTEM_NAMESPACE;
+use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
+use kube::{Api, Client};
+use policy::keys::RECORD;
+use policy::record::OptIn;
 use runtime::client::{CallError, call};
-use serde_json::{Value, json};
 
-use crate::args::Target;
-use crate::change::kubectl;
-use crate::{apply, shell};
+use crate::status::why;
 
-/// How often the Job is looked at.
-const LOOK: Duration = Duration::from_secs(1);
+/// From the request to its slot: by then the agent has to know of it, also where this machine's clock is a little behind.
+const LEAD: Duration = Duration::from_secs(10);
 
-/// What gives the account of such Jobs its rights.
-const GRANT: &str = "kubectl apply -k manifests/overlays/cronjob";
+/// How often the record is looked at.
+const LOOK: Duration = Duration::from_millis(500);
 
-/// One round, as a Job.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Round {
-    /// The Job's name.
-    pub job: String,
-    /// The agent's image.
-    pub image: String,
-    /// Where the round is.
-    pub namespace: String,
+/// The slot to ask for at `now`: a whole second, for people to read.
+#[must_use]
+pub fn slot(now: Timestamp) -> Timestamp {
+    let late = now.checked_add(LEAD).unwrap_or(now);
+    let up = TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Ceil);
+    late.round(up).unwrap_or(late)
 }
 
-impl Round {
-    fn arguments(&self) -> [&str; 6] {
-        ["/agent", "once", "--now", "--wait", "-n", &self.namespace]
-    }
-
-    /// What is not as `kubectl create job` makes it: a round that failed is not to be repeated by itself.
-    fn amendment() -> Value {
-        json!({"spec": {"backoffLimit": 0, "ttlSecondsAfterFinished": 3600}})
-    }
-
-    /// The Job.
-    ///
-    /// # Errors
-    /// Never, unless the form of a Job is another.
-    pub fn manifest(&self) -> serde_json::Result<Job> {
-        let mut job = json!({
-            "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": self.job, "namespace": SYSTEM_NAMESPACE},
-            "spec": {"template": {"spec": {
-                "restartPolicy": "Never",
-                "containers": [{"name": self.job, "image": self.image, "command": self.arguments()}],
-            }}},
-        });
-        for (key, value) in Self::amendment()["spec"].as_object().into_iter().flatten() {
-            job["spec"][key] = value.clone();
-        }
-        serde_json::from_value(job)
-    }
-
-    /// The command that does the same, to be pasted.
-    #[must_use]
-    pub fn command(&self, target: &Target) -> String {
-        let words = |rest: &[&str]| {
-            let rest = rest.iter().map(|word| (*word).to_owned());
-            shell::command(&kubectl(target).into_iter().chain(rest).collect::<Vec<_>>())
-        };
-        let image = format!("--image={}", self.image);
-        let make = [
-            "-n",
-            SYSTEM_NAMESPACE,
-            "create",
-            "job",
-            &self.job,
-            &image,
-            "--dry-run=client",
-            "-o",
-            "json",
-            "--",
-        ];
-        let make = words(&[&make[..], &self.arguments()].concat());
-        let amendment = Self::amendment().to_string();
-        let amend = words(&["patch", "--local", "-f", "-", "--type=merge", "-o", "json", "-p", &amendment]);
-        format!("{make} | {amend} | {}", words(&["create", "-f", "-"]))
-    }
-}
-
-/// Plans a round with the agent's own image.
+/// The record of a namespace that opted in.
 ///
 /// # Errors
-/// When the component that it needs isn't there, or that can't be seen.
-pub async fn plan(client: &Client, namespace: &str, suffix: &str) -> anyhow::Result<Round> {
-    let deployments: Api<Deployment> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
-    let agent = call(deployments.get("agent"))
-        .await
-        .map_err(|error| lacking(&error, "get deployments.apps"))
-        .context("failed to read Deployment agent, for its image")?;
-    let spec = agent.spec;
-    // The component scales it to 0. Where it runs, it holds the Lease, and a Job could do nothing.
-    anyhow::ensure!(
-        spec.replicas == Some(0),
-        "component cronjob isn't installed: the agent serves the schedules itself, and holds the Lease. Nothing was killed. This installs the \
-         component: {GRANT}"
-    );
-    let containers = spec.template.spec.map(|pod| pod.containers).unwrap_or_default();
-    let image = containers.into_iter().find_map(|container| container.image);
-    Ok(Round {
-        job: format!("chaos-now-{suffix}"),
-        image: image.context("Deployment agent has no image")?,
-        namespace: namespace.to_owned(),
+/// When there is none, or it can't be read.
+pub async fn record(client: &Client, namespace: &str) -> anyhow::Result<OptIn> {
+    let records: Api<OptIn> = Api::namespaced(client.clone(), namespace);
+    call(records.get(RECORD)).await.map_err(|error| match error.code() {
+        Some(404) => anyhow::anyhow!("namespace {namespace} has not opted in: kubectl chaos on {namespace}"),
+        _ => anyhow::Error::new(error).context(format!("failed to read the record of namespace {namespace}")),
     })
 }
 
-/// Makes the Job, waits until it has ended, and gives its output and whether it succeeded.
+/// Waits for the round of that slot, and says in a line what came of it. `before` is the record from before it was asked for.
 ///
 /// # Errors
-/// When a right is missing, or it has not ended in time.
-pub async fn run(client: &Client, round: &Round, timeout: Duration) -> anyhow::Result<(String, bool)> {
-    let jobs: Api<Job> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
-    let parameters =
-        PostParams { field_manager: Some(apply::FIELD_MANAGER.to_owned()), ..PostParams::default() };
-    call(jobs.create(&parameters, &round.manifest()?))
-        .await
-        .map_err(|error| lacking(&error, "create jobs.batch"))
-        .context("failed to create the Job; nothing was killed")?;
-    let ended = tokio::time::timeout(timeout, end(&jobs, &round.job)).await;
-    let succeeded = match ended {
-        Ok(ended) => ended?,
-        Err(_) => anyhow::bail!(
-            "Job {} in namespace {SYSTEM_NAMESPACE} has not ended within {}; it goes on: kubectl -n {SYSTEM_NAMESPACE} logs -f job/{}",
-            round.job,
-            policy::durations::print(timeout),
-            round.job
-        ),
-    };
-    Ok((output(client, &round.job).await?, succeeded))
-}
-
-async fn end(jobs: &Api<Job>, name: &str) -> anyhow::Result<bool> {
-    loop {
-        let job = call(jobs.get(name)).await.map_err(|error| lacking(&error, "get jobs.batch"))?;
-        let conditions = job.status.and_then(|status| status.conditions).unwrap_or_default();
-        let ended = |kind: &str| {
-            conditions.iter().any(|condition| condition.type_ == kind && condition.status == "True")
-        };
-        if ended("Complete") || ended("Failed") {
-            return Ok(ended("Complete"));
+/// When it was not made within `timeout` after its slot, or the record can't be read any more.
+pub async fn outcome(
+    client: &Client,
+    namespace: &str,
+    before: &OptIn,
+    slot: Timestamp,
+    timeout: Duration,
+) -> anyhow::Result<String> {
+    let waiting = tokio::time::timeout(LEAD + timeout, async {
+        loop {
+            match record(client, namespace).await {
+                Ok(record) if is_served(&record, slot) => return Ok(told(before, &record)),
+                Ok(_) => {}
+                // A moment without an answer is no reason to stop waiting.
+                Err(error)
+                    if error.downcast_ref::<CallError>().is_some_and(|error| error.code().is_none()) => {}
+                Err(error) => return Err(error),
+            }
+            tokio::time::sleep(LOOK).await;
         }
-        tokio::time::sleep(LOOK).await;
-    }
+    });
+    waiting.await.with_context(|| {
+        format!(
+            "no round was made at {slot}. That is so where nothing of the namespace is killed (kubectl chaos explain {namespace} says why), while no agent leads, \
+             and less than the platform's shortest interval after the last round"
+        )
+    })?
 }
 
-async fn output(client: &Client, job: &str) -> anyhow::Result<String> {
-    let pods: Api<Pod> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
-    let of_job = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
-    let listed = call(pods.list(&of_job)).await.map_err(|error| lacking(&error, "list pods"))?;
-    let mut lines = String::new();
-    for pod in listed {
-        let read = call(pods.logs(&pod.name_any(), &LogParams::default())).await;
-        lines.push_str(&read.map_err(|error| lacking(&error, "get pods/log"))?);
-    }
-    Ok(lines)
+fn is_served(record: &OptIn, slot: Timestamp) -> bool {
+    let last =
+        record.status.as_ref().and_then(|status| status.last_slot.as_deref()?.parse::<Timestamp>().ok());
+    last.is_some_and(|last| last >= slot)
 }
 
-/// An error, with what is missing where it is a right.
-fn lacking(error: &CallError, right: &str) -> anyhow::Error {
-    if error.code() != Some(403) {
-        return anyhow::anyhow!("{error}");
+fn told(before: &OptIn, after: &OptIn) -> String {
+    let kills = |record: &OptIn| record.status.as_ref().and_then(|status| status.kills).unwrap_or(0);
+    match kills(after) - kills(before) {
+        ..=0 => {
+            let state = after.status.as_ref().and_then(|status| status.state.clone()).unwrap_or_default();
+            format!("nothing was killed: {state}: {}", why(after))
+        }
+        1 => "1 Pod was killed".to_owned(),
+        more => format!("{more} Pods were killed"),
     }
-    anyhow::anyhow!(
-        "you have no right to {right} in namespace {SYSTEM_NAMESPACE}. Who may make Jobs there is as much as the agent, so its owner has to want it: \
-         kubectl -n {SYSTEM_NAMESPACE} create rolebinding chaos-now --clusterrole=edit --user=NAME"
-    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::{Value, json};
+
+    fn with(status: Value) -> OptIn {
+        serde_json::from_value(json!({
+            "apiVersion": "purechaos.dev/v1alpha1", "kind": "OptIn", "metadata": {"name": "chaos", "namespace": "a"},
+            "spec": {"namespaceUid": "u", "verdict": "Admitted"}, "status": status,
+        }))
+        .unwrap()
+    }
 
     #[test]
-    fn the_job_is_one_try_of_agent_once() {
-        let round = Round {
-            job: "chaos-now-1".to_owned(),
-            image: "r.example/chaos:0.1.0".to_owned(),
-            namespace: "a".to_owned(),
-        };
-        let job = serde_json::to_value(round.manifest().unwrap()).unwrap();
-        assert_eq!(job["spec"]["backoffLimit"], 0);
-        let pod = &job["spec"]["template"]["spec"];
-        assert_eq!(pod["restartPolicy"], "Never");
-        assert_eq!(pod["containers"][0]["command"], json!(["/agent", "once", "--now", "--wait", "-n", "a"]));
+    fn a_slot_is_a_whole_second_and_far_enough_ahead() {
+        for (now, expected) in [
+            ("2026-11-23T12:00:00Z", "2026-11-23T12:00:10Z"),
+            ("2026-11-23T12:00:00.001Z", "2026-11-23T12:00:11Z"),
+        ] {
+            assert_eq!(slot(now.parse().unwrap()).to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn a_round_is_told_by_what_it_did() {
+        let at: Timestamp = "2026-11-23T12:00:10Z".parse().unwrap();
+        let before = with(json!({"kills": 3, "lastSlot": "2026-11-23T11:55:00Z"}));
+        assert!(!is_served(&before, at));
+        let killed = with(json!({"kills": 4, "lastSlot": "2026-11-23T12:00:10Z", "state": "active"}));
+        assert!(is_served(&killed, at));
+        assert_eq!(told(&before, &killed), "1 Pod was killed");
+        let refused = with(json!({
+            "kills": 3, "lastSlot": "2026-11-23T12:00:10Z", "state": "too_young",
+            "conditions": [{"type": "Active", "status": "False", "reason": "NothingKilled", "message": "no Pod could be killed: 2 too_young",
+                "lastTransitionTime": "2026-11-23T12:00:10Z"}],
+        }));
         assert_eq!(
-            round.command(&Target::default()),
-            "kubectl -n pure-chaos create job chaos-now-1 --image=r.example/chaos:0.1.0 --dry-run=client -o json -- \
-             /agent once --now --wait -n a | kubectl patch --local -f - --type=merge -o json -p \
-             '{\"spec\":{\"backoffLimit\":0,\"ttlSecondsAfterFinished\":3600}}' | kubectl create -f -"
+            told(&before, &refused),
+            "nothing was killed: too_young: no Pod could be killed: 2 too_young"
         );
     }
 }

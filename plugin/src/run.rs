@@ -88,16 +88,11 @@ pub async fn serve(
             agent::explain::tell(client, &named(name, target)?, None, output).await
         }
         Command::Now(NowArgs { name, timeout }) => {
-            let suffix = SystemClock.wall().as_millisecond().to_string();
-            let round = now::plan(client, &named(name, target)?, &suffix).await?;
-            writeln!(out, "{}", round.command(target))?;
-            let (lines, succeeded) = now::run(client, &round, timeout).await?;
-            write!(out, "{lines}")?;
-            anyhow::ensure!(
-                succeeded,
-                "Job {} in namespace {SYSTEM_NAMESPACE} did not do all of it",
-                round.job
-            );
+            let name = named(name, target)?;
+            let before = now::record(client, &name).await?;
+            let slot = now::slot(SystemClock.wall());
+            make(client, target, &Change::now(&name, slot), out).await?;
+            writeln!(out, "{}", now::outcome(client, &name, &before, slot, timeout).await?)?;
             Ok(())
         }
         Command::Completion { .. } | Command::Complete { .. } => Ok(()),

@@ -47,7 +47,7 @@ fn row(record: &OptIn, now: Timestamp) -> [String; 7] {
 }
 
 /// Why nothing is killed, in words; the webhook's where it admitted nothing, else the agent's.
-fn why(record: &OptIn) -> String {
+pub(crate) fn why(record: &OptIn) -> String {
     if record.spec.verdict != Verdict::Admitted {
         return record.spec.reason.clone().unwrap_or_default();
     }
