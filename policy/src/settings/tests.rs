@@ -85,7 +85,10 @@ fn a_misspelt_dry_run_is_refused_with_the_right_name() {
         );
     }
     let problems = parse(&[("frequency", "1h")]).unwrap_err();
-    assert!(problems[0].contains("this version knows `schedule`, `also-at`, `active-hours`, "), "{problems:?}");
+    assert!(
+        problems[0].contains("this version knows `schedule`, `also-at`, `active-hours`, "),
+        "{problems:?}"
+    );
 }
 
 #[test]
