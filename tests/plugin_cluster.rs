@@ -1,5 +1,6 @@
 //! `kubectl chaos`, as people type it and with their rights.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
@@ -133,6 +134,32 @@ fn who_may_not_delete_pods_is_refused_in_the_webhooks_words() {
     kubectl(&["delete", "clusterrole", &role]).succeeds();
     assert!(refused.contains("user kim lacks that right"), "{refused}");
     assert_eq!(annotations(&namespace)["chaos"], Value::Null);
+}
+
+#[test]
+fn kubectls_own_completion_knows_the_plugin() {
+    let folder = std::env::temp_dir().join(format!("plugin-path-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let script = run(Command::new(plugin()).args(["completion", "kubectl"])).succeeds();
+    for (name, is_script) in [("kubectl-chaos", false), ("kubectl_complete-chaos", true)] {
+        let file = folder.join(name);
+        if is_script {
+            std::fs::write(&file, &script).unwrap();
+        } else {
+            std::fs::copy(plugin(), &file).unwrap();
+        }
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let path = std::env::var("PATH").unwrap_or_default();
+    let path = format!("{}:{}:{path}", folder.display(), root().join(".cluster/bin").display());
+    let ask = |words: &[&str]| {
+        run(Command::new("kubectl").args(["__complete", "chaos"]).args(words).env("PATH", &path)).succeeds()
+    };
+    let answers = [ask(&["sta"]), ask(&["on", "a", "--lim"]), ask(&["status", "-o", "j"])];
+    std::fs::remove_dir_all(&folder).unwrap();
+    for (answer, word) in answers.iter().zip(["status\n:4", "--limit\n:4", "json\n:4"]) {
+        assert!(answer.starts_with(word), "{answer}");
+    }
 }
 
 #[test]

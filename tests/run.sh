@@ -10,6 +10,8 @@ say() {
 
 say "Tests that need no cluster"
 tests/cluster/toolchains.sh
+# Its completion is tried in it, where it can be had.
+tests/cluster/packages.sh zsh || true
 cargo test --locked --workspace
 
 # In this order: the ones that take things away come last.

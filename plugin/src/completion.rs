@@ -1,56 +1,70 @@
-//! Completion: scripts for shells, and the answers that kubectl's own completion asks a plugin for.
+//! Completion. One rule answers all: kubectl's own completion asks plugins for it, and the scripts for shells ask as kubectl does.
 
-use clap::{Arg, Command};
-use clap_complete::aot::{Bash, Zsh, generate};
+use clap::{Arg, Command, ValueHint};
 
 use crate::args::Shell;
 
+const FOR_BASH: &str = include_str!("completion/bash.sh");
+const FOR_ZSH: &str = include_str!("completion/zsh.zsh");
 /// Where kubectl looks for a plugin's completion: an executable `kubectl_complete-chaos` on the path.
 const FOR_KUBECTL: &str = "#!/bin/sh\nexec kubectl-chaos __complete -- \"$@\"\n";
 
-/// What tells kubectl's completion to offer no files.
+/// What tells the asking shell to offer files.
+const FILES: &str = ":0";
+/// What tells it to offer no files.
 const NO_FILES: &str = ":4";
 
 /// A completion script.
 #[must_use]
-pub fn script(mut command: Command, shell: Shell) -> Vec<u8> {
-    let mut script = Vec::new();
+pub fn script(shell: Shell) -> &'static str {
     match shell {
-        Shell::Bash => generate(Bash, &mut command, "kubectl-chaos", &mut script),
-        Shell::Zsh => generate(Zsh, &mut command, "kubectl-chaos", &mut script),
-        Shell::Kubectl => script.extend_from_slice(FOR_KUBECTL.as_bytes()),
+        Shell::Bash => FOR_BASH,
+        Shell::Zsh => FOR_ZSH,
+        Shell::Kubectl => FOR_KUBECTL,
     }
-    script
 }
 
-/// What could stand for the last of these words, one in each line, as kubectl wants it.
+/// What could stand for the last of these words, one in each line, and in the last whether a file could; as kubectl wants it.
 #[must_use]
 pub fn answer(mut command: Command, words: &[String]) -> String {
     // So that the flags of all commands are with each.
     command.build();
-    let lines = candidates(&command, words).into_iter().chain([NO_FILES.to_owned()]);
+    let (candidates, files) = candidates(&command, words);
+    let lines = candidates.into_iter().chain([files.to_owned()]);
     lines.map(|line| format!("{line}\n")).collect()
 }
 
-fn candidates(root: &Command, words: &[String]) -> Vec<String> {
+fn candidates(root: &Command, words: &[String]) -> (Vec<String>, &'static str) {
     let Some((last, before)) = words.split_last() else {
-        return Vec::new();
+        return (Vec::new(), NO_FILES);
     };
-    let found = before.iter().find_map(|word| root.find_subcommand(word));
-    let command = found.unwrap_or(root);
-    let awaited = before.last().and_then(|word| flag(command, word)).filter(|flag| takes_a_word(flag));
+    let (mut command, mut awaited) = (root, None);
+    for word in before {
+        awaited = match (awaited, flag(command, word)) {
+            (None, Some(flag)) => Some(flag).filter(|flag| takes_a_word(flag)),
+            (None, None) => {
+                command = command.find_subcommand(word).unwrap_or(command);
+                None
+            }
+            // The value of the flag before it, whatever it looks like.
+            (Some(_), _) => None,
+        };
+    }
     let all: Vec<String> = if let Some(awaited) = awaited {
+        if awaited.get_value_hint() == ValueHint::AnyPath {
+            return (Vec::new(), FILES);
+        }
         values(awaited)
     } else if last.starts_with('-') {
         let shown = command.get_arguments().filter(|argument| !argument.is_hide_set());
         shown.filter_map(|argument| Some(format!("--{}", argument.get_long()?))).collect()
-    } else if found.is_none() {
-        let shown = root.get_subcommands().filter(|known| !known.is_hide_set());
+    } else if command.has_subcommands() {
+        let shown = command.get_subcommands().filter(|known| !known.is_hide_set());
         shown.map(|known| known.get_name().to_owned()).collect()
     } else {
         command.get_positionals().flat_map(values).collect()
     };
-    all.into_iter().filter(|candidate| candidate.starts_with(last.as_str())).collect()
+    (all.into_iter().filter(|candidate| candidate.starts_with(last.as_str())).collect(), NO_FILES)
 }
 
 fn flag<'a>(command: &'a Command, word: &str) -> Option<&'a Arg> {
@@ -95,17 +109,18 @@ mod tests {
         // No value is known, and the namespace is none of the commands.
         assert!(completed(&["on", "--schedule", ""]).is_empty());
         assert!(completed(&["on", "--dry-run", ""]).is_empty());
+        // Nor is a flag's value a command.
+        assert_eq!(completed(&["-n", "on", "stat"]), ["status"]);
     }
 
     #[test]
-    fn scripts_are_for_the_plugin() {
-        for (shell, words) in [
-            (Shell::Bash, "complete -F _kubectl__chaos"),
-            (Shell::Zsh, "#compdef kubectl-chaos"),
-            (Shell::Kubectl, "kubectl-chaos __complete"),
-        ] {
-            let script = String::from_utf8(script(Args::command(), shell)).unwrap();
-            assert!(script.contains(words), "{shell:?}: {script}");
-        }
+    fn files_are_offered_only_where_one_is_meant() {
+        let ask = |words: &[&str]| {
+            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            answer(Args::command(), &words)
+        };
+        assert_eq!(ask(&["on", "--kubeconfig", ""]), ":0\n");
+        assert_eq!(ask(&["on", "--context", ""]), ":4\n");
+        assert_eq!(ask(&[]), ":4\n");
     }
 }

@@ -27,8 +27,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let Args { target, command } = args;
     match command {
         Command::Completion { shell } => {
-            let script = completion::script(Args::command(), shell);
-            std::io::stdout().write_all(&script).context("failed to write the script")
+            let script = completion::script(shell);
+            std::io::stdout().write_all(script.as_bytes()).context("failed to write the script")
         }
         Command::Complete { words } => {
             print!("{}", completion::answer(Args::command(), &words));
