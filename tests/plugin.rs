@@ -111,7 +111,7 @@ async fn a_denial_is_told_in_its_own_words() {
     let api = api(json!({}));
     api.fail("PATCH", "/namespaces/a", 1, Answer::Status(422, Value::Null));
     let error = type_in(&api, &["on", "a"]).await.unwrap_err();
-    assert_eq!(error.to_string(), "the fault that was asked for");
+    assert_eq!(error.to_string(), "failed to annotate namespace a: the fault that was asked for");
 }
 
 #[tokio::test]

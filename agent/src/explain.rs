@@ -71,7 +71,9 @@ pub async fn explain(
 ) -> anyhow::Result<Explanation> {
     let mut unseen = Vec::new();
     let mut seen = |right: &str, what: &str, error: CallError| {
-        anyhow::ensure!(error.code() == Some(403), "failed to {right}: {error}");
+        if error.code() != Some(403) {
+            return Err(anyhow::Error::new(error).context(format!("failed to {right}")));
+        }
         unseen.push(Unseen { what: what.to_owned(), right: right.to_owned() });
         anyhow::Ok(())
     };

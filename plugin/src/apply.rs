@@ -34,13 +34,12 @@ pub async fn apply(client: &Client, change: &Change) -> Result<Applied, CallErro
         .map_err(kube::Error::BuildRequest)?;
     call(async {
         let response = client.send(request.map(Body::from)).await?;
-        let is_success = response.status().is_success();
+        let code = response.status();
         let headers = response.headers().get_all("warning").iter();
         let warnings = headers.filter_map(|value| warning(value.to_str().ok()?)).collect();
         let body = response.into_body().collect_bytes().await?;
-        if !is_success {
-            let status: Status = serde_json::from_slice(&body).map_err(kube::Error::SerdeError)?;
-            return Err(kube::Error::Api(Box::new(status)));
+        if !code.is_success() {
+            return Err(kube::Error::Api(Box::new(refusal(code.as_u16(), &body))));
         }
         let namespace: Namespace = serde_json::from_slice(&body).map_err(kube::Error::SerdeError)?;
         Ok(Applied { annotations: namespace.annotations().clone(), warnings })
@@ -56,6 +55,16 @@ pub async fn annotations(client: &Client, name: &str) -> Result<BTreeMap<String,
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let namespace = call(namespaces.get_metadata(name)).await?;
     Ok(namespace.metadata.annotations.unwrap_or_default())
+}
+
+/// What was answered instead of the Namespace. What stands between here and the API server may answer too, and in any form.
+fn refusal(code: u16, body: &[u8]) -> Status {
+    let read = serde_json::from_slice::<Status>(body).ok().filter(|status| status.code != 0);
+    read.unwrap_or_else(|| {
+        let text = String::from_utf8_lossy(body);
+        Status::failure(&format!("HTTP {code}, which no API server wrote: {}", text.trim()), "")
+            .with_code(code)
+    })
 }
 
 /// The text of a header `299 - "text"`.
@@ -76,6 +85,18 @@ fn warning(header: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_is_the_api_servers_or_says_that_it_is_not() {
+        let status =
+            refusal(403, br#"{"kind": "Status", "code": 403, "message": "no", "reason": "Forbidden"}"#);
+        assert_eq!((status.code, status.message.as_str()), (403, "no"));
+        for body in ["<html>", "{}", ""] {
+            let status = refusal(502, body.as_bytes());
+            assert_eq!(status.code, 502);
+            assert!(status.message.starts_with("HTTP 502") && status.message.ends_with(body), "{status:?}");
+        }
+    }
 
     #[test]
     fn warnings_are_unquoted() {

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use agent::args::Output;
-use agent::observe::list_all;
+use agent::observe::{ObserveError, list_all};
 use anyhow::Context;
 use clap::CommandFactory;
 use clap::error::ErrorKind;
@@ -16,8 +16,8 @@ use runtime::client::CallError;
 use runtime::clock::{Clock, SystemClock};
 
 use crate::args::{Args, ChangeArgs, Command, ExplainArgs, HaltArgs, NowArgs, OnArgs, StatusArgs, Target};
-use crate::change::Change;
-use crate::{apply, completion, now, status};
+use crate::change::{Change, kubectl};
+use crate::{apply, completion, now, shell, status};
 
 /// Does what was asked.
 ///
@@ -26,28 +26,46 @@ use crate::{apply, completion, now, status};
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let Args { target, command } = args;
     match command {
-        Command::Completion { shell } => {
-            let script = completion::script(shell);
-            std::io::stdout().write_all(script.as_bytes()).context("failed to write the script")
-        }
+        Command::Completion { shell } => std::io::stdout()
+            .write_all(completion::script(shell).as_bytes())
+            .context("failed to write the script"),
         Command::Complete { words } => {
             print!("{}", completion::answer(Args::command(), &words));
             Ok(())
         }
         command => {
-            // Before anything is asked of the cluster.
-            if let Command::On(OnArgs { settings, .. }) = &command {
-                settings.check().map_err(|problems| {
-                    let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
-                    anyhow::anyhow!("{}", all.join("; "))
-                })?;
-            }
+            check(&command, &target)?;
             let client =
                 runtime::client::connect_as_person(target.kubeconfig.as_deref(), target.context.as_deref());
             let client = client.await?;
-            serve(&client, &target, command, &mut std::io::stdout()).await
+            let served = serve(&client, &target, command, &mut std::io::stdout()).await;
+            served.map_err(|error| unanswered(error, &target))
         }
     }
+}
+
+/// What can be seen to be wrong before anything is asked of the cluster.
+fn check(command: &Command, target: &Target) -> anyhow::Result<()> {
+    match command {
+        Command::On(OnArgs { change, settings }) => {
+            named(change.name.clone(), target)?;
+            settings.check().map_err(|problems| {
+                let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                anyhow::anyhow!("{}", all.join("; "))
+            })?;
+        }
+        Command::Off(ChangeArgs { name, .. })
+        | Command::Explain(ExplainArgs { name, .. })
+        | Command::Now(NowArgs { name, .. }) => {
+            named(name.clone(), target)?;
+        }
+        Command::Halt(HaltArgs { change: ChangeArgs { name, .. }, .. })
+        | Command::Resume(ChangeArgs { name, .. }) => {
+            given(name.clone(), target)?;
+        }
+        Command::Status(_) | Command::Completion { .. } | Command::Complete { .. } => {}
+    }
+    Ok(())
 }
 
 /// Does what was asked, with this client.
@@ -107,7 +125,7 @@ async fn make(
     out: &mut (dyn Write + Send),
 ) -> anyhow::Result<()> {
     writeln!(out, "{}", change.command(target))?;
-    let applied = apply::apply(client, change).await.map_err(denied)?;
+    let applied = apply::apply(client, change).await.map_err(|error| denied(&change.namespace, error))?;
     for warning in &applied.warnings {
         eprintln!("Warning: {warning}");
     }
@@ -130,19 +148,54 @@ async fn make(
     Ok(())
 }
 
-/// The API server's refusal as it wrote it: it names what to do.
-fn denied(error: CallError) -> anyhow::Error {
-    match error.status() {
-        Some(status) => anyhow::anyhow!("{}", status.message),
-        None => error.into(),
+/// Where there was no answer at all: that, with its innermost cause, and how to see whether the cluster is there.
+fn unanswered(error: anyhow::Error, target: &Target) -> anyhow::Error {
+    let (mut failed, mut call) = (String::new(), None);
+    for cause in error.chain() {
+        call = cause.downcast_ref::<CallError>();
+        if let Some(ObserveError::Call { what, cause }) = cause.downcast_ref() {
+            failed.push_str(&format!("failed to list {what}: "));
+            call = Some(cause);
+        }
+        if call.is_some() {
+            break;
+        }
+        failed.push_str(&format!("{cause}: "));
     }
+    let Some(call) = call.filter(|call| call.code().is_none()) else {
+        return error;
+    };
+    let mut cause: &dyn std::error::Error = call;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    let look = shell::command(&[kubectl(target), vec!["cluster-info".to_owned()]].concat());
+    anyhow::anyhow!("{failed}the API server gave no usable answer: {cause}; see {look}")
+}
+
+/// What failed, on which namespace, with the API server's refusal as it wrote it.
+fn denied(namespace: &str, error: CallError) -> anyhow::Error {
+    let failed = format!("failed to annotate namespace {namespace}");
+    let Some(status) = error.status() else {
+        return anyhow::Error::new(error).context(failed);
+    };
+    // Webhooks and policies say themselves what to do; RBAC doesn't.
+    let is_rbac = status.message.contains("cannot patch resource");
+    let advice = match status.code {
+        403 if is_rbac => format!(
+            "; see kubectl auth can-i patch namespaces/{namespace}, and ask whoever runs the cluster for the right to annotate it (component opt-in-role)"
+        ),
+        409 => "; somebody else changed it at the same time, so try again".to_owned(),
+        _ => String::new(),
+    };
+    anyhow::anyhow!("{failed}: {}{advice}", status.message)
 }
 
 /// The annotations to remove. Who may not look can still opt out: then all that there could be.
 async fn present(client: &Client, name: &str) -> anyhow::Result<Vec<String>> {
     match apply::annotations(client, name).await {
         Ok(annotations) => Ok(annotations.into_keys().collect()),
-        Err(error) if error.code() == Some(404) => Err(denied(error)),
+        Err(error) if error.code() == Some(404) => Err(denied(name, error)),
         Err(_) => Ok(Key::ALL.into_iter().map(Key::annotation).chain([CHAOS.to_owned()]).collect()),
     }
 }
@@ -156,7 +209,18 @@ async fn show(
     let place = target.namespace.as_deref().unwrap_or(client.default_namespace());
     let records: Api<OptIn> =
         if all_namespaces { Api::all(client.clone()) } else { Api::namespaced(client.clone(), place) };
-    let records = list_all(&records, ListParams::default()).await?;
+    let records = list_all(&records, ListParams::default()).await.map_err(|error| {
+        let advice = match &error {
+            ObserveError::Call { cause, .. } if cause.code() == Some(404) => {
+                "; Pure Chaos isn't installed in this cluster"
+            }
+            ObserveError::Call { cause, .. } if cause.code() == Some(403) && all_namespaces => {
+                "; who may view a namespace may see its record: kubectl chaos status -n NAMESPACE"
+            }
+            _ => return error.into(),
+        };
+        anyhow::anyhow!("{error}{advice}")
+    })?;
     match output {
         Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&status::json(&records))?)?,
         Output::Text if records.is_empty() && all_namespaces => writeln!(out, "No namespace has opted in.")?,
