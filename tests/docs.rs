@@ -86,7 +86,7 @@ fn flags_of(command: &clap::Command, subcommand: &str) -> BTreeMap<String, Strin
 }
 
 #[test]
-fn every_command_of_the_plugin_is_in_the_readme_with_its_flags() {
+fn every_command_of_the_plugin_is_in_its_document_with_its_flags() {
     let mut command = kubectl_chaos::Args::command();
     command.build();
     let shown = command.get_subcommands().filter(|known| !known.is_hide_set() && known.get_name() != "help");
@@ -99,7 +99,7 @@ fn every_command_of_the_plugin_is_in_the_readme_with_its_flags() {
             (known.get_name().to_owned(), flags.map(|long| format!("--{long}")).collect())
         })
         .collect();
-    let documented: BTreeMap<String, BTreeSet<String>> = table(&read("README.md"), "### `kubectl chaos`")
+    let documented: BTreeMap<String, BTreeSet<String>> = table(&read("docs/kubectl-chaos.md"), "## Commands")
         .iter()
         .map(|row| {
             let usage = code(&row[0]).into_iter().next().unwrap();
