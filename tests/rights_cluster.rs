@@ -230,6 +230,7 @@ fn provoke_the_rare() {
     namespace.opt_in(&[
         "purechaos.dev/schedule=every 1s",
         "purechaos.dev/min-age=1s",
+        "purechaos.dev/mode=delete",
         "purechaos.dev/limit=5",
         "purechaos.dev/kinds=ReplicaSet,StatefulSet,DaemonSet",
         "purechaos.dev/single-replica=allow",
