@@ -219,24 +219,34 @@ const FAILED_NEXT: &str = r#"pure_chaos_rounds_total{target_namespace="shop",out
 #[test]
 fn rounds_that_all_fail() {
     let shop = &[("target_namespace", "shop")];
-    let good = (KILLED, "5x60");
+    let no_rights = r#"pure_chaos_refusals_total{target_namespace="shop",reason="no_rights",instance="a"}"#;
+    let halted = r#"pure_chaos_refusals_total{target_namespace="shop",reason="halted",instance="a"}"#;
+    let (good, with_rights) = ((KILLED, "5x60"), (no_rights, "0x60"));
+    let twice = "0x20 1x5 2x20";
+    let alert = |about, series: &[(&'static str, &str)]| fires(about, series, "3h", shop, &[]);
     let case = |about, series: &[(&'static str, &str)]| silent(about, series, "3h");
     check(
         "PureChaosRoundsFail",
         "5m",
         &[
-            fires("two of two", &[(FAILED, "0x20 1x5 2x20"), good], "3h", shop, &[]),
-            fires(
+            alert("two of two", &[(FAILED, twice), good, with_rights]),
+            alert(
                 "before and after a restart",
-                &[(FAILED, "0x20 1x5 stale"), (FAILED_NEXT, "_x27 0x2 1x20"), good],
-                "3h",
-                shop,
-                &[],
+                &[(FAILED, "0x20 1x5 stale"), (FAILED_NEXT, "_x27 0x2 1x20"), good, with_rights],
             ),
-            case("one", &[(FAILED, "0x20 1x25"), good]),
-            case("a round in between kills", &[(FAILED, "0x20 1x5 2x20"), (KILLED, "5x23 6x25")]),
-            case("a round in between is refused", &[(FAILED, "0x20 1x5 2x20"), (REFUSED, "0x23 1x25")]),
-            case("the agent restarts", &[(FAILED, "7x25 0x20"), good]),
+            alert("no rights", &[(FAILED, "0x60"), (REFUSED, twice), (no_rights, twice), good]),
+            case(
+                "refused for another reason",
+                &[(FAILED, "0x60"), (REFUSED, twice), (halted, twice), with_rights],
+            ),
+            case("one", &[(FAILED, "0x20 1x25"), good, with_rights]),
+            case("a round in between kills", &[(FAILED, twice), (KILLED, "5x23 6x25"), with_rights]),
+            case(
+                "a round in between has no candidate",
+                &[(FAILED, twice), (NO_CANDIDATE, "0x23 1x25"), with_rights],
+            ),
+            case("a round in between is a dry run", &[(FAILED, twice), (DRY_RUN, "0x23 1x25"), with_rights]),
+            case("the agent restarts", &[(FAILED, "7x25 0x20"), good, with_rights]),
         ],
     );
 }
