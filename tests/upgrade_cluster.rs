@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use tests::cluster::{Namespace, eventually, kubeconfig, kubectl, object, run, within};
+use tests::cluster::{Namespace, both_webhooks, eventually, kubeconfig, kubectl, object, run, within};
 use tests::load::Load;
 use tests::manifests::{eventually_nothing_is_ours, script};
 use tests::repository::root;
@@ -60,6 +60,8 @@ async fn from_the_first_version_to_this_one_and_away() {
     assert_eq!(report.failures(), 0, "{:#?}", report.failed);
 
     tokio::task::spawn_blocking(move || {
+        // What those admit in their last seconds, this version does not take over either.
+        eventually("the end of the first version's replicas", both_webhooks);
         // The first version did not note by which request the annotations were set, and consent isn't guessed.
         let reason = eventually("the verdict on an opt-in of the first version", || {
             let spec = namespace.record()["spec"].clone();
