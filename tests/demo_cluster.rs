@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use tests::cluster::{kubeconfig, run};
+use tests::manifests::registry;
 use tests::repository::root;
 
 fn make(arguments: &[&str]) -> Command {
@@ -31,8 +32,7 @@ fn the_demo_ends_well_in_a_foreign_cluster() {
         "current-context",
     ]));
     let context = format!("CONTEXT={}", context.succeeds().trim());
-    let registry = std::fs::read_to_string(root().join(".cluster/test/registry")).unwrap();
-    let registry = format!("REGISTRY={}", registry.trim());
+    let registry = format!("REGISTRY={}", registry());
 
     let output = run(&mut make(&["deploy", &context]));
     output.fails_with("also needs REGISTRY");

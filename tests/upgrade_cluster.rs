@@ -3,17 +3,12 @@
 use std::process::Command;
 use std::time::Duration;
 
-use tests::cluster::{Namespace, both_webhooks, eventually, kubeconfig, kubectl, object, run, within};
+use tests::cluster::{Namespace, both_webhooks, eventually, kubectl, object, run, within};
 use tests::load::Load;
-use tests::manifests::{eventually_nothing_is_ours, script};
+use tests::manifests::{eventually_nothing_is_ours, registry, script};
 use tests::repository::root;
 
 const RATE: u32 = 20;
-
-fn registry() -> String {
-    let file = std::path::Path::new(&kubeconfig()).with_file_name("registry");
-    std::fs::read_to_string(file).unwrap().trim().to_owned()
-}
 
 fn install_the_first_version() {
     let mut build = Command::new(root().join("tests/first-version.sh"));
