@@ -22,7 +22,8 @@ fn authorities() -> String {
 /// The present CA, as PEM; none for a moment after it was deleted.
 fn certificate() -> Option<String> {
     let secret = object(&["secret", "certs-ca", "-n", "pure-chaos"]);
-    let data = serde_json::from_value::<ByteString>(secret["data"]["ca.crt"].clone()).ok()?;
+    let data = secret["data"].get("ca.crt")?.clone();
+    let data = serde_json::from_value::<ByteString>(data).ok()?;
     String::from_utf8(data.0).ok()
 }
 
