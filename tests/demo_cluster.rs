@@ -66,7 +66,7 @@ fn the_demo_ends_well_in_a_foreign_cluster() {
         address,
         "{__name__=~\"pure_chaos_.*\",exported_namespace!=\"\"}",
     ]));
-    assert_eq!(clash.succeeds(), "");
+    assert_eq!(clash.succeeds().trim(), "");
     let wrong = tests::dashboard::unanswered(address, jiff::Timestamp::now().as_second());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let mut stop = Command::new(root().join("tests/prometheus.sh"));
