@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the first version's images from the repository's history and pushes them to REGISTRY, then writes target/first-version/manifests,
-# a kustomization of its manifests with them; with --check it only says whether this clone has that history. Its commit is the last of those in which Pure Chaos first did its job from end to end.
+# a kustomization of its manifests with them. With --check it only says whether this clone has that history. The commit is the last of
+# those in which Pure Chaos first did its job from end to end.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
