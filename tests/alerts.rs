@@ -3,87 +3,10 @@
 
 use std::process::Command;
 
-use serde_json::{Value, json};
-use tests::alert_rules::{Rule, groups, rules};
+use serde_json::json;
+use tests::alert_rules::{groups, rules};
 use tests::cluster::run;
-
-/// Labels with their values, or what stands in a template with what comes of it.
-type Pairs<'a> = &'a [(&'a str, &'a str)];
-
-/// One story of some series, and what an alert says at the end of it.
-struct Case<'a> {
-    about: &'a str,
-    /// Name and labels, values.
-    series: Vec<(&'a str, String)>,
-    at: &'a str,
-    /// Labels of the alert, if it fires, and what its texts' templates become.
-    fires: Option<(Pairs<'a>, Pairs<'a>)>,
-}
-
-fn silent<'a>(about: &'a str, series: &[(&'a str, &str)], at: &'a str) -> Case<'a> {
-    Case { about, series: owned(series), at, fires: None }
-}
-
-fn fires<'a>(
-    about: &'a str,
-    series: &[(&'a str, &str)],
-    at: &'a str,
-    labels: &'a [(&'a str, &'a str)],
-    said: &'a [(&'a str, &'a str)],
-) -> Case<'a> {
-    Case { about, series: owned(series), at, fires: Some((labels, said)) }
-}
-
-fn owned<'a>(series: &[(&'a str, &str)]) -> Vec<(&'a str, String)> {
-    series.iter().map(|(name, values)| (*name, (*values).to_owned())).collect()
-}
-
-/// Lets promtool tell each case.
-fn check(alert: &str, interval: &str, cases: &[Case]) {
-    let rule = rules().into_iter().find(|rule| rule.name == alert).unwrap_or_else(|| panic!("{alert}"));
-    let tests: Vec<Value> = cases.iter().map(|case| told(&rule, interval, case)).collect();
-    let folder = std::env::temp_dir().join(format!("pure-chaos-{alert}-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    // Only the alert's own group, because promtool evaluates all that it is given at each step.
-    let is_own = |group: &Value| group["rules"].as_array().unwrap().iter().any(|rule| rule["alert"] == alert);
-    let own: Vec<Value> = groups().into_iter().filter(is_own).collect();
-    std::fs::write(folder.join("rules.json"), json!({"groups": own}).to_string()).unwrap();
-    let tests = json!({"rule_files": ["rules.json"], "evaluation_interval": interval, "tests": tests});
-    std::fs::write(folder.join("tests.json"), tests.to_string()).unwrap();
-    let output = run(Command::new("promtool").args(["test", "rules"]).arg(folder.join("tests.json")));
-    std::fs::remove_dir_all(&folder).unwrap();
-    assert!(output.ok, "{alert}: {}{}", output.stdout, output.stderr);
-}
-
-fn told(rule: &Rule, interval: &str, case: &Case) -> Value {
-    let series: Vec<Value> =
-        case.series.iter().map(|(name, values)| json!({"series": name, "values": values})).collect();
-    let alerts: Vec<Value> = case.fires.iter().map(|(labels, said)| expected(rule, labels, said)).collect();
-    json!({
-        "name": case.about,
-        "interval": interval,
-        "input_series": series,
-        "alert_rule_test": [{"alertname": rule.name, "eval_time": case.at, "exp_alerts": alerts}],
-    })
-}
-
-fn expected(rule: &Rule, labels: &[(&str, &str)], said: &[(&str, &str)]) -> Value {
-    let mut all = json!({"severity": rule.labels["severity"]});
-    let mut annotations = rule.annotations.clone();
-    for text in annotations.values_mut() {
-        for (template, becomes) in said {
-            *text = text.replace(template, becomes);
-        }
-        for (label, value) in labels {
-            *text = text.replace(&format!("{{{{ $labels.{label} }}}}"), value);
-        }
-        assert!(!text.contains("{{"), "{text}");
-    }
-    for (label, value) in labels {
-        all[*label] = json!(value);
-    }
-    json!({"exp_labels": all, "exp_annotations": annotations})
-}
+use tests::promtool::{Case, Fires, check, fires, silent};
 
 #[test]
 fn promtool_finds_nothing_to_complain_of() {
@@ -219,24 +142,34 @@ const FAILED_NEXT: &str = r#"pure_chaos_rounds_total{target_namespace="shop",out
 #[test]
 fn rounds_that_all_fail() {
     let shop = &[("target_namespace", "shop")];
-    let good = (KILLED, "5x60");
+    let no_rights = r#"pure_chaos_refusals_total{target_namespace="shop",reason="no_rights",instance="a"}"#;
+    let halted = r#"pure_chaos_refusals_total{target_namespace="shop",reason="halted",instance="a"}"#;
+    let (good, with_rights) = ((KILLED, "5x60"), (no_rights, "0x60"));
+    let twice = "0x20 1x5 2x20";
+    let alert = |about, series: &[(&'static str, &str)]| fires(about, series, "3h", shop, &[]);
     let case = |about, series: &[(&'static str, &str)]| silent(about, series, "3h");
     check(
         "PureChaosRoundsFail",
         "5m",
         &[
-            fires("two of two", &[(FAILED, "0x20 1x5 2x20"), good], "3h", shop, &[]),
-            fires(
+            alert("two of two", &[(FAILED, twice), good, with_rights]),
+            alert(
                 "before and after a restart",
-                &[(FAILED, "0x20 1x5 stale"), (FAILED_NEXT, "_x27 0x2 1x20"), good],
-                "3h",
-                shop,
-                &[],
+                &[(FAILED, "0x20 1x5 stale"), (FAILED_NEXT, "_x27 0x2 1x20"), good, with_rights],
             ),
-            case("one", &[(FAILED, "0x20 1x25"), good]),
-            case("a round in between kills", &[(FAILED, "0x20 1x5 2x20"), (KILLED, "5x23 6x25")]),
-            case("a round in between is refused", &[(FAILED, "0x20 1x5 2x20"), (REFUSED, "0x23 1x25")]),
-            case("the agent restarts", &[(FAILED, "7x25 0x20"), good]),
+            alert("no rights", &[(FAILED, "0x60"), (REFUSED, twice), (no_rights, twice), good]),
+            case(
+                "refused for another reason",
+                &[(FAILED, "0x60"), (REFUSED, twice), (halted, twice), with_rights],
+            ),
+            case("one", &[(FAILED, "0x20 1x25"), good, with_rights]),
+            case("a round in between kills", &[(FAILED, twice), (KILLED, "5x23 6x25"), with_rights]),
+            case(
+                "a round in between has no candidate",
+                &[(FAILED, twice), (NO_CANDIDATE, "0x23 1x25"), with_rights],
+            ),
+            case("a round in between is a dry run", &[(FAILED, twice), (DRY_RUN, "0x23 1x25"), with_rights]),
+            case("the agent restarts", &[(FAILED, "7x25 0x20"), good, with_rights]),
         ],
     );
 }
@@ -310,9 +243,9 @@ fn a_certificate_four_days_before_its_end() {
         "PureChaosCertificateExpiring",
         "1m",
         &[
-            case("of one replica", [4 * DAY + 60, month, year], Some((labels, &soon))),
-            case("it has ended", [1_000, month, year], Some((labels, &ended))),
-            case("there is none", [0, month, year], Some((labels, &ended))),
+            case("of one replica", [4 * DAY + 60, month, year], Some(Fires { labels, said: &soon })),
+            case("it has ended", [1_000, month, year], Some(Fires { labels, said: &ended })),
+            case("there is none", [0, month, year], Some(Fires { labels, said: &ended })),
             case("four days and no second less", [4 * DAY + 1_800, month, year], None),
             case("renewal is about to begin", [10 * DAY, month, year], None),
             Case { at: "9m", ..case("a first certificate that takes long", [0, month, year], None) },
@@ -329,24 +262,23 @@ const DENIALS: &str = r#"pure_chaos_admissions_total{rule="opt-in",decision="den
 fn reviews_that_fail() {
     let branches = r#"{{ if eq $labels.rule "opt-in" }}Who opted in, or changed a setting, was sent away.{{ else }}Kills that were due were refused.{{ end }}"#;
     let value = (r#"{{ $value | printf "%.0f" }}"#, "3");
-    let opt_in: (Pairs<'_>, Pairs<'_>) =
-        (&[("rule", "opt-in")], &[value, (branches, "Who opted in, or changed a setting, was sent away.")]);
-    let kill: (Pairs<'_>, Pairs<'_>) =
-        (&[("rule", "kill")], &[value, (branches, "Kills that were due were refused.")]);
+    let (opt_in, kill) = (&[("rule", "opt-in")], &[("rule", "kill")]);
+    let said_of_opt_in = [value, (branches, "Who opted in, or changed a setting, was sent away.")];
+    let said_of_kill = [value, (branches, "Kills that were due were refused.")];
     check(
         "PureChaosReviewErrors",
         "1m",
         &[
-            fires("three", &[(ERRORS, "0x90 1 2 3x40")], "94m", opt_in.0, opt_in.1),
-            fires("of kills", &[(ERRORS_KILL, "0x90 1 2 3x40")], "94m", kill.0, kill.1),
+            fires("three", &[(ERRORS, "0x90 1 2 3x40")], "94m", opt_in, &said_of_opt_in),
+            fires("of kills", &[(ERRORS_KILL, "0x90 1 2 3x40")], "94m", kill, &said_of_kill),
             fires(
                 "by two replicas",
                 &[(ERRORS, "0x90 2x40"), (ERRORS_OTHER, "0x90 1x40")],
                 "94m",
-                opt_in.0,
-                opt_in.1,
+                opt_in,
+                &said_of_opt_in,
             ),
-            fires("before the first scrape", &[(ERRORS, "_x90 3x40")], "91m", opt_in.0, opt_in.1),
+            fires("before the first scrape", &[(ERRORS, "_x90 3x40")], "91m", opt_in, &said_of_opt_in),
             silent("two", &[(ERRORS, "0x90 1 2x40")], "94m"),
             silent("long ago", &[(ERRORS, "0x90 1 2 3x60")], "110m"),
             silent("one of each rule", &[(ERRORS, "0x90 2x40"), (ERRORS_KILL, "0x90 1x40")], "94m"),

@@ -82,7 +82,11 @@ fn with_component_nodes_pods_of_cordoned_nodes_are_left_alone() {
     let rights = ["-f", rights.to_str().unwrap()];
     let namespace = Namespace::new("cordoned");
     namespace.deployment("web", 2);
-    namespace.opt_in(&["purechaos.dev/schedule=every 1s", "purechaos.dev/min-age=1s"]);
+    namespace.opt_in(&[
+        "purechaos.dev/schedule=every 1s",
+        "purechaos.dev/min-age=1s",
+        "purechaos.dev/mode=delete",
+    ]);
     let nodes = object(&["nodes"]);
     let node = nodes["items"][0]["metadata"]["name"].as_str().unwrap().to_owned();
     kubectl(&[&["apply"], &rights[..]].concat()).succeeds();
