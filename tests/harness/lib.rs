@@ -3,6 +3,7 @@
 pub mod api;
 pub mod audit;
 pub mod away;
+pub mod browser;
 pub mod case;
 pub mod cluster;
 pub mod generator;
