@@ -1,34 +1,37 @@
 # The three images. `docker image build -t $REGISTRY/chaos:0.1.0 .` compiles everything and yields the agent, so that is the last
-# target; `--target webhook` and `--target certs` yield the others. `--build-context build=DIR` puts ready binaries in the place of
-# the first stage (tests/images.sh does that).
+# target; `--target webhook` and `--target certs` yield the others. `--platform linux/amd64,linux/arm64` makes them for both, without
+# emulation: the first stage runs on the builder's own architecture and compiles across. `--build-context build=DIR` puts ready
+# binaries, in a folder for each architecture, in the place of that stage (tests/images.sh does that).
 
-FROM rust:1.95 AS build
+FROM --platform=$BUILDPLATFORM rust:1.95 AS build
 WORKDIR /source
 COPY . .
-# Static, because the images hold nothing but the program.
-RUN RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist --target x86_64-unknown-linux-gnu --bins \
-    && cp target/x86_64-unknown-linux-gnu/dist/agent target/x86_64-unknown-linux-gnu/dist/webhook target/x86_64-unknown-linux-gnu/dist/certs /
+ARG TARGETARCH
+RUN tests/static.sh "$TARGETARCH" && cp -r target/static/. /
 
 FROM scratch AS webhook
+ARG TARGETARCH
 ARG REVISION=unknown
 ENV PURE_CHAOS_REVISION=$REVISION
-COPY --from=build /webhook /webhook
+COPY --from=build /$TARGETARCH/webhook /webhook
 USER 65532:65532
 ENTRYPOINT ["/webhook"]
 CMD ["run"]
 
 FROM scratch AS certs
+ARG TARGETARCH
 ARG REVISION=unknown
 ENV PURE_CHAOS_REVISION=$REVISION
-COPY --from=build /certs /certs
+COPY --from=build /$TARGETARCH/certs /certs
 USER 65532:65532
 ENTRYPOINT ["/certs"]
 CMD ["run"]
 
 FROM scratch AS agent
+ARG TARGETARCH
 ARG REVISION=unknown
 ENV PURE_CHAOS_REVISION=$REVISION
-COPY --from=build /agent /agent
+COPY --from=build /$TARGETARCH/agent /agent
 USER 65532:65532
 ENTRYPOINT ["/agent"]
 # So that `kubectl create cronjob --image=…` needs no arguments; the Deployment says `run`.

@@ -1,24 +1,27 @@
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help fmt check build test crd images cluster-up cluster-down cluster-status deploy undeploy release-manifests demo bench fuzz clean
+.PHONY: help fmt check build test crd images cluster-up cluster-down cluster-status deploy undeploy release-manifests demo picture bench fuzz clean
 
 # Which local cluster; each has its own folder .cluster/$(NAME).
 NAME ?= demo
+# Which Kubernetes a new local cluster runs: 1.37 unless it is set, or 1.34.
+KUBERNETES ?=
 # A cluster of yours, by its context's name in your kubeconfig; then REGISTRY is needed as well.
 CONTEXT ?=
 # Where images go and nodes pull from; the local cluster's own without CONTEXT.
 REGISTRY ?=
 # Which of manifests/overlays to deploy; empty for the base.
 OVERLAY ?=
+# Of which architectures binaries and images are: amd64, arm64, or "amd64 arm64".
+ARCH ?= amd64
 
-TARGET := x86_64-unknown-linux-gnu
-export NAME CONTEXT REGISTRY OVERLAY
+export NAME KUBERNETES CONTEXT REGISTRY OVERLAY ARCH
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "  NAME=demo picks the local cluster; CONTEXT=... REGISTRY=... use one of yours instead (deploy, undeploy, demo)."
+	@echo "  NAME=demo picks the local cluster, KUBERNETES=1.34 what a new one runs; CONTEXT=... REGISTRY=... use one of yours instead (deploy, undeploy, demo)."
 
 fmt: ## Format the code
 	cargo fmt --all
@@ -35,9 +38,9 @@ check: ## Formatting, lints, documentation, scripts, manifests
 	@echo "check: scripts"
 	shellcheck $$(git ls-files '*.sh' .ci/run)
 
-build: ## Build the static binaries of the images
+build: ## Build the static binaries of the images: ARCH=arm64 too
 	@tests/cluster/toolchains.sh
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist --target $(TARGET) --bins --package agent --package webhook --package certs
+	@for arch in $(ARCH); do tests/static.sh "$$arch"; done
 
 test: ## Run all tests, those on a real cluster included
 	@tests/run.sh
@@ -47,7 +50,7 @@ crd: ## Write the record's CustomResourceDefinition into the manifests
 	mv manifests/base/crd.yaml.new manifests/base/crd.yaml
 
 images: build ## Build the images and push them to REGISTRY
-	@REGISTRY="$$(manifests/registry.sh)" BIN_DIR=target/$(TARGET)/dist tests/images.sh
+	@REGISTRY="$$(manifests/registry.sh)" tests/images.sh
 
 cluster-up: ## Boot a local Kubernetes cluster: NAME=demo
 	@tests/cluster/up.sh
@@ -69,6 +72,10 @@ release-manifests: ## Write target/install.yaml, with the images of REGISTRY
 
 demo: ## See Pods die on schedule, and recover, in a real cluster
 	@tests/demo.sh
+
+picture: ## Draw docs/dashboard.png from a Prometheus: PROMETHEUS=http://127.0.0.1:9095
+	@tests/cluster/packages.sh python3-matplotlib
+	@docs/picture.py "$${PROMETHEUS:?names the address of a Prometheus; make demo prints its own}"
 
 bench: ## Measure what the webhook costs; ONLY=loopback needs no cluster
 	@tests/bench.sh

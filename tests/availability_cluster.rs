@@ -2,21 +2,15 @@
 
 use std::time::Duration;
 
-use tests::cluster::{Namespace, eventually, kubectl, object};
+use tests::cluster::{Namespace, both_webhooks, eventually, kubectl, object};
 use tests::load::Load;
 
 const RATE: u32 = 100;
 
-fn is_whole() -> Option<()> {
-    let status = object(&["deployment", "webhook", "-n", "pure-chaos"])["status"].clone();
-    let pods = object(&["pods", "-n", "pure-chaos", "-l", "app.kubernetes.io/component=webhook"]);
-    (status["readyReplicas"] == 2 && pods["items"].as_array()?.len() == 2).then_some(())
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_and_a_drained_replica_lose_no_opt_in() {
     let namespaces: Vec<Namespace> = (0..4).map(|n| Namespace::new(&format!("load-{n}"))).collect();
-    eventually("both replicas", is_whole);
+    eventually("both replicas", both_webhooks);
     let load = Load::start(namespaces.iter().map(|namespace| namespace.name.clone()).collect(), RATE).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
 
@@ -24,11 +18,11 @@ async fn a_rolling_restart_and_a_drained_replica_lose_no_opt_in() {
         kubectl(&["-n", "pure-chaos", "rollout", "restart", "deployment/webhook"]).succeeds();
         kubectl(&["-n", "pure-chaos", "rollout", "status", "deployment/webhook", "--timeout=120s"])
             .succeeds();
-        eventually("the end of the old replicas", is_whole);
+        eventually("the end of the old replicas", both_webhooks);
         let pods = object(&["pods", "-n", "pure-chaos", "-l", "app.kubernetes.io/component=webhook"]);
         let name = pods["items"][0]["metadata"]["name"].as_str().unwrap().to_owned();
         kubectl(&["-n", "pure-chaos", "delete", "pod", &name]).succeeds();
-        eventually("the replica that replaces it", is_whole);
+        eventually("the replica that replaces it", both_webhooks);
     });
     changes.await.unwrap();
     tokio::time::sleep(Duration::from_secs(2)).await;

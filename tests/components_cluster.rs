@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::cluster::{Namespace, kubectl, object, within};
+use tests::dashboard::FILE;
 use tests::manifests::with_component;
-use tests::repository::root;
+use tests::repository::{read, root};
 
 /// The objects of base and component, and those of them that are of this group.
 fn built(component: &str, group: &str) -> (Vec<Value>, Vec<Value>) {
@@ -51,11 +52,27 @@ fn cert_manager_takes_the_place_of_certs() {
 }
 
 #[test]
-fn prometheus_operator_gets_its_rules() {
-    let (_, rules) = built("prometheus-operator", "monitoring.coreos.com/");
-    let names: Vec<_> =
-        rules.iter().map(|object| (object["kind"].as_str(), object["metadata"]["name"].as_str())).collect();
-    assert_eq!(names, [(Some("PrometheusRule"), Some("pure-chaos"))]);
+fn prometheus_operator_gets_its_monitors_and_rules() {
+    let (_, objects) = built("prometheus-operator", "monitoring.coreos.com/");
+    let mut names: Vec<String> = objects
+        .iter()
+        .map(|object| format!("{} {}", object["kind"], object["metadata"]["name"]).replace('"', ""))
+        .collect();
+    names.sort_unstable();
+    let rules = ["PrometheusRule pure-chaos-agent", "PrometheusRule pure-chaos-webhook"];
+    assert_eq!(names, [&["PodMonitor agent", "PodMonitor certs", "PodMonitor webhook"], &rules[..]].concat());
+}
+
+#[test]
+fn a_sidecar_of_grafana_gets_the_dashboard_that_people_import() {
+    let (_, core) = built("grafana", "v1");
+    let made = core.iter().find(|object| object["metadata"]["labels"]["grafana_dashboard"] == "1").unwrap();
+    assert_eq!(made["metadata"]["name"], "grafana-dashboard", "a hash would leave the old one behind");
+    assert_eq!(made["data"], json!({"pure-chaos.json": read(FILE)}));
+    // Beside the base, or by itself.
+    let alone = root().join(FILE);
+    let alone = kubectl(&["kustomize", alone.parent().unwrap().to_str().unwrap()]).succeeds();
+    assert_eq!(serde_saphyr::from_str::<Value>(&alone).unwrap(), *made);
 }
 
 #[test]
@@ -65,7 +82,11 @@ fn with_component_nodes_pods_of_cordoned_nodes_are_left_alone() {
     let rights = ["-f", rights.to_str().unwrap()];
     let namespace = Namespace::new("cordoned");
     namespace.deployment("web", 2);
-    namespace.opt_in(&["purechaos.dev/schedule=every 1s", "purechaos.dev/min-age=1s"]);
+    namespace.opt_in(&[
+        "purechaos.dev/schedule=every 1s",
+        "purechaos.dev/min-age=1s",
+        "purechaos.dev/mode=delete",
+    ]);
     let nodes = object(&["nodes"]);
     let node = nodes["items"][0]["metadata"]["name"].as_str().unwrap().to_owned();
     kubectl(&[&["apply"], &rights[..]].concat()).succeeds();

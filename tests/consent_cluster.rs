@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use jiff::{Timestamp, ToSpan};
 use serde_json::{Value, json};
+use tests::away::without_webhook_configuration;
 use tests::cluster::{Namespace, Output, PATIENCE, eventually, kubectl, kubectl_with, object};
 
 /// What a test makes cluster-wide and takes away again, whatever becomes of it.
@@ -217,15 +218,8 @@ fn the_platform_may_adopt_what_the_webhook_did_not_see() {
     let usual = volumes.iter().find_map(|volume| volume["configMap"]["name"].as_str()).unwrap().to_owned();
 
     // Set while nobody looks: without a configuration, the API server does not ask.
-    let mut configuration = object(&["validatingwebhookconfiguration", "pure-chaos"]);
-    for field in ["uid", "resourceVersion", "creationTimestamp", "generation", "managedFields"] {
-        configuration["metadata"].as_object_mut().unwrap().remove(field);
-    }
     {
-        let _restored = Undo(|| {
-            kubectl_with(&["create"], &configuration).succeeds();
-        });
-        kubectl(&["delete", "validatingwebhookconfiguration", "pure-chaos"]).succeeds();
+        let _restored = without_webhook_configuration();
         namespace.annotate(&["chaos=yes"]).succeeds();
     }
     eventually("the verdict on what nobody saw", || {

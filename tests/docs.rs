@@ -7,7 +7,7 @@ use agent::recovery::Outcome;
 use agent::refusal::Refusal;
 use clap::CommandFactory;
 use policy::settings::Key;
-use prometheus::Registry;
+use tests::exported::registries;
 use tests::repository::{read, root};
 
 /// Rows of the Markdown table below a heading, cell by cell.
@@ -88,7 +88,7 @@ fn flags_of(command: &clap::Command, subcommand: &str) -> BTreeMap<String, Strin
 #[test]
 fn every_metric_is_in_the_readme_with_type_and_labels() {
     let mut exported: BTreeMap<String, (String, BTreeSet<String>)> = BTreeMap::new();
-    for registry in [agent_registry(), webhook_registry(), certs_registry()] {
+    for registry in registries() {
         for family in registry.gather() {
             if family.name().starts_with("process_") {
                 continue;
@@ -142,33 +142,6 @@ fn every_refusal_is_in_the_readme_with_its_meaning() {
         .collect();
     let known = Refusal::ALL.map(|refusal| (refusal.label().to_owned(), refusal.meaning().to_owned()));
     assert_eq!(documented, known);
-}
-
-fn agent_registry() -> Registry {
-    let registry = runtime::metrics::registry().unwrap();
-    agent::metrics::leader(&registry).unwrap();
-    let metrics = agent::metrics::Metrics::new(&registry, "hash").unwrap();
-    metrics.begin("a");
-    let web = policy::record::WorkloadReference {
-        kind: "Deployment".to_owned(),
-        name: "web".to_owned(),
-        uid: "u".to_owned(),
-    };
-    metrics.see("a", &web, Some(policy::settings::Mode::Evict));
-    metrics.set_next_slot("a", None);
-    registry
-}
-
-fn webhook_registry() -> Registry {
-    let registry = runtime::metrics::registry().unwrap();
-    webhook::metrics::Metrics::new(&registry).unwrap().obeys("hash");
-    registry
-}
-
-fn certs_registry() -> Registry {
-    let registry = runtime::metrics::registry().unwrap();
-    certs::metrics::Metrics::register(&registry).unwrap();
-    registry
 }
 
 #[test]
@@ -230,6 +203,9 @@ fn every_link_between_the_documents_leads_somewhere() {
         "docs/measured.md",
         "docs/walkthrough.md",
         "docs/halt-by-alert.md",
+        "docs/alerts.md",
+        "docs/runbooks.md",
+        "docs/dashboard.md",
     ];
     let mut links = 0;
     for document in documents {

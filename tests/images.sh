@@ -1,22 +1,28 @@
 #!/usr/bin/env bash
-# Builds the three images from ready binaries and pushes them to REGISTRY (host:port, with a path where there is one).
-# BIN_DIR is the folder with the static binaries agent, webhook and certs. The tag is made of what is in them, so that a node never
-# runs an older image of the same name; it is noted in target/images-tag. TAG=... sets another.
+# Builds the three images from the ready binaries in target/static and pushes them to REGISTRY (host:port, with a path where there is one).
+# ARCH says for which architectures, amd64 unless it is set; with several of them each name stands for all. The tag is made of what is in
+# the images, so that a node never runs an older one of the same name; it is noted in target/images-tag. TAG=... sets another.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
 registry="${REGISTRY:?Set REGISTRY to where the images are to be pushed, for instance registry.example.com/chaos}"
-binaries="${BIN_DIR:-target/x86_64-unknown-linux-gnu/dist}"
+read -ra architectures <<<"${ARCH:-amd64}"
 
-for binary in agent webhook certs; do
-    if [[ ! -x $binaries/$binary ]]; then
-        echo "$binaries/$binary is missing: make build makes it." >&2
-        exit 1
-    fi
+binaries=()
+for architecture in "${architectures[@]}"; do
+    for binary in agent webhook certs; do
+        binaries+=("target/static/$architecture/$binary")
+        if [[ ! -x ${binaries[-1]} ]]; then
+            echo "${binaries[-1]} is missing: make build ARCH=$architecture makes it." >&2
+            exit 1
+        fi
+    done
 done
+platforms="$(printf ',linux/%s' "${architectures[@]}")"
+platforms="${platforms:1}"
 
 revision="$(git rev-parse --short HEAD 2>/dev/null || echo unknown)"
-tag="${TAG:-0.1.0-$( (echo "$revision"; cat "$binaries"/{agent,webhook,certs} Dockerfile) | sha256sum | cut -c1-12)}"
+tag="${TAG:-0.1.0-$( (echo "$revision"; cat "${binaries[@]}" Dockerfile) | sha256sum | cut -c1-12)}"
 mkdir -p .cluster/images target
 work="$(mktemp -d "$PWD/.cluster/images/XXXXXX")"
 trap 'rm -rf "$work"' EXIT
@@ -46,16 +52,29 @@ push() {
     local attempt
     for attempt in 1 2 3 4 5; do
         ((attempt == 1)) || sleep 2
-        "$tool" push "${push_flags[@]}" "$1" && return
+        "$tool" "$@" && return
     done
     return 1
+}
+
+build_and_push() {
+    local target="$1" image="$2"
+    local build=(--build-arg "REVISION=$revision" --build-context build=target/static --platform "$platforms" --target "$target")
+    if ((${#architectures[@]} == 1)); then
+        "$tool" build "${build[@]}" -t "$image" . && push push "${push_flags[@]}" "$image"
+    elif [[ $tool == docker ]]; then
+        # Only a push keeps several architectures together, whatever the engine's own store can hold.
+        push buildx build "${build[@]}" --push -t "$image" .
+    else
+        "$tool" build "${build[@]}" --manifest "$image" . && push manifest push --all "${push_flags[@]}" "$image" "docker://$image"
+    fi
 }
 
 for target in agent webhook certs; do
     image="$registry/chaos-$target:$tag"
     # The agent is the system's main part and bears its name.
     [[ $target != agent ]] || image="$registry/chaos:$tag"
-    if ! { "$tool" build --build-arg "REVISION=$revision" --build-context "build=$binaries" --target "$target" -t "$image" . && push "$image"; } >"$log" 2>&1; then
+    if ! build_and_push "$target" "$image" >"$log" 2>&1; then
         echo "$image failed; the last lines:" >&2
         tail -n 20 "$log" >&2
         exit 1

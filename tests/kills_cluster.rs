@@ -65,9 +65,10 @@ fn start_observer(namespace: &str, replicas: usize, kills: usize) -> std::thread
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let observing = observe(&namespace, replicas, kills, ready);
         runtime.block_on(async {
-            tokio::time::timeout(Duration::from_secs(120), observing)
+            // An eviction that meets a change lets its workload rest for two minutes.
+            tokio::time::timeout(Duration::from_secs(300), observing)
                 .await
-                .expect("two minutes for the kills")
+                .expect("five minutes for the kills")
         })
     });
     all_ready.recv().expect("the observer sees the Pods");

@@ -82,7 +82,12 @@ fn a_leader_that_dies_loses_no_kill_and_spends_no_slot_twice() {
     for name in ["one", "two", "three"] {
         namespace.deployment(name, 2);
     }
-    namespace.opt_in(&["purechaos.dev/schedule=every 3s", "purechaos.dev/min-age=1s"]);
+    // Not by eviction: one that meets a change lets its workload rest for two minutes.
+    namespace.opt_in(&[
+        "purechaos.dev/schedule=every 3s",
+        "purechaos.dev/min-age=1s",
+        "purechaos.dev/mode=delete",
+    ]);
     let two = [&TWO[..], &["--replicas=2"]].concat();
     kubectl(&two).succeeds();
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| lead_and_die(&namespace)));

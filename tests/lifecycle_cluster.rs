@@ -23,6 +23,17 @@ fn it_boots_crashes_boots_again_and_leaves_nothing() {
     script("up.sh").succeeds();
     let status = script("status.sh").succeeds();
     assert!(status.contains("scratch"), "{status}");
+    // Both were found by their names on a path, on which another version's may lie too.
+    let version = status.lines().find_map(|line| line.trim().strip_prefix("kubernetes ")).unwrap().trim();
+    let api_server = kubectl(&["get", "--raw", "/version"]).succeeds();
+    assert!(api_server.contains(&format!("\"gitVersion\": \"v{version}.")), "{version}: {api_server}");
+    let kubelet =
+        kubectl(&["get", "node", "node", "-o", "jsonpath={.status.nodeInfo.kubeletVersion}"]).succeeds();
+    assert!(kubelet.starts_with(&format!("v{version}.")), "{version}: {kubelet}");
+    let mut another = Command::new(root().join("tests/cluster/up.sh"));
+    run(another.env("NAME", "scratch").env("KUBERNETES", "1.0"))
+        .fails_with(&format!("runs Kubernetes {version}"));
+
     kubectl(&["create", "namespace", "kept"]).succeeds();
     let again = script("up.sh").succeeds();
     assert!(again.contains("running"), "{again}");

@@ -10,7 +10,8 @@ use tests::cluster::{Namespace, eventually, kubectl, kubectl_with, metrics, obje
 const ROUNDS: f64 = 4.0;
 
 /// The opt-in that every record here is of.
-const CONSENT: [&str; 3] = ["chaos=yes", "purechaos.dev/schedule=every 1s", "purechaos.dev/min-age=1s"];
+const CONSENT: [&str; 4] =
+    ["chaos=yes", "purechaos.dev/schedule=every 1s", "purechaos.dev/min-age=1s", "purechaos.dev/mode=delete"];
 
 /// A namespace that the agent is led to believe it may kill in.
 struct Trap {
@@ -43,7 +44,7 @@ impl Trap {
                 "admission": {
                     "user": "mara", "time": "2026-11-23T11:00:00Z", "digest": policy::digest::digest(&pairs.into())
                 },
-                "settings": {"schedule": "every 1s", "mode": "evict", "limit": 1, "minAge": "1s", "dryRun": false}
+                "settings": {"schedule": "every 1s", "mode": "delete", "limit": 1, "minAge": "1s", "dryRun": false}
             }
         });
         change(&mut record);

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A Prometheus (Debian's) beside a cluster, which scrapes what the manifests advertise: each container port named `metrics` of our Pods. It
-# finds and reaches them through the API server, with the rights of the kubeconfig, so it needs no way into the Pod network.
+# reaches them through the API server, with the rights of the kubeconfig, so it needs no way into the Pod network.
 #   prometheus.sh start    starts it, and prints its address once every target is scraped
 #   prometheus.sh stop     ends it
 set -euo pipefail
@@ -63,28 +63,30 @@ scrape_configs:
   - job_name: pure-chaos
     scheme: https
     $who
-    kubernetes_sd_configs:
-      - role: pod
-        kubeconfig_file: kubeconfig
-        namespaces: {names: [pure-chaos]}
-    relabel_configs:
-      - {source_labels: [__meta_kubernetes_pod_label_app_kubernetes_io_name], action: keep, regex: pure-chaos}
-      - {source_labels: [__meta_kubernetes_pod_container_port_name], action: keep, regex: metrics}
-      # The labels that PodMonitors give.
-      - {source_labels: [__meta_kubernetes_namespace], target_label: namespace}
-      - {source_labels: [__meta_kubernetes_pod_name], target_label: pod}
-      - {source_labels: [__meta_kubernetes_pod_container_name], target_label: container}
-      - {source_labels: [__meta_kubernetes_pod_label_app_kubernetes_io_component], target_label: job, replacement: pure-chaos/\$1}
-      - source_labels: [__meta_kubernetes_pod_name, __meta_kubernetes_pod_container_port_number]
-        target_label: __metrics_path__
-        regex: (.+);(.+)
-        replacement: /api/v1/namespaces/pure-chaos/pods/\$1:\$2/proxy/metrics
-      - {source_labels: [__meta_kubernetes_pod_name], target_label: instance}
-      - {target_label: __address__, replacement: "${server#https://}"}
+    file_sd_configs:
+      - files: [targets.json]
 END
+# Debian builds Prometheus without Kubernetes' own service discovery, so the targets are written as that would find them, with the labels that
+# PodMonitors give.
+# shellcheck disable=SC2016 # The dollars are the template's.
+template='[{{range $i, $pod := .items}}{{if $i}},{{end}}{{range .spec.containers}}{{$container := .name}}{{range .ports}}{{if eq .name "metrics"}}{
+  "targets": ["'"${server#https://}"'"],
+  "labels": {
+    "namespace": "{{$pod.metadata.namespace}}", "pod": "{{$pod.metadata.name}}", "container": "{{$container}}", "instance": "{{$pod.metadata.name}}",
+    "job": "pure-chaos/{{index $pod.metadata.labels "app.kubernetes.io/component"}}",
+    "__metrics_path__": "/api/v1/namespaces/pure-chaos/pods/{{$pod.metadata.name}}:{{.containerPort}}/proxy/metrics"
+  }}{{end}}{{end}}{{end}}{{end}}]'
+find_targets() {
+    kubectl -n pure-chaos get pods -l app.kubernetes.io/name=pure-chaos --field-selector=status.phase=Running -o go-template="$template" >"$folder/targets.new" &&
+        mv "$folder/targets.new" "$folder/targets.json"
+}
+find_targets
 setsid prometheus --config.file="$folder/prometheus.yml" --storage.tsdb.path="$folder/data" --web.listen-address="127.0.0.1:$port" \
     --storage.tsdb.retention.time=1d >"$folder/log" 2>&1 </dev/null &
-echo $! >"$folder/pid"
+pid=$!
+echo "$pid" >"$folder/pid"
+# For as long as it runs.
+while sleep 1 && [[ -d /proc/$pid && -d $folder ]]; do find_targets; done >/dev/null 2>&1 </dev/null &
 address="http://127.0.0.1:$port"
 for _ in {1..120}; do
     # One agent, two webhooks, one certs.

@@ -2,7 +2,6 @@
 //! The last test counts what all cluster tests before it made them ask for, so this file comes after those.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use kube::Api;
@@ -10,6 +9,7 @@ use kube::api::PostParams;
 use serde_json::{Value, json};
 use tests::audit::{Mark, Request};
 use tests::cluster::{Namespace, eventually, kubeconfig, kubectl, kubectl_with, metrics, object, total};
+use tests::excuses::{excuse, is_shown_otherwise};
 use tests::repository::read;
 use tests::rights::{Right, rights, role};
 
@@ -230,6 +230,7 @@ fn provoke_the_rare() {
     namespace.opt_in(&[
         "purechaos.dev/schedule=every 1s",
         "purechaos.dev/min-age=1s",
+        "purechaos.dev/mode=delete",
         "purechaos.dev/limit=5",
         "purechaos.dev/kinds=ReplicaSet,StatefulSet,DaemonSet",
         "purechaos.dev/single-replica=allow",
@@ -266,59 +267,6 @@ fn provoke_the_rare() {
         std::panic::catch_unwind(|| eventually("a halt that is told again", || told_again("pure-chaos")));
     halt("purechaos.dev/halt-");
     told.unwrap();
-}
-
-/// Rights that no request shows.
-fn is_shown_otherwise(right: &Right, requests: &[Request]) -> bool {
-    // Asked for by the API server itself when a RoleBinding is made by who lacks the rights in it, as the webhook does.
-    right.verb == "bind"
-        && requests.iter().any(|request| {
-            request.resource == "rolebindings" && request.verb == "create" && request.is_accepted()
-        })
-}
-
-/// How long after the end of its rights the agent may not know of it yet, or before their beginning.
-const UNAWARE: Duration = Duration::from_secs(10);
-
-/// Why a request was refused, if that is as it should be.
-fn excuse(
-    refused: &Request,
-    changes: &BTreeMap<&str, Vec<&Request>>,
-    recorded: &BTreeSet<&str>,
-    lent: &BTreeSet<Right>,
-) -> Option<&'static str> {
-    let changes = changes.get(refused.namespace.as_str()).map(Vec::as_slice).unwrap_or_default();
-    let is_near =
-        |change: &&Request| change.answered.duration_since(refused.received).unsigned_abs() < UNAWARE;
-    let is_lent = lent.iter().any(|right| {
-        (&right.group, &right.resource, &right.verb) == (&refused.group, &refused.resource, &refused.verb)
-    });
-    match refused {
-        _ if !refused.allowed
-            && ["agent", "default"].contains(&refused.account.as_str())
-            && is_lent
-            && changes.iter().any(is_near) =>
-        {
-            Some("the agent's rights in the namespace had just come or gone")
-        }
-        // A record that isn't admitted has no RoleBinding: its rounds ask for the Namespace, and are refused for the answer.
-        _ if !refused.allowed
-            && (refused.account.as_str(), refused.verb.as_str(), refused.resource.as_str())
-                == ("agent", "get", "namespaces")
-            && recorded.contains(refused.namespace.as_str()) =>
-        {
-            Some("the namespace has a record without an admission")
-        }
-        // It asks once a minute whether it may.
-        _ if !refused.allowed && (refused.verb.as_str(), refused.resource.as_str()) == ("list", "nodes") => {
-            Some("component nodes had just gone")
-        }
-        _ if refused.allowed && refused.is_kill() => Some("a lock held"),
-        _ if refused.allowed && refused.message.contains("because it is being terminated") => {
-            Some("the namespace was being deleted")
-        }
-        _ => None,
-    }
 }
 
 #[test]

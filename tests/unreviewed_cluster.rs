@@ -210,7 +210,12 @@ fn rights_given_by_hand_let_nobody_be_killed() {
 /// With the annotations it had before, which nobody reviewed in the new one.
 #[test]
 fn a_namespace_made_again_under_its_name_is_another() {
-    const OFTEN: [&str; 3] = ["chaos=yes", "purechaos.dev/schedule=every 1s", "purechaos.dev/min-age=1s"];
+    const OFTEN: [&str; 4] = [
+        "chaos=yes",
+        "purechaos.dev/schedule=every 1s",
+        "purechaos.dev/min-age=1s",
+        "purechaos.dev/mode=delete",
+    ];
     let namespace = Namespace::new("again");
     let name = &namespace.name;
     namespace.deployment("web", 2);

@@ -117,7 +117,7 @@ fn walk(commands: &[String]) {
             });
         }
         if command.starts_with("stern") {
-            within(Duration::from_secs(200), "a kill by the CronJob", || {
+            within(Duration::from_secs(400), "a kill by the CronJob", || {
                 let record = object(&["optin", "chaos", "-n", "learning-place"]);
                 (record["status"]["kills"].as_i64()? >= 1).then_some(())
             });

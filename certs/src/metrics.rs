@@ -1,7 +1,7 @@
 //! The metrics of certificates.
 
 use jiff::Timestamp;
-use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounter, IntGauge, IntGaugeVec, Opts, Registry};
 
 /// Name of the gauge of the second after which a certificate is not accepted any more; label `role` is `ca` or `serving`.
 pub const NOT_AFTER: &str = "pure_chaos_certificate_not_after_timestamp_seconds";
@@ -18,16 +18,20 @@ pub fn not_after() -> prometheus::Result<IntGaugeVec> {
 /// Name of the gauge of endpoints whose certificate is unknown or not trusted, which hold up a rotation.
 pub const UNSEEN: &str = "pure_chaos_certificate_endpoints_unseen";
 
+/// Name of the counter of bundles that somebody else had changed and that were put back.
+pub const RESTORED: &str = "pure_chaos_certificate_bundles_restored_total";
+
 /// What this process exports beside its build and its resources.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     not_after: IntGaugeVec,
     unseen: IntGauge,
+    restored: IntCounter,
 }
 
 impl Metrics {
     /// The names of this process's own metrics.
-    pub const NAMES: [&str; 2] = [NOT_AFTER, UNSEEN];
+    pub const NAMES: [&str; 3] = [NOT_AFTER, UNSEEN, RESTORED];
 
     /// Registers the metrics.
     ///
@@ -41,7 +45,12 @@ impl Metrics {
             "Ready endpoints of the webhook not seen to serve a certificate that the bundle accepts.",
         )?;
         registry.register(Box::new(unseen.clone()))?;
-        Ok(Self { not_after, unseen })
+        let restored = IntCounter::new(
+            RESTORED,
+            "Times that certs put its bundle back into the webhook configuration after somebody else had changed it.",
+        )?;
+        registry.register(Box::new(restored.clone()))?;
+        Ok(Self { not_after, unseen, restored })
     }
 
     /// Sets the end of the CA. Before the first call there is no series: a zero would look like a certificate that ended in 1970.
@@ -52,6 +61,11 @@ impl Metrics {
     /// Sets how many endpoints are not seen to serve what is trusted.
     pub fn endpoints_unseen(&self, count: usize) {
         self.unseen.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Counts a bundle that somebody else had changed and that was put back.
+    pub fn bundle_restored(&self) {
+        self.restored.inc();
     }
 }
 
@@ -65,7 +79,7 @@ mod tests {
         let registry = Registry::new();
         let metrics = Metrics::register(&registry).unwrap();
         let names = || registry.gather().iter().map(|family| family.name().to_owned()).collect::<Vec<_>>();
-        assert_eq!(names(), [UNSEEN]);
+        assert_eq!(names(), [RESTORED, UNSEEN]);
         metrics.ca_ends(at(START));
         let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
         assert!(text.contains(&format!("{NOT_AFTER}{{role=\"ca\"}} {START}")), "{text}");

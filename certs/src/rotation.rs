@@ -50,6 +50,8 @@ pub struct Rotation {
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     settled: Settled,
+    /// The bundle that was in every webhook when this process last looked or wrote; `None` while that isn't known.
+    in_place: Option<Vec<u8>>,
     /// What was last said of a swap that waits.
     waits_for: Option<String>,
 }
@@ -82,6 +84,7 @@ impl Rotation {
             clock,
             metrics,
             settled: Settled::default(),
+            in_place: None,
             waits_for: None,
         }
     }
@@ -97,6 +100,7 @@ impl Rotation {
             let read = self.read(&served).await?;
             let now = self.clock.wall();
             let plan = plan::plan(&read.stored, now, &self.policy);
+            self.look_in_place(&read.stored, &plan);
             let unseen = plan::unseen(&read.stored, &plan.bundle, now, &self.policy);
             self.metrics.endpoints_unseen(unseen.len());
             let configured = read.configuration.is_some();
@@ -159,7 +163,15 @@ impl Rotation {
         Ok(Read { ca, serving, configuration, stored })
     }
 
-    async fn carry_out(&self, Plan { bundle, act }: Plan, read: Read) -> Result<(), TickError> {
+    /// Takes note of a configuration that is as it should be, whoever made it so.
+    fn look_in_place(&mut self, stored: &Stored, plan: &Plan) {
+        let text = bundle::pem(&plan.bundle).into_bytes();
+        if stored.injected.as_ref().is_some_and(|bundles| bundles.iter().all(|injected| *injected == text)) {
+            self.in_place = Some(text);
+        }
+    }
+
+    async fn carry_out(&mut self, Plan { bundle, act }: Plan, read: Read) -> Result<(), TickError> {
         let Read { ca, serving, configuration, stored } = read;
         let now = self.clock.wall();
         match act {
@@ -176,7 +188,23 @@ impl Rotation {
             }
             Act::Inject => {
                 if let Some(configuration) = configuration {
-                    let written = self.injector.inject(&configuration, &bundle::pem(&bundle)).await?;
+                    let text = bundle::pem(&bundle);
+                    // Forgotten until the answer is there: a write whose answer got lost must not look like somebody else's.
+                    let before = self.in_place.take();
+                    let written = self.injector.inject(&configuration, &text).await?;
+                    let is_changed =
+                        |known: &Vec<u8>| configuration.bundles().iter().any(|injected| injected != known);
+                    let is_foreign = before.as_ref().is_some_and(is_changed);
+                    self.in_place = match written {
+                        Written::Done => Some(text.into_bytes()),
+                        Written::Conflict => before,
+                    };
+                    if is_foreign && written == Written::Done {
+                        self.metrics.bundle_restored();
+                        tracing::warn!(
+                            "put the bundle back: somebody else had changed the webhook configuration"
+                        );
+                    }
                     report(written, || tracing::info!(count = bundle.len(), "injected the bundle"));
                 }
             }

@@ -1,5 +1,6 @@
 //! Ticks against an API server in this process, in virtual time.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use runtime::clock::TokioClock;
@@ -27,13 +28,15 @@ fn policy() -> Policy {
 struct Bench {
     fake: Fake,
     clock: Arc<TokioClock>,
+    /// One of each process.
+    registries: RefCell<Vec<prometheus::Registry>>,
 }
 
 impl Bench {
     fn new() -> Self {
         let fake = Fake::default();
         fake.put_configuration(&WEBHOOKS);
-        Self { fake, clock: Arc::new(TokioClock::starting_at(at(START))) }
+        Self { fake, clock: Arc::new(TokioClock::starting_at(at(START))), registries: RefCell::default() }
     }
 
     /// A process that has just started.
@@ -43,9 +46,19 @@ impl Bench {
 
     /// The same with a clock of its own.
     fn process_with(&self, clock: Arc<dyn Clock>) -> Rotation {
-        let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+        let registry = prometheus::Registry::new();
+        let metrics = Metrics::register(&registry).unwrap();
+        self.registries.borrow_mut().push(registry);
         let endpoints = Box::new(self.fake.clone());
         Rotation::new(self.fake.client(), ("pure-chaos", "pure-chaos"), endpoints, policy(), clock, metrics)
+    }
+
+    /// How often all processes together say that they put a bundle back.
+    fn restored(&self) -> f64 {
+        let families =
+            self.registries.borrow().iter().flat_map(prometheus::Registry::gather).collect::<Vec<_>>();
+        let restored = families.iter().filter(|family| family.name() == crate::metrics::RESTORED);
+        restored.map(|family| family.get_metric()[0].get_counter().get_value()).sum()
     }
 
     fn stored(&self) -> Stored {
@@ -279,12 +292,66 @@ async fn a_bundle_that_somebody_else_wrote_is_put_right_at_the_next_tick() {
     let bench = Bench::new();
     let mut process = bench.process();
     process.tick().await.unwrap();
-    for foreign in [b"".to_vec(), b"garbage".to_vec(), ca(START, DAY).certificate().pem().into_bytes()] {
-        bench.fake.overwrite_bundle(&foreign);
+    assert_eq!(bench.restored(), 0.0, "the first time there was nothing to put back");
+    for (times, foreign) in
+        [b"".to_vec(), b"garbage".to_vec(), ca(START, DAY).certificate().pem().into_bytes()]
+            .iter()
+            .enumerate()
+    {
+        bench.fake.overwrite_bundle(foreign);
         process.tick().await.unwrap();
         bench.assert_in_order();
         assert_eq!(Certificate::all(&bench.fake.bundles()[0]), [bench.ca()]);
+        assert_eq!(bench.restored(), times as f64 + 1.0);
     }
+    // Refused because it changed once more: it is put back once.
+    bench.fake.overwrite_bundle(b"foreign");
+    bench.fake.before("PATCH pure-chaos", |fake| fake.overwrite_bundle(b"other"));
+    process.tick().await.unwrap();
+    assert_eq!(bench.restored(), 4.0);
+    // Deleted and made again.
+    bench.fake.delete_configuration();
+    process.tick().await.unwrap_err();
+    bench.fake.put_configuration(&WEBHOOKS);
+    process.tick().await.unwrap();
+    bench.assert_in_order();
+    assert_eq!(bench.restored(), 5.0);
+}
+
+/// Two processes, and the answer to any write of one of them lost: what they write themselves is nobody else's change.
+#[tokio::test(start_paused = true)]
+async fn a_rotation_is_not_taken_for_another_hand() {
+    let mut lost = 0;
+    for write in 0..100 {
+        let bench = Bench::new();
+        bench.fake.crash_at(write, Crash::AfterWrite);
+        let (mut one, mut other) = (bench.process(), bench.process());
+        for step in [0, 1, 7 * DAY + 1, 1, 120, 1, DAY, 1] {
+            pass(step).await;
+            // Whoever lost an answer fails, and goes on at the next step.
+            drop(one.tick().await);
+            drop(other.tick().await);
+        }
+        bench.assert_in_order();
+        assert_eq!(bench.restored(), 0.0, "write {write}");
+        if !bench.fake.has_crashed() {
+            break;
+        }
+        lost += 1;
+    }
+    assert!(lost > 5, "{lost}");
+
+    // The answer to an injection is lost, and at the next tick the bundle has to change again.
+    let bench = Bench::new();
+    let mut process = bench.process();
+    process.tick().await.unwrap();
+    pass(7 * DAY + 1).await;
+    bench.fake.crash_at(1, Crash::AfterWrite);
+    process.tick().await.unwrap_err();
+    assert_eq!(Certificate::all(&bench.fake.bundles()[0]).len(), 2);
+    pass(2 * DAY).await;
+    process.tick().await.unwrap();
+    assert_eq!(bench.restored(), 0.0);
 }
 
 #[tokio::test(start_paused = true)]

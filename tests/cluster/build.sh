@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# Builds the pinned binaries of one Go module beside this file (`build.sh kubernetes` or `build.sh tools`) into .cluster/bin.
+# Builds the pinned binaries of one Go module beside this file (`build.sh kubernetes`, `build.sh tools`) into .cluster/bin, and those of an
+# older Kubernetes (`build.sh kubernetes-1.34`) into a folder of their own in there.
 set -euo pipefail
 # shellcheck source=tests/cluster/env.sh
 . "$(dirname "$0")/env.sh"
 
 module="$1"
-mkdir -p "$BIN"
+folder="$BIN"
+[[ $module != kubernetes-* ]] || folder="$BIN/$module"
+mkdir -p "$folder"
 cd "$HERE/$module"
 
 # The stamp is written last, so that a build that was broken off does not count.
@@ -18,7 +21,7 @@ fi
 rm -f "$stamp"
 
 flags="-s -w"
-if [[ $module == kubernetes ]]; then
+if [[ $module == kubernetes* ]]; then
     # Without these Kubernetes believes that it is v0.0.0, and feature gates misbehave.
     version="$(go list -m -f '{{.Version}}' k8s.io/kubernetes)"
     IFS=. read -r major minor _ <<<"${version#v}"
@@ -26,9 +29,9 @@ if [[ $module == kubernetes ]]; then
         flags+=" -X $package.gitVersion=$version -X $package.gitMajor=$major -X $package.gitMinor=$minor -X $package.gitTreeState=clean"
     done
 fi
-CGO_ENABLED=0 GOWORK=off go build -trimpath -ldflags "$flags" -o "$BIN/" tool
-if [[ -f $BIN/server ]]; then
+CGO_ENABLED=0 GOWORK=off go build -trimpath -ldflags "$flags" -o "$folder/" tool
+if [[ -f $folder/server ]]; then
     # etcd's main package is called server/v3.
-    mv "$BIN/server" "$BIN/etcd"
+    mv "$folder/server" "$folder/etcd"
 fi
 printf '%s\n' "$state" >"$stamp"

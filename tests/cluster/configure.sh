@@ -22,15 +22,15 @@ nodeRegistration: {name: node}
 apiVersion: kubeadm.k8s.io/v1beta4
 kind: ClusterConfiguration
 clusterName: $NAME
-kubernetesVersion: $("$BIN/kubelet" --version | cut -d' ' -f2)
+kubernetesVersion: $("$KUBERNETES_BIN/kubelet" --version | cut -d' ' -f2)
 controlPlaneEndpoint: $NODE_IP:6443
 certificatesDir: $new
 encryptionAlgorithm: ECDSA-P256
 networking: {serviceSubnet: $SERVICE_RANGE, podSubnet: $POD_RANGE}
 END
-    "$BIN/kubeadm" init phase certs all --config "$config/kubeadm.yaml"
-    "$BIN/kubeadm" init phase kubeconfig all --config "$config/kubeadm.yaml" --kubeconfig-dir "$new"
-    "$BIN/kubeadm" kubeconfig user --config "$config/kubeadm.yaml" --client-name system:kube-proxy >"$new/kube-proxy.conf"
+    "$KUBERNETES_BIN/kubeadm" init phase certs all --config "$config/kubeadm.yaml"
+    "$KUBERNETES_BIN/kubeadm" init phase kubeconfig all --config "$config/kubeadm.yaml" --kubeconfig-dir "$new"
+    "$KUBERNETES_BIN/kubeadm" kubeconfig user --config "$config/kubeadm.yaml" --client-name system:kube-proxy >"$new/kube-proxy.conf"
     mv "$new" "$CLUSTER/pki"
 fi
 install -m 600 "$CLUSTER/pki/admin.conf" "$KUBECONFIG_FILE"

@@ -10,6 +10,20 @@ if [[ ! $NAME =~ ^[a-z0-9][a-z0-9-]{0,30}$ || $NAME == bin || $NAME == images ]]
 fi
 BIN="$ROOT/.cluster/bin"
 CLUSTER="$ROOT/.cluster/$NAME"
+# The one that it was made with; a new cluster gets the one asked for, or else that of the module `kubernetes`.
+newest="$(sed -n 's|^\tk8s.io/kubernetes v\([0-9]*\.[0-9]*\)\..*|\1|p' "$HERE/kubernetes/go.mod")"
+KUBERNETES="${KUBERNETES:-$newest}"
+if [[ -f $CLUSTER/kubernetes ]]; then
+    KUBERNETES="$(<"$CLUSTER/kubernetes")"
+fi
+# An older one has its control plane, kubelet and etcd in a folder of its own. Everything else is there once, in $BIN: what Kubernetes
+# is indifferent to, such as containerd, and kubectl, so that people and tests always type the same one.
+MODULE=kubernetes
+KUBERNETES_BIN="$BIN"
+if [[ $KUBERNETES != "$newest" ]]; then
+    MODULE="kubernetes-$KUBERNETES"
+    KUBERNETES_BIN="$BIN/$MODULE"
+fi
 LOGS="$CLUSTER/logs"
 KUBECONFIG_FILE="$CLUSTER/kubeconfig"
 

@@ -5,7 +5,7 @@ set -euo pipefail
 # shellcheck source=tests/cluster/env.sh
 . "$(dirname "$0")/env.sh"
 
-export PATH="$BIN:$PATH"
+export PATH="$KUBERNETES_BIN:$BIN:$PATH"
 # Marks all processes of the cluster, for leftovers.sh.
 export PURE_CHAOS_CLUSTER="$ID"
 pki="$CLUSTER/pki"

@@ -15,7 +15,10 @@ if command -v dpkg-query >/dev/null; then
     done
 else
     # Without Debian's database only the commands can be looked for.
-    declare -A command_of=([nftables]=nft [busybox-static]=busybox [iproute2]=ip [procps]=pgrep [util-linux]=unshare [prometheus]=promtool [prometheus-alertmanager]=amtool)
+    declare -A command_of=([nftables]=nft [busybox-static]=busybox [iproute2]=ip [procps]=pgrep [util-linux]=unshare [prometheus]=promtool
+        [prometheus-alertmanager]=amtool
+        [gcc-x86-64-linux-gnu]=x86_64-linux-gnu-gcc [libc6-dev-amd64-cross]=x86_64-linux-gnu-gcc
+        [gcc-aarch64-linux-gnu]=aarch64-linux-gnu-gcc [libc6-dev-arm64-cross]=aarch64-linux-gnu-gcc)
     for package in "${wanted[@]}"; do
         command -v "${command_of[$package]:-$package}" >/dev/null || missing+=("$package")
     done

@@ -40,7 +40,7 @@ start() {
     mapfile -d '' -t arguments <"/proc/$first/cmdline"
     # The first alone stands in the Service `kubernetes`: an address has one port there, and they would overwrite each other's.
     PURE_CHAOS_CLUSTER="$ID" setsid nsenter --target "$node" --mount --pid --net \
-        "$BIN/kube-apiserver" "${arguments[@]:1}" \
+        "$KUBERNETES_BIN/kube-apiserver" "${arguments[@]:1}" \
         --audit-log-path="$CLUSTER/audit-second.log" --endpoint-reconciler-type=none --secure-port="$port" \
         </dev/null >"$LOGS/kube-apiserver-second.log" 2>&1 &
     sed "s|:6443\$|:$port|" "$KUBECONFIG_FILE" >"$CLUSTER/kubeconfig-second.new"

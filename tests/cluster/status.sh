@@ -25,6 +25,7 @@ seconds="$(ps -o etimes= -p "$process" | tr -d ' ')"
 cat <<END
 
   cluster       $NAME
+  kubernetes    $KUBERNETES
   state         $state
   node address  ${NODE_IP:-none yet}
   registry      ${REGISTRY:-none yet}

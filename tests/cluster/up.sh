@@ -1,12 +1,22 @@
 #!/usr/bin/env bash
 # Boots the local cluster NAME, or leaves it alone when it is running well. After a crash it starts again on the same data.
 set -euo pipefail
+asked="${KUBERNETES:-}"
 # shellcheck source=tests/cluster/env.sh
 . "$(dirname "$0")/env.sh"
 
 if ((EUID)); then
     echo "The local cluster needs root, for its namespaces. Run this with sudo, or name a cluster of yours with CONTEXT=..." >&2
     exit 1
+fi
+if [[ ! -d $HERE/$MODULE ]]; then
+    others=("$HERE"/kubernetes-*)
+    echo "Kubernetes $KUBERNETES is not among those that can be built here: $newest ${others[*]##*kubernetes-}" >&2
+    exit 2
+fi
+if [[ -n $asked && $asked != "$KUBERNETES" ]]; then
+    echo "The cluster $NAME runs Kubernetes $KUBERNETES. For $asked choose another NAME, or first make cluster-down NAME=$NAME." >&2
+    exit 2
 fi
 "$HERE/toolchains.sh"
 "$HERE/packages.sh"
@@ -69,7 +79,9 @@ if [[ -f $CLUSTER/registry ]] && node_process >/dev/null && node_ready && regist
     exec "$HERE/status.sh"
 fi
 
-for module in kubernetes tools; do
+modules=(kubernetes tools)
+[[ $MODULE == kubernetes ]] || modules+=("$MODULE")
+for module in "${modules[@]}"; do
     "$HERE/build.sh" "$module" --check ||
         step "Build of $module (the first time, minutes)" up.log "$HERE/build.sh" "$module"
 done
@@ -88,6 +100,7 @@ choose_number() {
 }
 # What a cluster-down that was killed did not come to.
 rm -rf --one-file-system "$CLUSTER.gone"
+[[ -f $CLUSTER/kubernetes ]] || echo "$KUBERNETES" >"$CLUSTER/kubernetes"
 [[ -f $CLUSTER/number ]] || step "Addresses" up.log choose_number
 # shellcheck source=tests/cluster/env.sh
 . "$HERE/env.sh"

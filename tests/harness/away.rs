@@ -30,15 +30,14 @@ impl Away {
         let away = Self::remembering(kind, name);
         let mut object = away.saved.clone();
         change(&mut object);
-        kubectl_with(&["replace"], &object).succeeds();
+        write("replace", &object).succeeds();
         away
     }
 
     /// Makes an object that is not there otherwise.
     pub fn added(object: &Value) -> Self {
-        let text = |value: &Value| value.as_str().unwrap().to_owned();
-        let kind = text(&object["kind"]).to_lowercase();
-        let away = Self { kind, name: text(&object["metadata"]["name"]), saved: Value::Null };
+        let kind = text(object, "/kind").to_lowercase();
+        let away = Self { kind, name: text(object, "/metadata/name"), saved: Value::Null };
         kubectl_with(&["create"], object).succeeds();
         away
     }
@@ -58,13 +57,36 @@ impl Drop for Away {
             kubectl(&["delete", &self.kind, &self.name, "--ignore-not-found"])
         } else {
             let is_there = kubectl(&["get", &self.kind, &self.name]).ok;
-            kubectl_with(&[if is_there { "replace" } else { "create" }], &self.saved)
+            write(if is_there { "replace" } else { "create" }, &self.saved)
         };
         if !output.ok {
             // Not a panic: it would hide the one that is under way.
             eprintln!("{} {} did not come back: {}", self.kind, self.name, output.stderr);
         }
     }
+}
+
+/// The annotation in which `kubectl apply` keeps what it applied.
+const APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// Creates or replaces an object with its annotations as given: kubectl would note all of it, what others have filled in
+/// too, as last applied, and `kubectl apply` would then take that back.
+fn write(how: &str, object: &Value) -> Output {
+    let applied = object["metadata"]["annotations"].get(APPLIED);
+    let mut bare = object.clone();
+    if let Some(annotations) = bare["metadata"].get_mut("annotations").and_then(Value::as_object_mut) {
+        annotations.remove(APPLIED);
+    }
+    let output = kubectl_with(&[how], &bare);
+    if !output.ok || applied.is_none() {
+        return output;
+    }
+    let patch = serde_json::json!({"metadata": {"annotations": {APPLIED: applied}}}).to_string();
+    kubectl(&["patch", &text(object, "/kind"), &text(object, "/metadata/name"), "--type=merge", "-p", &patch])
+}
+
+fn text(object: &Value, pointer: &str) -> String {
+    object.pointer(pointer).and_then(Value::as_str).unwrap().to_owned()
 }
 
 /// Something that can't go, and its namespace neither, until this is dropped.

@@ -216,3 +216,10 @@ pub fn total(metrics: &str, name: &str, labels: &[&str]) -> f64 {
         .filter(|line| line.starts_with(&prefix) && labels.iter().all(|label| line.contains(label)));
     series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
+
+/// Whether both replicas of the webhook are ready, and no other is there, not even one that ends.
+pub fn both_webhooks() -> Option<()> {
+    let status = object(&["deployment", "webhook", "-n", "pure-chaos"])["status"].clone();
+    let pods = object(&["pods", "-n", "pure-chaos", "-l", "app.kubernetes.io/component=webhook"]);
+    (status["readyReplicas"] == 2 && pods["items"].as_array()?.len() == 2).then_some(())
+}

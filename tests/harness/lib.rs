@@ -1,16 +1,21 @@
 //! What the tests share.
 
+pub mod alert_rules;
 pub mod api;
 pub mod audit;
 pub mod away;
 pub mod browser;
 pub mod case;
 pub mod cluster;
+pub mod dashboard;
+pub mod excuses;
+pub mod exported;
 pub mod generator;
 pub mod hollow;
 pub mod lateness;
 pub mod load;
 pub mod manifests;
+pub mod promtool;
 pub mod repository;
 pub mod rights;
 pub mod rotations;

@@ -55,6 +55,12 @@ pub fn cluster_name() -> String {
     kubeconfig.parent().unwrap().file_name().unwrap().to_string_lossy().into_owned()
 }
 
+/// The test cluster's own registry.
+pub fn registry() -> String {
+    let file = PathBuf::from(kubeconfig()).with_file_name("registry");
+    std::fs::read_to_string(file).unwrap().trim().to_owned()
+}
+
 /// What base and component make together.
 pub fn with_component(component: &str) -> String {
     // Inside the repository, because a kustomization names others by relative paths.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::cluster::{Namespace, kubectl, object};
+use crate::cluster::{Namespace, eventually, kubectl, object};
 use crate::load::{Load, Report};
 
 /// How many changes to see, and how often the CA changes.
@@ -56,6 +56,11 @@ fn set_arguments(arguments: &Value) {
     ])
     .succeeds();
     kubectl(&["-n", "pure-chaos", "rollout", "status", "deployment", "certs", "--timeout=120s"]).succeeds();
+    // One that still ends would issue by its own arguments.
+    eventually("the end of the certs that was replaced", || {
+        let pods = object(&["pods", "-n", "pure-chaos", "-l", "app.kubernetes.io/component=certs"]);
+        (pods["items"].as_array()?.len() == 1).then_some(())
+    });
 }
 
 /// Lets certificates live for 20 s (the CA a little longer), so that one is renewed about every 6 s, and opts in `rate` times a second

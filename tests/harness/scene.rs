@@ -153,7 +153,8 @@ impl Scene {
     #[track_caller]
     pub fn kill(&self, settings: &[&str], kills: i64) {
         self.opt_in(settings);
-        within(PATIENCE * 2, "a kill", || (self.status().pending_count == Some(kills)).then_some(()));
+        // An eviction that meets a change lets its workload rest for two minutes.
+        within(PATIENCE * 4, "a kill", || (self.status().pending_count == Some(kills)).then_some(()));
         self.namespace.annotate(&["purechaos.dev/halt=one case"]).succeeds();
     }
 

@@ -1,0 +1,35 @@
+//! What the binaries export, each series that is there from the start or from the first sight of a workload.
+
+use agent::metrics;
+use policy::record::WorkloadReference;
+use policy::settings::Mode;
+use prometheus::Registry;
+
+/// Of agent, webhook and certs.
+pub fn registries() -> [Registry; 3] {
+    [agent(), webhook(), certs()]
+}
+
+fn agent() -> Registry {
+    let registry = runtime::metrics::registry().unwrap();
+    metrics::leader(&registry).unwrap();
+    let metrics = metrics::Metrics::new(&registry, "hash").unwrap();
+    metrics.begin("a");
+    let web =
+        WorkloadReference { kind: "Deployment".to_owned(), name: "web".to_owned(), uid: "u".to_owned() };
+    metrics.see("a", &web, Some(Mode::Evict));
+    metrics.set_next_slot("a", None);
+    registry
+}
+
+fn webhook() -> Registry {
+    let registry = runtime::metrics::registry().unwrap();
+    webhook::metrics::Metrics::new(&registry).unwrap().obeys("hash");
+    registry
+}
+
+fn certs() -> Registry {
+    let registry = runtime::metrics::registry().unwrap();
+    certs::metrics::Metrics::register(&registry).unwrap().ca_ends(jiff::Timestamp::UNIX_EPOCH);
+    registry
+}

@@ -1,0 +1,80 @@
+//! The Kubernetes versions that the local cluster can run: their Go modules against each other and against what is said of them.
+
+use std::collections::BTreeSet;
+
+use tests::repository::{read, root};
+
+/// The version without its patch, from the name of each older one's module.
+fn older() -> Vec<String> {
+    let entries = std::fs::read_dir(root().join("tests/cluster")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter_map(|name| name.strip_prefix("kubernetes-").map(str::to_owned)).collect()
+}
+
+fn module(version: Option<&str>) -> String {
+    read(&version.map_or("tests/cluster/kubernetes/go.mod".to_owned(), |version| {
+        format!("tests/cluster/kubernetes-{version}/go.mod")
+    }))
+}
+
+/// As in `v1.37.2`.
+fn kubernetes(module: &str) -> &str {
+    let line = module.lines().find_map(|line| line.strip_prefix("\tk8s.io/kubernetes v"));
+    line.unwrap().split(' ').next().unwrap()
+}
+
+fn tools(module: &str) -> BTreeSet<&str> {
+    let block = module.split("\ntool (\n").nth(1).unwrap().split("\n)").next().unwrap();
+    block.lines().map(str::trim).collect()
+}
+
+#[test]
+fn an_older_version_replaces_every_part_whose_version_matters() {
+    let newest = module(None);
+    // Whatever is missing in the older one's folder would be found among the newest's. kubectl is meant to be.
+    let wanted: BTreeSet<&str> = tools(&newest)
+        .into_iter()
+        .filter(|tool| tool.starts_with("k8s.io/kubernetes/cmd/") || tool.starts_with("go.etcd.io/"))
+        .filter(|tool| !tool.ends_with("/kubectl"))
+        .collect();
+    assert!(wanted.len() > 6, "{wanted:?}");
+    assert!(!older().is_empty());
+    for version in older() {
+        assert_eq!(tools(&module(Some(&version))), wanted, "{version}");
+    }
+}
+
+#[test]
+fn every_part_of_a_version_is_of_that_version() {
+    let mut modules = vec![(None, module(None))];
+    for version in older() {
+        let module = module(Some(&version));
+        assert!(
+            kubernetes(&module).starts_with(&format!("{version}.")),
+            "{version}: {}",
+            kubernetes(&module)
+        );
+        modules.push((Some(version), module));
+    }
+    for (version, module) in &modules {
+        let of_parts = format!("v0.{}", kubernetes(module).strip_prefix("1.").unwrap());
+        let replaced: Vec<&str> = module.lines().filter_map(|line| line.split(" => ").nth(1)).collect();
+        assert!(replaced.len() > 25, "{version:?}: {replaced:?}");
+        for part in replaced {
+            assert!(part.ends_with(&format!(" {of_parts}")), "{version:?}: {part}, and not {of_parts}");
+        }
+    }
+}
+
+#[test]
+fn the_documents_name_the_versions() {
+    let newest = module(None);
+    let newest = kubernetes(&newest).rsplit_once('.').unwrap().0;
+    for document in ["CONTRIBUTING.md", "Makefile"] {
+        let text = read(document);
+        assert!(text.contains(newest), "{document}: {newest}");
+        for version in older() {
+            assert!(text.contains(&format!("KUBERNETES={version}")), "{document}: {version}");
+        }
+    }
+}
