@@ -169,6 +169,8 @@ cat <<END
 $spoken get chaos -A -o wide
 $spoken -n $namespace events
 $spoken get --raw /api/v1/namespaces/pure-chaos/services/agent:metrics/proxy/metrics
+The agent's own page, http://localhost:9090/, while this runs:
+$spoken -n pure-chaos port-forward deployment/agent 9090
 ${prometheus:+Prometheus: $prometheus, until tests/prometheus.sh stop or make cluster-down
 }To remove Pure Chaos:   make undeploy$([[ -n $CONTEXT ]] && echo " CONTEXT=$CONTEXT REGISTRY=$REGISTRY" || echo " NAME=$NAME")
 To remove the namespace: $spoken delete namespace $namespace

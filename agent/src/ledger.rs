@@ -178,6 +178,19 @@ impl Ledger {
         self.status.state.as_deref()
     }
 
+    /// The state in full, as it was last noted.
+    #[must_use]
+    pub fn sentence(&self) -> Option<&str> {
+        let active = self.status.conditions.iter().find(|condition| condition.type_ == ACTIVE)?;
+        Some(&active.message)
+    }
+
+    /// Kills since the record was made.
+    #[must_use]
+    pub fn kills(&self) -> i64 {
+        self.status.kills.unwrap_or(0)
+    }
+
     /// Notes the end of a recovery.
     pub fn ended(&mut self, outcome: &str) {
         let count = self.status.outcomes.entry(outcome.to_owned()).or_default();
