@@ -304,7 +304,7 @@ impl NamespaceTask {
             }
             Due::TooSoon(slot) => {
                 self.floor.raise(slot);
-                tracing::warn!(namespace = self.name, slot = %slot, "skipped a round that was asked for: it is less than the platform's shortest interval after the last one");
+                tracing::warn!(namespace = self.name, slot = %slot, "skipped a slot: it is less than the platform's shortest interval after the last one, and one of the two was asked for");
                 return;
             }
             Due::Round(slot) => slot,

@@ -17,7 +17,7 @@ pub enum Due {
     Round(Timestamp),
     /// A slot went by more than [`LATEST`] ago: it is skipped.
     Missed(Timestamp),
-    /// A slot that was asked for comes too soon after the last one: it is skipped.
+    /// A slot comes too soon after the last one, and one of the two was asked for: it is skipped.
     TooSoon(Timestamp),
 }
 
@@ -114,6 +114,15 @@ mod tests {
         assert_eq!(with(before(60)), Due::Round(asked));
         assert_eq!(with(before(59)), Due::TooSoon(asked));
         assert_eq!(due(&timetable, UID, Floor(asked), None, asked), Due::Nothing, "served before");
+
+        // And so does a scheduled one that follows it.
+        let next = timetable.next_after(UID, asked).unwrap();
+        let after = |asked| {
+            settings.also_at = Some(asked);
+            due(&settings.timetable(Duration::from_secs(60)), UID, Floor(asked), Some(asked), next)
+        };
+        let before = |seconds| next.checked_sub(Duration::from_secs(seconds)).unwrap();
+        assert_eq!([59, 60].map(before).map(after), [Due::TooSoon(next), Due::Round(next)]);
     }
 
     /// What can happen to a process and its clock.

@@ -123,12 +123,15 @@ impl Timetable {
         uniform < -(-self.interval().as_secs_f64() / mean.as_secs_f64()).exp_m1()
     }
 
-    /// Whether the slot is one that was asked for, and comes less than the shortest interval after the last one that was served: then it would
-    /// be a way around the platform's ceiling.
+    /// Whether the slot comes less than the shortest interval after the last one that was served, and one of the two was asked for: that would be a
+    /// way around the platform's ceiling.
     #[must_use]
     pub fn is_too_soon(&self, slot: Timestamp, last: Option<Timestamp>) -> bool {
         let since = |last: Timestamp| Duration::try_from(slot.duration_since(last)).unwrap_or_default();
-        self.also_at == Some(slot) && last.is_some_and(|last| since(last) < self.shortest_interval)
+        let is_asked_for = |slot: Timestamp| self.also_at == Some(slot);
+        last.is_some_and(|last| {
+            (is_asked_for(slot) || is_asked_for(last)) && since(last) < self.shortest_interval
+        })
     }
 
     /// Between two slots, jitter left out; of no meaning for `cron`.
