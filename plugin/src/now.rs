@@ -70,10 +70,14 @@ pub async fn outcome(
     })?
 }
 
+/// Whether that round has ended. The agent writes the slot down before it kills, then the intent of each kill, and last what came of it together with the
+/// next slot.
 fn is_served(record: &OptIn, slot: Timestamp) -> bool {
-    let last =
-        record.status.as_ref().and_then(|status| status.last_slot.as_deref()?.parse::<Timestamp>().ok());
-    last.is_some_and(|last| last >= slot)
+    let Some(status) = &record.status else { return false };
+    let instant = |text: &Option<String>| text.as_ref().and_then(|text| text.parse::<Timestamp>().ok());
+    instant(&status.last_slot).is_some_and(|last| last >= slot)
+        && status.intent.is_none()
+        && instant(&status.next_slot).is_none_or(|next| next > slot)
 }
 
 fn told(before: &OptIn, after: &OptIn) -> String {
@@ -116,7 +120,18 @@ mod tests {
         let at: Timestamp = "2026-11-23T12:00:10Z".parse().unwrap();
         let before = with(json!({"kills": 3, "lastSlot": "2026-11-23T11:55:00Z"}));
         assert!(!is_served(&before, at));
-        let killed = with(json!({"kills": 4, "lastSlot": "2026-11-23T12:00:10Z", "state": "active"}));
+        // Spent, but the kill is only intended; then done, with a second one to come.
+        let workload = json!({"kind": "Deployment", "name": "web", "uid": "w"});
+        let kill = json!({"pod": "a", "uid": "p", "workload": workload, "time": "2026-11-23T12:00:10Z", "steadyState": 2});
+        let spent =
+            json!({"kills": 3, "lastSlot": "2026-11-23T12:00:10Z", "nextSlot": "2026-11-23T12:00:10Z"});
+        let mut intended = spent.clone();
+        intended["nextSlot"] = json!("2026-11-23T12:10:00Z");
+        intended["intent"] = json!({"slot": "2026-11-23T12:00:10Z", "mode": "evict", "kill": kill});
+        assert!(![spent, intended].map(with).iter().any(|record| is_served(record, at)));
+        let killed = with(json!({
+            "kills": 4, "lastSlot": "2026-11-23T12:00:10Z", "nextSlot": "2026-11-23T12:10:00Z", "state": "active"
+        }));
         assert!(is_served(&killed, at));
         assert_eq!(told(&before, &killed), "1 Pod was killed");
         let refused = with(json!({
