@@ -171,7 +171,9 @@ def main():
             for at, _number in samples:
                 axes.axvline(at, color="red", linestyle=":", linewidth=0.8, alpha=0.7)
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=8)
+            # Above what is drawn.
+            axes.set_ylim(0, axes.get_ylim()[1] * 1.4)
+            axes.legend(fontsize=8, ncols=3, loc="upper left")
     figure.suptitle(f"Pure Chaos    recovered within the deadline: {share(prometheus)}    dotted: kills", fontsize=13)
     figure.supxlabel("Queries of the Grafana dashboard, asked of a real Prometheus; drawn with matplotlib, not by Grafana", fontsize=9)
     figure.savefig(given.output, dpi=100)

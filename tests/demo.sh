@@ -161,6 +161,24 @@ fi
 run kubectl -n "$namespace" get deployment random-logger
 ready_is_ten
 
+# The page of the agent that is left, for as long as that lives.
+port=9091
+while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
+    port=$((port + 1))
+done
+page="http://127.0.0.1:$port/"
+setsid kubectl -n pure-chaos port-forward deployment/agent "$port:9090" >/dev/null 2>&1 </dev/null &
+forward=$!
+leads() {
+    local answer=""
+    {
+        printf 'GET / HTTP/1.0\r\nHost: localhost\r\n\r\n' >&3
+        answer="$(cat <&3)"
+    } 2>/dev/null 3<>"/dev/tcp/127.0.0.1/$port" || true
+    [[ $answer == *"Namespaces that opted in"* ]]
+}
+within 60 "the agent's own page does not answer as one that leads" leads
+
 heading "To look further"
 if [[ -z $CONTEXT ]]; then
     echo "export KUBECONFIG=$ROOT/.cluster/$NAME/kubeconfig PATH=$ROOT/.cluster/bin:\$PATH"
@@ -169,6 +187,7 @@ cat <<END
 $spoken get chaos -A -o wide
 $spoken -n $namespace events
 $spoken get --raw /api/v1/namespaces/pure-chaos/services/agent:metrics/proxy/metrics
+The agent's own page: $page, until kill $forward or make cluster-down
 ${prometheus:+Prometheus: $prometheus, until tests/prometheus.sh stop or make cluster-down
 }To remove Pure Chaos:   make undeploy$([[ -n $CONTEXT ]] && echo " CONTEXT=$CONTEXT REGISTRY=$REGISTRY" || echo " NAME=$NAME")
 To remove the namespace: $spoken delete namespace $namespace

@@ -52,9 +52,14 @@ fn the_demo_ends_well_in_a_foreign_cluster() {
     }
     println!("{story}");
 
-    // Its Prometheus goes on answering.
-    let address = story.lines().find_map(|line| line.strip_prefix("Prometheus: ")).expect("its address");
-    let address = address.split(',').next().unwrap();
+    // What it ends with goes on answering.
+    let told = |what: &str| story.lines().find_map(|line| line.strip_prefix(what)).expect(what);
+    let (page, end) = told("The agent's own page: ").split_once(", until kill ").unwrap();
+    let answer =
+        run(Command::new("curl").args(["--silent", "--show-error", "--max-time", "10", page])).succeeds();
+    assert!(answer.contains("Namespaces that opted in"), "{answer}");
+    run(Command::new("kill").arg(end.split(' ').next().unwrap())).succeeds();
+    let (address, _) = told("Prometheus: ").split_once(',').unwrap();
     // Over both agents: the one that led first is gone, and its series with it.
     let query = "sum by (target_namespace, workload) (max_over_time(pure_chaos_kills_total[15m])) >= 3";
     let answer = run(Command::new("promtool").args(["query", "instant", address, query])).succeeds();

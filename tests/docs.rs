@@ -86,6 +86,35 @@ fn flags_of(command: &clap::Command, subcommand: &str) -> BTreeMap<String, Strin
 }
 
 #[test]
+fn every_command_of_the_plugin_is_in_its_document_with_its_flags() {
+    let mut command = kubectl_chaos::Args::command();
+    command.build();
+    let shown = command.get_subcommands().filter(|known| !known.is_hide_set() && known.get_name() != "help");
+    let known: BTreeMap<String, BTreeSet<String>> = shown
+        .map(|known| {
+            let flags = known.get_arguments().filter(|flag| !flag.is_global_set());
+            // A flag for each setting: the settings have a table of their own.
+            let flags = flags.filter_map(|flag| flag.get_long()).filter(|long| Key::of(long).is_none());
+            let flags = flags.filter(|long| !["help", "version"].contains(long));
+            (known.get_name().to_owned(), flags.map(|long| format!("--{long}")).collect())
+        })
+        .collect();
+    let documented: BTreeMap<String, BTreeSet<String>> = table(&read("docs/kubectl-chaos.md"), "## Commands")
+        .iter()
+        .map(|row| {
+            let usage = code(&row[0]).into_iter().next().unwrap();
+            let flags = code(&row[1]).into_iter().filter(|word| word.starts_with("--"));
+            (usage.split(' ').next().unwrap().to_owned(), flags.collect())
+        })
+        .collect();
+    assert_eq!(documented, known);
+    let on = command.find_subcommand("on").unwrap();
+    for key in Key::ALL {
+        assert!(on.get_arguments().any(|flag| flag.get_long() == Some(key.word())), "{key:?}");
+    }
+}
+
+#[test]
 fn every_metric_is_in_the_readme_with_type_and_labels() {
     let mut exported: BTreeMap<String, (String, BTreeSet<String>)> = BTreeMap::new();
     for registry in registries() {

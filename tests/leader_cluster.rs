@@ -27,6 +27,7 @@ const TWO: [&str; 5] = ["-n", "pure-chaos", "scale", "deployment", "agent"];
 fn timetable() -> Timetable {
     Timetable {
         schedule: Schedule::parse("every 3s").unwrap(),
+        also_at: None,
         zone: TimeZone::UTC,
         shortest_interval: Duration::from_secs(1),
     }

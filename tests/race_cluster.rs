@@ -95,6 +95,7 @@ impl Ends {
 fn every_second() -> Timetable {
     Timetable {
         schedule: Schedule::parse("every 1s").unwrap(),
+        also_at: None,
         zone: TimeZone::UTC,
         shortest_interval: Duration::from_secs(1),
     }

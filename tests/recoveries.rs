@@ -250,6 +250,8 @@ fn while_a_kills_result_is_not_known_there_is_no_other() {
             (stage.status()["kills"].clone(), stage.status()["intent"].clone()),
             (json!(1), Value::Null)
         );
+        let found = "mode evict, as was found out later";
+        assert!(stage.board.snapshot().decisions.iter().any(|decision| decision.sentence == found));
     });
 }
 

@@ -10,15 +10,17 @@ say() {
 
 say "Tests that need no cluster"
 tests/cluster/toolchains.sh
+# Its completion is tried in it, where it can be had.
+tests/cluster/packages.sh zsh || true
 cargo test --locked --workspace
 
 # In this order: the ones that take things away come last.
 cluster_tests=(
-    alerts promql manifests_cluster components_cluster
+    alerts promql page_browser manifests_cluster components_cluster
     opt_in_cluster opt_in_role_cluster consent_cluster records_cluster bindings_cluster locks_cluster look_cluster bypass_cluster unreviewed_cluster
     kills_cluster truth_cluster recovery_cluster recovery_edges_cluster budgets_cluster
     outage_cluster race_cluster hammer_cluster availability_cluster rotation_cluster drift_cluster
-    explain_cluster halt_by_alert_cluster leader_cluster once_cluster rights_cluster
+    explain_cluster plugin_cluster halt_by_alert_cluster leader_cluster once_cluster rights_cluster
     walkthrough_cluster deploy_cluster upgrade_cluster demo_cluster lifecycle_cluster
 )
 
@@ -48,7 +50,7 @@ unset CONTEXT REGISTRY OVERLAY KUBECONFIG
 export NAME=test
 
 say "Debian packages"
-tests/cluster/packages.sh prometheus prometheus-alertmanager webhook
+tests/cluster/packages.sh curl prometheus prometheus-alertmanager webhook
 say "Cluster test"
 tests/cluster/up.sh
 say "Images, and Pure Chaos on the cluster"

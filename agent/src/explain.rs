@@ -36,9 +36,22 @@ const NO_CEILINGS: &str = "ceilings: {schedule: every 1s, mode: 'evict,delete,fo
 pub async fn run(args: ExplainArgs) -> anyhow::Result<()> {
     let ExplainArgs { namespace, output, kubeconfig, policy } = args;
     let policy = policy.policy_file.is_some().then(|| read_policy(&policy)).transpose()?;
-    let client = runtime::client::connect_as_person(kubeconfig.as_deref()).await?;
+    let client = runtime::client::connect_as_person(kubeconfig.as_deref(), None).await?;
+    tell(&client, &namespace, policy, output).await
+}
+
+/// Prints the explanation of a namespace, as of now.
+///
+/// # Errors
+/// As [`explain`].
+pub async fn tell(
+    client: &Client,
+    namespace: &str,
+    policy: Option<PlatformPolicy>,
+    output: Output,
+) -> anyhow::Result<()> {
     let now = SystemClock.wall();
-    let explanation = explain(&client, &namespace, policy, now).await?;
+    let explanation = explain(client, namespace, policy, now).await?;
     match output {
         Output::Text => print!("{}", Text { explanation: &explanation, now, zone: TimeZone::system() }),
         Output::Json => println!("{}", serde_json::to_string_pretty(&explanation)?),
@@ -58,7 +71,9 @@ pub async fn explain(
 ) -> anyhow::Result<Explanation> {
     let mut unseen = Vec::new();
     let mut seen = |right: &str, what: &str, error: CallError| {
-        anyhow::ensure!(error.code() == Some(403), "failed to {right}: {error}");
+        if error.code() != Some(403) {
+            return Err(anyhow::Error::new(error).context(format!("failed to {right}")));
+        }
         unseen.push(Unseen { what: what.to_owned(), right: right.to_owned() });
         anyhow::Ok(())
     };

@@ -174,10 +174,12 @@ fn words(settings: &RecordedSettings) -> String {
         single_replica,
         grace_period,
         recovery_deadline,
+        also_at,
         expires,
     } = settings;
     let always = [
         ("schedule", Some(schedule.clone())),
+        ("also-at", also_at.clone()),
         ("active-hours", active_hours.clone()),
         ("except", except.clone()),
         ("mode", Some(mode.clone())),
@@ -195,7 +197,9 @@ fn words(settings: &RecordedSettings) -> String {
     pairs.collect::<Vec<_>>().join(", ")
 }
 
-fn countdown(next: Timestamp, now: Timestamp) -> String {
+/// How long it is until then, in two units: `in 2 h 45 min`.
+#[must_use]
+pub fn countdown(next: Timestamp, now: Timestamp) -> String {
     let seconds = next.duration_since(now).as_secs();
     if seconds <= 0 {
         return "which is due".to_owned();

@@ -31,6 +31,7 @@ pub async fn observe_halt(deps: Deps, end: CancellationToken) -> anyhow::Result<
             Err(error) => Some((format!("namespace {SYSTEM_NAMESPACE} can't be read: {error}"), None)),
         };
         deps.metrics.set_halted(now.is_some());
+        deps.board.set_halt(now.as_ref().map(|(text, _)| text.as_str()));
         if now != before {
             match &now {
                 Some((text, uid)) => {

@@ -50,6 +50,8 @@ pub struct Candidacy {
     clock: Arc<dyn Clock>,
     election: Election,
     until: watch::Sender<Option<Instant>>,
+    /// Who else led when that was last looked at, for people.
+    other: watch::Sender<Option<String>>,
     /// Since when this process leads, for people.
     acquired: Option<Timestamp>,
 }
@@ -74,6 +76,7 @@ impl Candidacy {
             clock,
             election: Election::new(identity),
             until: watch::channel(None).0,
+            other: watch::channel(None).0,
             acquired: None,
         }
     }
@@ -82,6 +85,12 @@ impl Candidacy {
     #[must_use]
     pub fn leadership(&self) -> Leadership {
         Leadership(self.until.subscribe())
+    }
+
+    /// Who leads while this process stands by, as far as it is known.
+    #[must_use]
+    pub fn other(&self) -> watch::Receiver<Option<String>> {
+        self.other.subscribe()
     }
 
     fn holds(&self) -> bool {
@@ -97,6 +106,10 @@ impl Candidacy {
                 () = end.cancelled() => return false,
                 attempt = self.attempt() => attempt,
             };
+            self.other.send_replace(match &attempt {
+                Attempt::Another(holder) if !holder.is_empty() => Some(holder.clone()),
+                _ => None,
+            });
             match &attempt {
                 Attempt::Leads => {
                     tracing::info!(lease = LEASE, identity = self.election.identity(), "leads");

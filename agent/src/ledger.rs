@@ -20,7 +20,7 @@ use crate::views::Observation;
 const RETRY: Duration = Duration::from_secs(5);
 
 /// The condition that says whether rounds kill.
-const ACTIVE: &str = "Active";
+pub const ACTIVE: &str = "Active";
 /// The condition that is there while the last slot served lies in the future.
 const CLOCK_SUSPECT: &str = "ClockSuspect";
 
@@ -176,6 +176,19 @@ impl Ledger {
     #[must_use]
     pub fn state(&self) -> Option<&str> {
         self.status.state.as_deref()
+    }
+
+    /// The state in full, as it was last noted.
+    #[must_use]
+    pub fn sentence(&self) -> Option<&str> {
+        let active = self.status.conditions.iter().find(|condition| condition.type_ == ACTIVE)?;
+        Some(&active.message)
+    }
+
+    /// Kills since the record was made.
+    #[must_use]
+    pub fn kills(&self) -> i64 {
+        self.status.kills.unwrap_or(0)
     }
 
     /// Notes the end of a recovery.

@@ -3,12 +3,14 @@
 //!
 //! The rules are pure: [`election`], [`slots`], [`permission`], [`guards`], [`select`], [`recovery`] and [`back_off`] take plain [`views`] and say
 //! what follows.
-//! The rest fetches ([`observe`], [`pods`], [`workloads`]), acts ([`lease`], [`kill`]) and tells ([`metrics`], [`events`], [`ledger`]); [`round`] and
-//! [`namespace`] are the drivers that read as a list of those steps.
+//! The rest fetches ([`observe`], [`pods`], [`workloads`]), acts ([`lease`], [`kill`]) and tells ([`metrics`], [`events`], [`ledger`],
+//! [`page`]); [`round`] and [`namespace`] are the drivers that read as a list of those steps.
 
 pub mod args;
 pub mod back_off;
+pub mod board;
 pub mod budget;
+pub mod decisions;
 pub mod election;
 pub mod events;
 pub mod explain;
@@ -26,6 +28,7 @@ pub mod narration;
 pub mod observe;
 pub mod once;
 pub mod own_rights;
+pub mod page;
 pub mod permission;
 pub mod pod_book;
 pub mod pods;

@@ -16,6 +16,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::decisions::{decisions, found_out};
 use crate::kill::is_killed;
 use crate::ledger::{Activity, Ledger};
 use crate::metrics::RoundOutcome;
@@ -82,6 +83,7 @@ impl NamespaceTask {
         let ledger = Ledger::new(&deps.client, &name, &record);
         let now = deps.clock.wall();
         deps.metrics.begin(&name);
+        deps.board.begin(&name);
         Self {
             floor: Floor::new(ledger.last_slot(), now),
             timetable: timetable(&record, &deps),
@@ -163,6 +165,7 @@ impl NamespaceTask {
                 let mode = Mode::parse(&mode).unwrap_or(Mode::Evict);
                 self.deps.metrics.kill(namespace, workload, mode);
                 self.deps.events.killed(namespace, workload, pod, uid, mode);
+                self.deps.board.decide(found_out(namespace, &kill, mode, self.deps.clock.wall()));
                 self.ledger.settled();
                 self.recoveries.carry_on(&kill, &self.record);
                 self.ledger.killed(kill);
@@ -250,6 +253,7 @@ impl NamespaceTask {
         let next = self.slot_after(self.floor.instant().max(self.deps.clock.wall()));
         self.ledger.set_next_slot(next);
         self.deps.metrics.set_next_slot(&self.name, next);
+        self.deps.board.show(&self.name, &self.record, &self.ledger, next);
     }
 
     /// A last slot more than two rounds ahead means that a clock was or is wrong. Nothing at or before it is served in any case; this says so.
@@ -285,11 +289,22 @@ impl NamespaceTask {
         }
         let Some(timetable) = self.timetable.clone() else { return };
         let now = self.deps.clock.wall();
-        let slot = match due(&timetable, &self.record.spec.namespace_uid, self.floor, now) {
+        let slot = match due(
+            &timetable,
+            &self.record.spec.namespace_uid,
+            self.floor,
+            self.ledger.last_slot(),
+            now,
+        ) {
             Due::Nothing => return,
             Due::Missed(slot) => {
                 self.floor.raise(slot);
                 tracing::warn!(namespace = self.name, slot = %slot, "skipped a slot that is too late");
+                return;
+            }
+            Due::TooSoon(slot) => {
+                self.floor.raise(slot);
+                tracing::warn!(namespace = self.name, slot = %slot, "skipped a slot: it is less than the platform's shortest interval after the last one, and one of the two was asked for");
                 return;
             }
             Due::Round(slot) => slot,
@@ -312,8 +327,11 @@ impl NamespaceTask {
 
     /// Counts, tells and remembers what a round did.
     fn record_round(&mut self, slot: Timestamp, report: &RoundReport) {
-        let Deps { metrics, events, clock, .. } = &self.deps;
+        let Deps { metrics, events, clock, board, .. } = &self.deps;
         let state = report.state();
+        for decision in decisions(report, &self.name, clock.wall()) {
+            board.decide(decision);
+        }
         let RoundReport {
             outcome,
             kills,
@@ -322,6 +340,7 @@ impl NamespaceTask {
             refused,
             changed,
             is_waiting,
+            tried: _,
             sentence,
             observation,
         } = report;

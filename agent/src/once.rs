@@ -71,7 +71,7 @@ async fn once(args: OnceArgs) -> anyhow::Result<Tally> {
     logs::start_at(log_format, if log_format == LogFormat::Text { "warn" } else { "info" })?;
     let file = policy.policy_file.is_some().then(|| read_policy(&policy)).transpose()?;
     let end = ended_by_signal()?;
-    let client = runtime::client::connect_as_person(kubeconfig.as_deref()).await?;
+    let client = runtime::client::connect_as_person(kubeconfig.as_deref(), None).await?;
     entitled(&client).await?;
     let reads_nodes = own_rights::reads_nodes(&client).await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);

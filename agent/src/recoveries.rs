@@ -11,6 +11,7 @@ use policy::settings::Mode;
 use runtime::client::CallError;
 use tokio::time::Instant;
 
+use crate::board::{Decision, EndedLine, What};
 use crate::ledger::Ledger;
 use crate::lineage::Lineage;
 use crate::observe::read_namespace;
@@ -228,6 +229,17 @@ impl Recoveries {
             seconds = duration.map(|duration| duration.as_secs_f64()),
             "recovery ended"
         );
+        self.deps.board.ended(&self.namespace, EndedLine { outcome, duration });
+        self.deps.board.decide(Decision {
+            at: self.deps.clock.wall(),
+            namespace: self.namespace.clone(),
+            workload: format!("{} {}", workload.kind, workload.name),
+            pod: victim.clone(),
+            what: What::Ended(outcome),
+            sentence: duration
+                .map(|duration| format!("{:.1} s after the kill", duration.as_secs_f64()))
+                .unwrap_or_default(),
+        });
         self.export();
         Some(Ended { workload: workload.clone(), victim: victim.clone(), outcome, duration })
     }
@@ -235,6 +247,7 @@ impl Recoveries {
     fn export(&self) {
         let oldest = self.pending.values().map(|recovery| recovery.killed).min();
         self.deps.metrics.set_pending(&self.namespace, self.pending.len(), oldest);
+        self.deps.board.set_pending(&self.namespace, self.pending.values());
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use policy::record::WorkloadReference;
 
+use crate::board::Decision;
 use crate::guards::{Candidate, Refused};
 use crate::metrics::RoundOutcome;
 use crate::permission::Forbidden;
@@ -27,6 +28,8 @@ pub struct RoundReport {
     pub refused: BTreeMap<WorkloadReference, Refusal>,
     /// UIDs of workloads of which a Pod changed while it was being killed, or may have been killed without an answer.
     pub changed: Vec<String>,
+    /// Each kill that was tried, in order, and what came of it.
+    pub tried: Vec<Decision>,
     /// Whether nothing was refused, only no workload was due in this slot of an `mtbf` schedule.
     pub is_waiting: bool,
     /// For the record: why nothing was killed, in a sentence.
@@ -45,6 +48,7 @@ impl RoundReport {
             reasons: BTreeSet::new(),
             refused: BTreeMap::new(),
             changed: Vec::new(),
+            tried: Vec::new(),
             is_waiting: false,
             sentence,
             observation: None,

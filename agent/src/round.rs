@@ -17,7 +17,9 @@ use runtime::clock::Clock;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::board::Board;
 use crate::budget::Budget;
+use crate::decisions::tried;
 use crate::events::Events;
 use crate::guards::{Candidate, Circumstances, screen};
 use crate::kill::{Attempt, Failure, Warrant, kill};
@@ -43,6 +45,8 @@ pub struct Deps {
     pub policy: Arc<PlatformPolicy>,
     /// The metric families.
     pub metrics: Metrics,
+    /// What the agent's page is made of.
+    pub board: Board,
     /// The Events.
     pub events: Events,
     /// The whole cluster's kills.
@@ -70,6 +74,7 @@ impl Deps {
         Ok(Self {
             events: Events::new(client.clone(), instance),
             metrics: Metrics::new(registry, &policy.hash)?,
+            board: Board::default(),
             budget: Arc::new(Budget::new(policy.kills_per_minute)),
             policy: Arc::new(policy),
             leadership,
@@ -248,6 +253,7 @@ async fn kill_each(
             // Of a kill that was done the result follows below.
             ledger.settled();
         }
+        report.tried.extend(tried(namespace, victim, mode, &attempt, deps.clock.wall()));
         match attempt {
             Attempt::Killed => {
                 let kill = Kill {

@@ -16,12 +16,13 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{RunArgs, read_policy};
+use crate::board::Board;
 use crate::halt::observe_halt;
 use crate::lease::Candidacy;
 use crate::metrics;
-use crate::own_rights;
 use crate::round::Deps;
 use crate::supervise::supervise;
+use crate::{own_rights, page};
 
 /// Runs until a signal ends it.
 ///
@@ -50,6 +51,14 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (instance, identity) = identity(&mut rng);
     let mut candidacy = Candidacy::new(client.clone(), Arc::clone(&clock), identity);
+    let page = page::Sources {
+        board: Board::default(),
+        clock: Arc::clone(&clock),
+        leadership: candidacy.leadership(),
+        synced: Arc::clone(&state.synced),
+        other: candidacy.other(),
+    };
+    let board = page.board.clone();
     let rights = observe_rights(client.clone(), state.clone(), end.clone());
     let lead = async {
         if !candidacy.win(&end).await {
@@ -59,7 +68,8 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         leader.set(1);
         let reads_nodes = Arc::clone(&state.reads_nodes);
         let leadership = candidacy.leadership();
-        let deps = Deps::new(client, clock, policy, &registry, instance, leadership, reads_nodes)?;
+        let deps =
+            Deps { board, ..Deps::new(client, clock, policy, &registry, instance, leadership, reads_nodes)? };
         let events = deps.events.clone();
         // Not `try_join!`: one task's failure ends the others in order, it doesn't drop them.
         let (kept, halt, records) = tokio::join!(
@@ -73,7 +83,8 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         events.finish().await;
         kept.and(records).and(halt)
     };
-    let admin = admin::serve(listener, admin::router(registry.clone(), readiness), end.clone());
+    let routes = admin::router(registry.clone(), readiness).merge(page::router(page));
+    let admin = admin::serve(listener, routes, end.clone());
     let (served, led, observed) = tokio::join!(
         essential("admin", end.clone(), admin),
         essential("agent", end.clone(), lead),

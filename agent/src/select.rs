@@ -87,6 +87,7 @@ mod tests {
     fn kills_by_mtbf(sizes: &[usize], slots: usize) -> Vec<Vec<usize>> {
         let timetable = Timetable {
             schedule: Schedule::parse("mtbf 20m").unwrap(),
+            also_at: None,
             zone: TimeZone::UTC,
             shortest_interval: Duration::from_secs(60),
         };

@@ -17,6 +17,8 @@ pub enum Due {
     Round(Timestamp),
     /// A slot went by more than [`LATEST`] ago: it is skipped.
     Missed(Timestamp),
+    /// A slot comes too soon after the last one, and one of the two was asked for: it is skipped.
+    TooSoon(Timestamp),
 }
 
 /// A slot to be served.
@@ -53,14 +55,21 @@ impl Floor {
     }
 }
 
-/// What is due in a namespace at `now`. Of several slots that went by only the newest is.
+/// What is due in a namespace at `now`, where `last` is the last slot that was served. Of several slots that went by only the newest is.
 #[must_use]
-pub fn due(timetable: &Timetable, namespace_uid: &str, floor: Floor, now: Timestamp) -> Due {
+pub fn due(
+    timetable: &Timetable,
+    namespace_uid: &str,
+    floor: Floor,
+    last: Option<Timestamp>,
+    now: Timestamp,
+) -> Due {
     match timetable.newest_in(namespace_uid, floor.instant(), now) {
         None => Due::Nothing,
         Some(slot) if Duration::try_from(now.duration_since(slot)).is_ok_and(|late| late > LATEST) => {
             Due::Missed(slot)
         }
+        Some(slot) if timetable.is_too_soon(slot, last) => Due::TooSoon(slot),
         Some(slot) => Due::Round(slot),
     }
 }
@@ -83,13 +92,37 @@ mod tests {
         // A golden value of `policy`.
         let slot: Timestamp = "2026-11-23T12:04:44.363Z".parse().unwrap();
         let after = |time: Duration| slot.checked_add(time).unwrap();
-        let at = |floor, now| due(&timetable, UID, Floor(floor), now);
+        let at = |floor, now| due(&timetable, UID, Floor(floor), None, now);
         assert_eq!(at(floor, slot.checked_sub(Duration::from_millis(1)).unwrap()), Due::Nothing);
         assert_eq!(at(floor, slot), Due::Round(slot));
         assert_eq!(at(floor, after(LATEST)), Due::Round(slot));
         assert_eq!(at(floor, after(LATEST + Duration::from_millis(1))), Due::Missed(slot));
         assert_eq!(at(slot, after(LATEST)), Due::Nothing, "served before");
         assert_eq!(at(after(LATEST), slot), Due::Nothing, "the clock stepped back");
+    }
+
+    #[test]
+    fn a_round_that_was_asked_for_keeps_its_distance() {
+        let asked: Timestamp = "2026-11-23T12:01:00Z".parse().unwrap();
+        let floor: Timestamp = "2026-11-23T12:00:30Z".parse().unwrap();
+        let mut settings = Settings::built_in();
+        settings.also_at = Some(asked);
+        let timetable = settings.timetable(Duration::from_secs(60));
+        let before = |seconds| Some(asked.checked_sub(Duration::from_secs(seconds)).unwrap());
+        let with = |last| due(&timetable, UID, Floor(floor), last, asked);
+        assert_eq!(with(None), Due::Round(asked));
+        assert_eq!(with(before(60)), Due::Round(asked));
+        assert_eq!(with(before(59)), Due::TooSoon(asked));
+        assert_eq!(due(&timetable, UID, Floor(asked), None, asked), Due::Nothing, "served before");
+
+        // And so does a scheduled one that follows it.
+        let next = timetable.next_after(UID, asked).unwrap();
+        let after = |asked| {
+            settings.also_at = Some(asked);
+            due(&settings.timetable(Duration::from_secs(60)), UID, Floor(asked), Some(asked), next)
+        };
+        let before = |seconds| next.checked_sub(Duration::from_secs(seconds)).unwrap();
+        assert_eq!([59, 60].map(before).map(after), [Due::TooSoon(next), Due::Round(next)]);
     }
 
     /// What can happen to a process and its clock.
@@ -125,9 +158,12 @@ mod tests {
         let schedules =
             ["every 3h", "every 90m", "every 7d", "mtbf 8h", "cron 20 9-17 * * Mon-Fri", "cron 30 2 * * *"];
         let zones = ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Africa/Casablanca"];
-        (prop::sample::select(schedules.to_vec()), prop::sample::select(zones.to_vec())).prop_map(
-            |(schedule, zone)| Timetable {
+        // In the first half of 2026, where each life begins.
+        let also_at = prop::option::of(1_767_225_600..1_782_864_000_i64);
+        (prop::sample::select(schedules.to_vec()), prop::sample::select(zones.to_vec()), also_at).prop_map(
+            |(schedule, zone, also_at)| Timetable {
                 schedule: Schedule::parse(schedule).unwrap(),
+                also_at: also_at.map(|second| Timestamp::from_second(second).unwrap()),
                 zone: TimeZone::get(zone).unwrap(),
                 shortest_interval: Duration::from_secs(3_600),
             },
@@ -163,9 +199,9 @@ mod tests {
             };
             let before = served.len();
             loop {
-                match due(timetable, UID, floor, now) {
+                match due(timetable, UID, floor, last_slot, now) {
                     Due::Nothing => {}
-                    Due::Missed(slot) => floor.raise(slot),
+                    Due::Missed(slot) | Due::TooSoon(slot) => floor.raise(slot),
                     Due::Round(slot) => {
                         floor.raise(slot);
                         prop_assert!(
@@ -231,6 +267,7 @@ mod tests {
 
         #[test]
         fn over_years_no_slot_of_a_quiet_life_is_left_out(timetable in timetables(), years in 1..4_i64) {
+            let timetable = Timetable { also_at: None, ..timetable };
             let days = vec![Happening::Passes(86_400); usize::try_from(years * 365).unwrap()];
             let served: Vec<Timestamp> = live(&timetable, &days)?.into_iter().map(|(slot, _)| slot).collect();
             let mut expected = Vec::new();

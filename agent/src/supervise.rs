@@ -167,6 +167,7 @@ impl Supervisor {
         if let Some(followed) = self.followed.remove(namespace) {
             tracing::info!(namespace, "a namespace has no record any more");
             followed.gone.cancel();
+            self.deps.board.forget(namespace);
             self.ended.insert(namespace.to_owned(), self.deps.clock.monotonic() + SERIES_LINGER);
             self.deps.metrics.set_opt_ins(self.followed.len());
         }

@@ -120,6 +120,9 @@ pub struct RecordedSettings {
     /// Such as `5m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery_deadline: Option<String>,
+    /// One round more than the schedule has, at this instant, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub also_at: Option<String>,
     /// When the opt-in ends by itself, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
@@ -142,6 +145,7 @@ impl From<&Settings> for RecordedSettings {
             single_replica: print(Key::SingleReplica),
             grace_period: print(Key::GracePeriod),
             recovery_deadline: print(Key::RecoveryDeadline),
+            also_at: print(Key::AlsoAt),
             expires: print(Key::Expires),
         }
     }
@@ -166,6 +170,7 @@ impl RecordedSettings {
             (Key::SingleReplica, self.single_replica.as_ref()),
             (Key::GracePeriod, self.grace_period.as_ref()),
             (Key::RecoveryDeadline, self.recovery_deadline.as_ref()),
+            (Key::AlsoAt, self.also_at.as_ref()),
             (Key::Expires, self.expires.as_ref()),
         ];
         for (key, value) in pairs {
@@ -183,7 +188,11 @@ impl RecordedSettings {
             Some(hours) => ActiveHours::parse(hours)?.zone().clone(),
             None => TimeZone::UTC,
         };
-        Some(Timetable { schedule: Schedule::parse(&self.schedule)?, zone, shortest_interval })
+        let also_at = match &self.also_at {
+            Some(instant) => Some(instant.parse().ok()?),
+            None => None,
+        };
+        Some(Timetable { schedule: Schedule::parse(&self.schedule)?, also_at, zone, shortest_interval })
     }
 }
 
@@ -332,6 +341,7 @@ mod tests {
             (Key::GracePeriod, "10s"),
             (Key::MinAge, "2m"),
             (Key::RecoveryDeadline, "10m"),
+            (Key::AlsoAt, "2026-12-01T18:00:00Z"),
             (Key::Expires, "2026-12-24T18:00:00Z"),
             (Key::DryRun, "true"),
         ] {
@@ -345,6 +355,7 @@ mod tests {
         let mut settings = Settings::built_in();
         settings.set(Key::Schedule, "cron 0 9 * * *").unwrap();
         settings.set(Key::ActiveHours, "Mon-Fri 09:00-17:00 Europe/Berlin").unwrap();
+        settings.set(Key::AlsoAt, "2026-12-24T18:00:00Z").unwrap();
         let shortest = Duration::from_secs(60);
         assert_eq!(RecordedSettings::from(&settings).timetable(shortest), Some(settings.timetable(shortest)));
     }

@@ -63,6 +63,8 @@ impl fmt::Display for Schedule {
 pub struct Timetable {
     /// When rounds happen.
     pub schedule: Schedule,
+    /// One slot more, in which every workload takes part.
+    pub also_at: Option<Timestamp>,
     /// Whose clocks `cron` reads.
     pub zone: TimeZone,
     /// The platform's shortest interval: how often `mtbf` throws its dice.
@@ -73,6 +75,11 @@ impl Timetable {
     /// The first slot after `instant`; `None` at the end of representable time, or if there is none any more.
     #[must_use]
     pub fn next_after(&self, uid: &str, instant: Timestamp) -> Option<Timestamp> {
+        let extra = self.also_at.filter(|extra| *extra > instant);
+        self.scheduled_after(uid, instant).into_iter().chain(extra).min()
+    }
+
+    fn scheduled_after(&self, uid: &str, instant: Timestamp) -> Option<Timestamp> {
         if let Schedule::Cron(cron) = &self.schedule {
             return cron.next_after(instant, &self.zone);
         }
@@ -83,6 +90,11 @@ impl Timetable {
     /// The newest slot in (`after`, `until`]: the only one of them that is still worth a round.
     #[must_use]
     pub fn newest_in(&self, uid: &str, after: Timestamp, until: Timestamp) -> Option<Timestamp> {
+        let extra = self.also_at.filter(|extra| *extra > after && *extra <= until);
+        self.newest_scheduled_in(uid, after, until).into_iter().chain(extra).max()
+    }
+
+    fn newest_scheduled_in(&self, uid: &str, after: Timestamp, until: Timestamp) -> Option<Timestamp> {
         if let Schedule::Cron(cron) = &self.schedule {
             return cron.newest_until(until, &self.zone).filter(|slot| *slot > after);
         }
@@ -101,11 +113,25 @@ impl Timetable {
         let Schedule::Mtbf(mean) = self.schedule else {
             return true;
         };
+        if self.also_at == Some(slot) {
+            return true;
+        }
         let n = self.index_around(uid, slot);
         let drawn = hash(&[uid.as_bytes(), workload_uid.as_bytes(), &n.to_be_bytes()]);
         // The 53 bits that a double holds exactly.
         let uniform = (drawn >> 11) as f64 / (1_u64 << 53) as f64;
         uniform < -(-self.interval().as_secs_f64() / mean.as_secs_f64()).exp_m1()
+    }
+
+    /// Whether the slot comes less than the shortest interval after the last one that was served, and one of the two was asked for: that would be a
+    /// way around the platform's ceiling.
+    #[must_use]
+    pub fn is_too_soon(&self, slot: Timestamp, last: Option<Timestamp>) -> bool {
+        let since = |last: Timestamp| Duration::try_from(slot.duration_since(last)).unwrap_or_default();
+        let is_asked_for = |slot: Timestamp| self.also_at == Some(slot);
+        last.is_some_and(|last| {
+            (is_asked_for(slot) || is_asked_for(last)) && since(last) < self.shortest_interval
+        })
     }
 
     /// Between two slots, jitter left out; of no meaning for `cron`.
@@ -157,6 +183,7 @@ mod years;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use jiff::ToSpan;
     use proptest::prelude::*;
 
     const UID: &str = "2f9c1a52-6a0b-4f7e-9d8e-3c5b7a1e0d4f";
@@ -167,12 +194,30 @@ mod tests {
 
     fn timetable(schedule: &str) -> Timetable {
         let schedule = Schedule::parse(schedule).unwrap_or_else(|| panic!("{schedule}"));
-        Timetable { schedule, zone: TimeZone::UTC, shortest_interval: Duration::from_secs(60) }
+        Timetable { schedule, also_at: None, zone: TimeZone::UTC, shortest_interval: Duration::from_secs(60) }
     }
 
     fn slots(timetable: &Timetable, from: &str, count: usize) -> Vec<Timestamp> {
         let next = |slot: &Timestamp| timetable.next_after(UID, *slot);
         std::iter::successors(next(&at(from)), next).take(count).collect()
+    }
+
+    #[test]
+    fn a_round_that_was_asked_for_is_one_slot_more() {
+        for schedule in ["every 10m", "cron 0 9 * * *", "mtbf 8h"] {
+            let usual = timetable(schedule);
+            let asked: Timestamp = "2026-11-23T12:00:10Z".parse().unwrap();
+            let timetable = Timetable { also_at: Some(asked), ..usual.clone() };
+            let (before, after) = (asked - 1_i64.millisecond(), asked + 1_i64.millisecond());
+            assert_eq!(timetable.next_after("u", before), Some(asked), "{schedule}");
+            assert_eq!(timetable.next_after("u", asked), usual.next_after("u", asked), "{schedule}");
+            assert_eq!(timetable.newest_in("u", before, after), Some(asked), "{schedule}");
+            assert_eq!(timetable.newest_in("u", asked, after), None, "{schedule}");
+            assert!(
+                (0..100).all(|workload| timetable.is_due("u", &workload.to_string(), asked)),
+                "{schedule}"
+            );
+        }
     }
 
     #[test]

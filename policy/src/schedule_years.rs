@@ -25,7 +25,7 @@ fn zone(name: &str) -> TimeZone {
 
 fn timetable(schedule: &str, zone: TimeZone) -> Timetable {
     let schedule = Schedule::parse(schedule).unwrap_or_else(|| panic!("{schedule}"));
-    Timetable { schedule, zone, shortest_interval: Duration::from_secs(60) }
+    Timetable { schedule, also_at: None, zone, shortest_interval: Duration::from_secs(60) }
 }
 
 /// Slots in (`from`, `until`], one after another; not without end if one should follow itself.

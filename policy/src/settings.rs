@@ -27,6 +27,8 @@ use crate::targets::Targets;
 pub struct Settings {
     /// When rounds happen.
     pub schedule: Schedule,
+    /// One round more than the schedule has, at this instant.
+    pub also_at: Option<Timestamp>,
     /// Outside these nothing is killed; `None` is always.
     pub active_hours: Option<ActiveHours>,
     /// On these days nothing is killed, by the clocks of [`Settings::zone`].
@@ -59,6 +61,7 @@ impl Settings {
     pub fn built_in() -> Self {
         Self {
             schedule: Schedule::Every(Duration::from_secs(600)),
+            also_at: None,
             active_hours: None,
             except: None,
             mode: Mode::Evict,
@@ -79,6 +82,7 @@ impl Settings {
     pub fn print(&self, key: Key) -> Option<String> {
         match key {
             Key::Schedule => Some(self.schedule.to_string()),
+            Key::AlsoAt => self.also_at.as_ref().map(ToString::to_string),
             Key::ActiveHours => self.active_hours.as_ref().map(ToString::to_string),
             Key::Except => self.except.as_ref().map(ToString::to_string),
             Key::Mode => Some(self.mode.to_string()),
@@ -101,6 +105,7 @@ impl Settings {
     pub fn set(&mut self, key: Key, text: &str) -> Result<(), NotUnderstood> {
         match key {
             Key::Schedule => self.schedule = Schedule::parse(text).ok_or(NotUnderstood)?,
+            Key::AlsoAt => self.also_at = Some(text.parse().map_err(|_| NotUnderstood)?),
             Key::ActiveHours => self.active_hours = Some(ActiveHours::parse(text).ok_or(NotUnderstood)?),
             Key::Except => self.except = Some(Days::parse(text).ok_or(NotUnderstood)?),
             Key::Mode => self.mode = Mode::parse(text).ok_or(NotUnderstood)?,
@@ -174,7 +179,8 @@ impl Settings {
     /// What this namespace's slots are computed from.
     #[must_use]
     pub fn timetable(&self, shortest_interval: Duration) -> Timetable {
-        Timetable { schedule: self.schedule.clone(), zone: self.zone(), shortest_interval }
+        let (schedule, also_at) = (self.schedule.clone(), self.also_at);
+        Timetable { schedule, also_at, zone: self.zone(), shortest_interval }
     }
 }
 

@@ -76,24 +76,39 @@ pub async fn connect(kubeconfig: Option<&Path>) -> anyhow::Result<kube::Client> 
 }
 
 /// A client with the rights of a person, as kubectl finds them: of this kubeconfig, of those that `KUBECONFIG` names, of `~/.kube/config`; else
-/// of the Pod that this runs in.
+/// of the Pod that this runs in. Of the kubeconfig's current context, unless another is named.
 ///
 /// # Errors
 /// When there is none of these, or the client can't be made.
-pub async fn connect_as_person(kubeconfig: Option<&Path>) -> anyhow::Result<kube::Client> {
-    let config = match kubeconfig {
-        Some(file) => read(file).await?,
-        None => kube::Config::infer()
+pub async fn connect_as_person(
+    kubeconfig: Option<&Path>,
+    context: Option<&str>,
+) -> anyhow::Result<kube::Client> {
+    let config = match (kubeconfig, context) {
+        (Some(file), context) => read_context(file, context).await?,
+        // Whoever names a context means none but that one.
+        (None, Some(context)) => kube::Config::from_kubeconfig(&options(Some(context)))
+            .await
+            .with_context(|| format!("failed to use context {context}"))?,
+        (None, None) => kube::Config::infer()
             .await
             .context("failed to find a cluster: neither a kubeconfig nor a Pod with a ServiceAccount")?,
     };
     client(config)
 }
 
+fn options(context: Option<&str>) -> KubeConfigOptions {
+    KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() }
+}
+
 async fn read(file: &Path) -> anyhow::Result<kube::Config> {
+    read_context(file, None).await
+}
+
+async fn read_context(file: &Path, context: Option<&str>) -> anyhow::Result<kube::Config> {
     let kubeconfig = Kubeconfig::read_from(file)
         .with_context(|| format!("failed to read kubeconfig {}", file.display()))?;
-    kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+    kube::Config::from_custom_kubeconfig(kubeconfig, &options(context))
         .await
         .with_context(|| format!("failed to use kubeconfig {}", file.display()))
 }

@@ -4,6 +4,7 @@ pub mod alert_rules;
 pub mod api;
 pub mod audit;
 pub mod away;
+pub mod browser;
 pub mod case;
 pub mod cluster;
 pub mod dashboard;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use agent::board::Board;
 use agent::round::Deps;
 use agent::supervise::supervise;
 use jiff::Timestamp;
@@ -43,6 +44,8 @@ pub const FIRST_SLOT: Duration = Duration::from_millis(284_363);
 pub struct Stage {
     pub api: Api,
     pub registry: Registry,
+    /// What the agent's page is made of.
+    pub board: Board,
     pub end: CancellationToken,
     pub agent: Option<tokio::task::JoinHandle<anyhow::Result<()>>>,
     pub clock: TokioClock,
@@ -60,6 +63,7 @@ impl Stage {
         let stage = Self {
             api: Api::default(),
             registry: Registry::new(),
+            board: Board::default(),
             end: CancellationToken::new(),
             agent: None,
             leadership: watch::Sender::new(Some(clock.monotonic() + Duration::from_secs(100 * 86_400))),
@@ -132,7 +136,9 @@ impl Stage {
         let (client, clock) = (self.api.client(), Arc::new(self.clock.clone()));
         let leadership = self.leadership.subscribe().into();
         let reads_nodes = Arc::clone(&self.reads_nodes);
-        Deps::new(client, clock, self.policy.clone(), registry, None, leadership, reads_nodes).unwrap()
+        let deps =
+            Deps::new(client, clock, self.policy.clone(), registry, None, leadership, reads_nodes).unwrap();
+        Deps { board: self.board.clone(), ..deps }
     }
 
     /// The victim is gone, and a Ready Pod in its place.
@@ -145,6 +151,7 @@ impl Stage {
 
     pub fn start(&mut self) {
         self.registry = Registry::new();
+        self.board = Board::default();
         let deps = self.deps(&self.registry);
         self.end = CancellationToken::new();
         let agent =

@@ -103,7 +103,8 @@ impl NamespaceTask {
                 let opted_in = self.record.creation_timestamp().map_or(now, |created| created.0);
                 let floor = self.ledger.last_slot().unwrap_or(opted_in);
                 let slot = timetable.newest_in(&self.record.spec.namespace_uid, floor, now)?;
-                Some((slot, Some(timetable)))
+                let is_too_soon = timetable.is_too_soon(slot, self.ledger.last_slot());
+                (!is_too_soon).then_some((slot, Some(timetable)))
             }
             // One that can't be read gets a round as well: that says why.
             _ => by_hand(),

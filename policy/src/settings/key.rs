@@ -9,6 +9,8 @@ use crate::{days, hours, schedule, targets};
 pub enum Key {
     /// When rounds happen.
     Schedule,
+    /// One round more, at an instant.
+    AlsoAt,
     /// The spans of the week outside which nothing is killed.
     ActiveHours,
     /// Days without chaos.
@@ -37,8 +39,9 @@ pub enum Key {
 
 impl Key {
     /// All of them, in the order of the documents.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Schedule,
+        Self::AlsoAt,
         Self::ActiveHours,
         Self::Except,
         Self::Mode,
@@ -58,6 +61,7 @@ impl Key {
     pub fn word(self) -> &'static str {
         match self {
             Self::Schedule => "schedule",
+            Self::AlsoAt => "also-at",
             Self::ActiveHours => "active-hours",
             Self::Except => "except",
             Self::Mode => "mode",
@@ -84,6 +88,7 @@ impl Key {
     pub fn expected(self) -> &'static str {
         match self {
             Self::Schedule => schedule::EXPECTED,
+            Self::AlsoAt | Self::Expires => "an instant, such as `2026-12-24T18:00:00Z`",
             Self::ActiveHours => hours::EXPECTED,
             Self::Except => days::EXPECTED,
             Self::Mode => "`evict`, `delete` or `force`",
@@ -96,7 +101,6 @@ impl Key {
             Self::GracePeriod => "a duration, such as `10s`; `0s` only with mode `force`",
             Self::MinAge => durations::EXPECTED,
             Self::RecoveryDeadline => "a duration, such as `5m`",
-            Self::Expires => "an instant, such as `2026-12-24T18:00:00Z`",
             Self::DryRun => "`true` or `false`",
         }
     }

@@ -12,8 +12,9 @@ fn parse(pairs: &[(&str, &str)]) -> Result<Settings, Vec<String>> {
 }
 
 /// One value of each setting that isn't its default.
-const EXAMPLES: [(Key, &str); 13] = [
+const EXAMPLES: [(Key, &str); 14] = [
     (Key::Schedule, "cron 0 9-17 * * Mon-Fri"),
+    (Key::AlsoAt, "2026-12-01T18:00:00Z"),
     (Key::ActiveHours, "Mon-Fri 09:00-17:00 Europe/Berlin"),
     (Key::Except, "2026-12-20/2027-01-03"),
     (Key::Mode, "delete"),
@@ -84,7 +85,10 @@ fn a_misspelt_dry_run_is_refused_with_the_right_name() {
         );
     }
     let problems = parse(&[("frequency", "1h")]).unwrap_err();
-    assert!(problems[0].contains("this version knows `schedule`, `active-hours`, "), "{problems:?}");
+    assert!(
+        problems[0].contains("this version knows `schedule`, `also-at`, `active-hours`, "),
+        "{problems:?}"
+    );
 }
 
 #[test]
@@ -173,10 +177,11 @@ fn any_settings() -> impl Strategy<Value = Settings> {
         |key: Key| prop::option::of(Just(EXAMPLES.into_iter().find(|(known, _)| *known == key).unwrap().1));
     let texts = (example(Key::ActiveHours), example(Key::Except), example(Key::Targets), example(Key::Kinds));
     let numbers = (1..=u32::MAX, prop::option::of(duration()), duration(), duration());
-    let flags = (any::<bool>(), any::<bool>(), 0..2_usize, prop::option::of(0..4_000_000_000_i64));
+    let instant = || prop::option::of(0..4_000_000_000_i64);
+    let flags = (any::<bool>(), any::<bool>(), 0..2_usize, instant(), instant());
     (schedule, texts, numbers, flags).prop_map(|(schedule, texts, numbers, flags)| {
         let (limit, grace_period, min_age, recovery_deadline) = numbers;
-        let (single_replica, dry_run, mode, expires) = flags;
+        let (single_replica, dry_run, mode, also_at, expires) = flags;
         let mut settings = Settings {
             schedule,
             mode: Mode::ALL[mode],
@@ -185,6 +190,7 @@ fn any_settings() -> impl Strategy<Value = Settings> {
             grace_period,
             min_age,
             recovery_deadline,
+            also_at: also_at.map(|second| Timestamp::from_second(second).unwrap()),
             expires: expires.map(|second| Timestamp::from_second(second).unwrap()),
             dry_run,
             ..Settings::built_in()

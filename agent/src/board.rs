@@ -1,0 +1,292 @@
+//! What the agent's own page shows: values that the tasks write down as they go. It is bounded, outlives nothing, and decides nothing.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use policy::record::OptIn;
+
+use crate::ledger::Ledger;
+use crate::recovery::{Outcome, Recovery};
+
+/// How many decisions are kept, of all namespaces together.
+pub const DECISIONS: usize = 50;
+/// How many ended recoveries are kept of each namespace.
+pub const RECOVERIES: usize = 20;
+/// How many characters are kept of any text.
+pub const TEXT: usize = 200;
+
+/// What is known of the halt of everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Halt {
+    /// It has not been looked at yet.
+    #[default]
+    Unknown,
+    /// There is none.
+    No,
+    /// There is one, and this is its text.
+    Yes(String),
+}
+
+/// What became of a Pod, of a workload, or of a whole round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// A Pod was killed.
+    Killed,
+    /// A Pod would have been killed.
+    DryRun,
+    /// A guard refused; the label of why.
+    Refused(&'static str),
+    /// It was tried, and failed; the label of why, where there is one.
+    Failed(Option<&'static str>),
+    /// There was nothing to decide on.
+    Nothing,
+    /// A recovery ended.
+    Ended(Outcome),
+}
+
+impl What {
+    /// In one word, that of metrics and logs.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Killed => "killed",
+            Self::DryRun => "dry_run",
+            Self::Refused(_) => "refused",
+            Self::Failed(_) => "failed",
+            Self::Nothing => "nothing",
+            Self::Ended(outcome) => outcome.label(),
+        }
+    }
+
+    /// The label of the reason.
+    #[must_use]
+    pub fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::Refused(reason) => Some(reason),
+            Self::Failed(reason) => reason,
+            _ => None,
+        }
+    }
+}
+
+/// One decision, or what came of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// When.
+    pub at: Timestamp,
+    /// Where.
+    pub namespace: String,
+    /// Such as `Deployment web`; empty where it is about a whole round.
+    pub workload: String,
+    /// The Pod's name; empty where it is about no single one.
+    pub pod: String,
+    /// What.
+    pub what: What,
+    /// In words.
+    pub sentence: String,
+}
+
+/// A kill whose recovery has not ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingLine {
+    /// Such as `Deployment web`.
+    pub workload: String,
+    /// The victim's name.
+    pub pod: String,
+    /// When it was killed.
+    pub since: Timestamp,
+}
+
+/// A recovery that ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndedLine {
+    /// How.
+    pub outcome: Outcome,
+    /// How long it took, where that was measured.
+    pub duration: Option<Duration>,
+}
+
+/// One namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NamespaceLine {
+    /// Who opted it in; empty where there is no admission.
+    pub opted_in_by: String,
+    /// Its schedule; empty where its settings are not understood.
+    pub schedule: String,
+    /// When the next round is due.
+    pub next_slot: Option<Timestamp>,
+    /// What came of the last round, in few words.
+    pub state: String,
+    /// The same in full.
+    pub sentence: String,
+    /// Kills since the record was made.
+    pub kills: i64,
+    /// Kills whose recovery has not ended.
+    pub pending: Vec<PendingLine>,
+    /// The last recoveries that ended, oldest first.
+    pub recoveries: VecDeque<EndedLine>,
+}
+
+/// All of it at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The halt of everything.
+    pub halt: Halt,
+    /// The namespaces with a record.
+    pub namespaces: BTreeMap<String, NamespaceLine>,
+    /// The last decisions, newest first.
+    pub decisions: VecDeque<Decision>,
+}
+
+/// Where the tasks write, and the page reads.
+#[derive(Debug, Clone, Default)]
+pub struct Board(Arc<Mutex<Snapshot>>);
+
+impl Board {
+    /// What is on it now.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.lock().clone()
+    }
+
+    /// Whether everything is halted, and with which text.
+    pub fn set_halt(&self, text: Option<&str>) {
+        self.lock().halt = text.map_or(Halt::No, |text| Halt::Yes(cut(text)));
+    }
+
+    /// A namespace has a record.
+    pub fn begin(&self, namespace: &str) {
+        self.lock().namespaces.insert(namespace.to_owned(), NamespaceLine::default());
+    }
+
+    /// What the record and its ledger say now.
+    pub fn show(&self, namespace: &str, record: &OptIn, ledger: &Ledger, next_slot: Option<Timestamp>) {
+        let (admission, settings) = (record.spec.admission.as_ref(), record.spec.settings.as_ref());
+        self.change(namespace, |line| {
+            line.opted_in_by = admission.map(|admission| cut(&admission.user)).unwrap_or_default();
+            line.schedule = settings.map(|settings| cut(&settings.schedule)).unwrap_or_default();
+            line.next_slot = next_slot;
+            line.state = cut(ledger.state().unwrap_or_default());
+            line.sentence = cut(ledger.sentence().unwrap_or_default());
+            line.kills = ledger.kills();
+        });
+    }
+
+    /// The recoveries that are pending.
+    pub fn set_pending<'a>(&self, namespace: &str, pending: impl Iterator<Item = &'a Recovery>) {
+        let pending = pending
+            .map(|recovery| PendingLine {
+                workload: cut(&format!("{} {}", recovery.workload.kind, recovery.workload.name)),
+                pod: cut(&recovery.victim),
+                since: recovery.killed,
+            })
+            .collect();
+        self.change(namespace, |line| line.pending = pending);
+    }
+
+    /// A recovery ended.
+    pub fn ended(&self, namespace: &str, ended: EndedLine) {
+        self.change(namespace, |line| {
+            while line.recoveries.len() >= RECOVERIES {
+                line.recoveries.pop_front();
+            }
+            line.recoveries.push_back(ended);
+        });
+    }
+
+    /// A decision was made.
+    pub fn decide(&self, decision: Decision) {
+        let Decision { at, namespace, workload, pod, what, sentence } = decision;
+        let decision = Decision {
+            at,
+            namespace: cut(&namespace),
+            workload: cut(&workload),
+            pod: cut(&pod),
+            what,
+            sentence: cut(&sentence),
+        };
+        let mut snapshot = self.lock();
+        snapshot.decisions.truncate(DECISIONS - 1);
+        snapshot.decisions.push_front(decision);
+    }
+
+    /// A namespace has no record any more. What was decided there stays.
+    pub fn forget(&self, namespace: &str) {
+        self.lock().namespaces.remove(namespace);
+    }
+
+    fn change(&self, namespace: &str, change: impl FnOnce(&mut NamespaceLine)) {
+        // One that has lost its record is not brought back by a task that is still ending.
+        if let Some(line) = self.lock().namespaces.get_mut(namespace) {
+            change(line);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Snapshot> {
+        // It is whole after every statement, so a panic elsewhere can't have spoilt it.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// At most [`TEXT`] characters: annotations may be 256 KiB long.
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(TEXT) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decision(sentence: &str) -> Decision {
+        Decision {
+            at: Timestamp::UNIX_EPOCH,
+            namespace: "a".to_owned(),
+            workload: String::new(),
+            pod: String::new(),
+            what: What::Nothing,
+            sentence: sentence.to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_newest_are_kept_and_nothing_grows() {
+        let board = Board::default();
+        board.begin("a");
+        for n in 0..120 {
+            board.decide(decision(&n.to_string()));
+            let duration = Some(Duration::from_secs(n));
+            board.ended("a", EndedLine { outcome: Outcome::Recovered, duration });
+        }
+        let snapshot = board.snapshot();
+        assert_eq!(snapshot.decisions.len(), DECISIONS);
+        assert_eq!(snapshot.decisions[0].sentence, "119");
+        assert_eq!(snapshot.decisions[DECISIONS - 1].sentence, "70");
+        let recoveries = &snapshot.namespaces["a"].recoveries;
+        let seconds = |at: usize| recoveries[at].duration.unwrap().as_secs();
+        assert_eq!((recoveries.len(), seconds(0), seconds(RECOVERIES - 1)), (RECOVERIES, 100, 119));
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        let board = Board::default();
+        board.set_halt(Some(&"é".repeat(100_000)));
+        let Halt::Yes(text) = board.snapshot().halt else { panic!("halted") };
+        assert_eq!(text, format!("{}…", "é".repeat(TEXT)));
+        board.decide(decision(&"x".repeat(TEXT)));
+        assert_eq!(board.snapshot().decisions[0].sentence, "x".repeat(TEXT), "nothing to cut");
+    }
+
+    #[test]
+    fn a_namespace_that_is_gone_stays_gone() {
+        let board = Board::default();
+        board.begin("a");
+        board.forget("a");
+        board.ended("a", EndedLine { outcome: Outcome::OptedOut, duration: None });
+        assert_eq!(board.snapshot(), Snapshot::default());
+    }
+}

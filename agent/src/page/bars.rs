@@ -1,0 +1,114 @@
+//! The last recoveries of a namespace as bars, with the same in words for those who don't see them.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use maud::{Markup, html};
+
+use super::words::seconds;
+use crate::board::{EndedLine, RECOVERIES};
+use crate::recovery::Outcome;
+
+/// From one bar to the next.
+const STEP: usize = 9;
+/// A bar's width.
+const WIDTH: usize = 7;
+/// The highest bar.
+const HEIGHT: f64 = 36.0;
+/// A bar that is lower can't be seen.
+const LOWEST: f64 = 2.0;
+
+/// Oldest first. A bar is as high as its recovery took long; one that was not measured is a full one in another colour and outline.
+pub fn bars(recoveries: &VecDeque<EndedLine>) -> Markup {
+    let longest = recoveries.iter().filter_map(|line| line.duration).max().unwrap_or_default();
+    let all = recoveries.iter().map(words).collect::<Vec<_>>().join(", ");
+    let label = format!("The last {} recoveries, oldest first: {all}", recoveries.len());
+    html! {
+        svg viewBox={ "0 0 " (RECOVERIES * STEP) " " (HEIGHT) } width=(RECOVERIES * STEP) height=(HEIGHT) role="img" aria-label=(label) {
+            @for (at, line) in recoveries.iter().enumerate() {
+                @let height = line.duration.map_or(HEIGHT, |duration| height(duration, longest));
+                rect class=(class(line)) x=(at * STEP + 1) y=(format!("{:.1}", HEIGHT - height)) width=(WIDTH) height=(format!("{height:.1}")) {
+                    title { (words(line)) }
+                }
+            }
+        }
+        p.quiet { (summary(recoveries, longest)) }
+    }
+}
+
+fn height(duration: Duration, longest: Duration) -> f64 {
+    if longest.is_zero() {
+        return LOWEST;
+    }
+    (duration.as_secs_f64() / longest.as_secs_f64() * HEIGHT).max(LOWEST)
+}
+
+fn class(line: &EndedLine) -> &'static str {
+    match (line.outcome, line.duration) {
+        (Outcome::TimedOut, _) => "missed",
+        (_, Some(_)) => "measured",
+        _ => "unmeasured",
+    }
+}
+
+fn words(line: &EndedLine) -> String {
+    line.duration.map_or_else(|| line.outcome.label().replace('_', " "), seconds)
+}
+
+fn summary(recoveries: &VecDeque<EndedLine>, longest: Duration) -> String {
+    let measured = recoveries.iter().filter(|line| line.duration.is_some()).count();
+    let missed = recoveries.iter().filter(|line| line.outcome == Outcome::TimedOut).count();
+    let other = recoveries.len() - measured - missed;
+    let mut parts = Vec::new();
+    if measured > 0 {
+        parts.push(format!("{measured} recovered, in {} at most", seconds(longest)));
+    }
+    if missed > 0 {
+        parts.push(format!("{missed} timed out"));
+    }
+    if other > 0 {
+        parts.push(format!("{other} ended otherwise"));
+    }
+    parts.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(outcome: Outcome, millis: Option<u64>) -> EndedLine {
+        EndedLine { outcome, duration: millis.map(Duration::from_millis) }
+    }
+
+    #[test]
+    fn bars_are_as_high_as_recoveries_took_and_say_so() {
+        let recoveries = VecDeque::from([
+            line(Outcome::Recovered, Some(500)),
+            line(Outcome::Recovered, Some(2_000)),
+            line(Outcome::TimedOut, None),
+            line(Outcome::RolledOut, None),
+        ]);
+        let svg = bars(&recoveries).into_string();
+        assert!(
+            svg.contains(
+                "aria-label=\"The last 4 recoveries, oldest first: 0.5 s, 2.0 s, timed out, rolled out\""
+            ),
+            "{svg}"
+        );
+        assert!(
+            svg.contains(
+                "<rect class=\"measured\" x=\"1\" y=\"27.0\" width=\"7\" height=\"9.0\"><title>0.5 s</title>"
+            ),
+            "{svg}"
+        );
+        assert!(svg.contains("<rect class=\"measured\" x=\"10\" y=\"0.0\""), "{svg}");
+        assert!(svg.contains("<rect class=\"missed\" x=\"19\" y=\"0.0\""), "{svg}");
+        assert!(svg.contains("2 recovered, in 2.0 s at most; 1 timed out; 1 ended otherwise"), "{svg}");
+    }
+
+    #[test]
+    fn a_recovery_that_took_no_time_can_be_seen() {
+        let svg = bars(&VecDeque::from([line(Outcome::Recovered, Some(0))])).into_string();
+        assert!(svg.contains("height=\"2.0\""), "{svg}");
+    }
+}

@@ -1,0 +1,247 @@
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, Request, StatusCode};
+use runtime::clock::TokioClock;
+use tower::ServiceExt;
+
+use super::*;
+use crate::board::{DECISIONS, EndedLine, PendingLine, What};
+use crate::recovery::Outcome;
+use crate::refusal::Refusal;
+
+fn noon() -> Timestamp {
+    "2026-11-23T12:00:00Z".parse().unwrap()
+}
+
+fn decision(what: What, sentence: &str) -> Decision {
+    Decision {
+        at: noon(),
+        namespace: "shop".to_owned(),
+        workload: "Deployment web".to_owned(),
+        pod: "web-1".to_owned(),
+        what,
+        sentence: sentence.to_owned(),
+    }
+}
+
+fn leading(board: &Snapshot) -> String {
+    page(&Standing::Leads, board, noon())
+}
+
+/// Texts that a user controls, each with this in it, and how many they are.
+const MARKUP: &str = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>&amp;]]>--><style>";
+
+fn hostile() -> (Snapshot, usize) {
+    let text = || MARKUP.to_owned();
+    let line = NamespaceLine {
+        opted_in_by: text(),
+        schedule: text(),
+        next_slot: Some(noon()),
+        state: text(),
+        sentence: text(),
+        kills: 1,
+        pending: vec![PendingLine { workload: text(), pod: text(), since: noon() }],
+        recoveries: [EndedLine { outcome: Outcome::Recovered, duration: Some(Duration::from_secs(1)) }]
+            .into(),
+    };
+    let decision = |what| Decision {
+        at: noon(),
+        namespace: text(),
+        workload: text(),
+        pod: text(),
+        what,
+        sentence: text(),
+    };
+    let board = Snapshot {
+        halt: Halt::Yes(text()),
+        namespaces: [(text(), line)].into(),
+        decisions: [decision(What::Killed), decision(What::Refused("too_young"))].into(),
+    };
+    // The halt; name, user, schedule, state and sentence; name, workload and Pod that are pending; four of each decision.
+    (board, 1 + 5 + 3 + 2 * 4)
+}
+
+#[test]
+fn markup_in_what_users_control_is_text() {
+    let (board, texts) = hostile();
+    let html = leading(&board);
+    let escaped = html
+        .matches("&lt;script&gt;alert(1)&lt;/script&gt;&lt;img src=x onerror=alert(2)&gt;&amp;amp;]]&gt;");
+    assert_eq!(escaped.count(), texts, "{html}");
+    assert_eq!(html.matches("&quot;'&gt;").count(), texts, "{html}");
+    for tag in ["<script", "<img", "alert(1)<"] {
+        assert!(!html.contains(tag), "{tag} in {html}");
+    }
+    assert!(!html.contains("<style"), "{html}");
+    let html = page(&Standing::StandsBy(Some(MARKUP.to_owned())), &Snapshot::default(), noon());
+    assert!(html.contains("&lt;script&gt;") && !html.contains("<script"), "{html}");
+}
+
+#[test]
+fn a_namespace_and_what_was_decided_there() {
+    let line = NamespaceLine {
+        opted_in_by: "mara".to_owned(),
+        schedule: "every 10m".to_owned(),
+        next_slot: Some(noon() + Duration::from_secs(300)),
+        state: "active".to_owned(),
+        sentence: String::new(),
+        kills: 4_711,
+        pending: vec![PendingLine {
+            workload: "Deployment web".to_owned(),
+            pod: "web-2".to_owned(),
+            since: noon() - Duration::from_secs(7),
+        }],
+        recoveries: [EndedLine { outcome: Outcome::Recovered, duration: Some(Duration::from_millis(840)) }]
+            .into(),
+    };
+    let young = Refusal::TooYoung;
+    let decisions = [
+        decision(What::Killed, "mode evict"),
+        decision(What::Refused(young.label()), young.meaning()),
+        decision(What::Failed(None), "the API server is away"),
+    ];
+    let board = Snapshot {
+        halt: Halt::No,
+        namespaces: [("shop".to_owned(), line)].into(),
+        decisions: decisions.into(),
+    };
+    let html = leading(&board);
+    for words in [
+        "Not halted.",
+        "<h3>shop</h3>",
+        "<dd>mara</dd>",
+        "<dd>every 10m</dd>",
+        "in 5 min, <time datetime=\"2026-11-23T12:05:00Z\">2026-11-23 12:05:00 UTC</time>",
+        "4711, 1 of them not recovered from yet",
+        "<td data-of=\"Pod\">web-2</td><td data-of=\"Killed\">7 s ago</td>",
+        "<title>0.8 s</title>",
+        "<code>too_young</code>: younger than `min-age`",
+        "the API server is away",
+    ] {
+        assert!(html.contains(words), "{words} is missing in {html}");
+    }
+}
+
+#[test]
+fn at_the_beginning_it_says_that_there_is_nothing_yet() {
+    let html = leading(&Snapshot::default());
+    for words in [
+        "has not been looked at yet",
+        "Namespaces that opted in: 0",
+        "kubectl annotate namespace NAME chaos=yes",
+        "Recoveries that are pending: 0",
+        "None since this agent leads.",
+    ] {
+        assert!(html.contains(words), "{words} is missing in {html}");
+    }
+    assert!(!html.contains("<table"), "{html}");
+}
+
+#[test]
+fn a_standby_says_who_leads_and_shows_nothing_of_its_own() {
+    let (board, _) = hostile();
+    let html = page(&Standing::StandsBy(Some("agent-7_0badcafe".to_owned())), &board, noon());
+    assert!(
+        html.contains("This agent stands by.") && html.contains("<b>agent-7_0badcafe</b> leads"),
+        "{html}"
+    );
+    assert!(!html.contains("<article") && !html.contains("alert"), "{html}");
+    let html = page(&Standing::StandsBy(None), &board, noon());
+    assert!(html.contains("Who leads is not known."), "{html}");
+}
+
+#[test]
+fn it_is_bounded_however_much_there_is() {
+    let board = Board::default();
+    for n in 0..1_000 {
+        board.begin(&format!("namespace-{n}"));
+        board.decide(decision(What::Nothing, &"x".repeat(100_000)));
+    }
+    let html = leading(&board.snapshot());
+    assert_eq!(html.matches("<article>").count(), CARDS);
+    assert!(html.contains("And 900 more"), "{html}");
+    assert_eq!(html.matches("Pod web-1").count(), DECISIONS);
+    assert!(html.len() < 200_000, "{} bytes", html.len());
+}
+
+/// What the page of a process is made of that leads for 15 s, if it leads at all.
+fn sources(leads: bool) -> Sources {
+    let clock = TokioClock::starting_at(noon());
+    let until = leads.then(|| clock.monotonic() + Duration::from_secs(15));
+    let board = Board::default();
+    board.begin("shop");
+    Sources {
+        board,
+        leadership: watch::channel(until).1.into(),
+        synced: Arc::new(AtomicBool::new(true)),
+        clock: Arc::new(clock),
+        other: watch::channel((!leads).then(|| "agent-7".to_owned())).1,
+    }
+}
+
+async fn ask(sources: Sources, method: &str, path: &str) -> (StatusCode, HeaderMap, String) {
+    let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+    let response = router(sources).oneshot(request).await.unwrap();
+    let (head, body) = response.into_parts();
+    let body = to_bytes(body, 1 << 20).await.unwrap();
+    (head.status, head.headers, String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn it_may_load_its_stylesheet_and_run_nothing() {
+    for (path, content_type, begins) in [
+        ("/", "text/html; charset=utf-8", "<!DOCTYPE html>"),
+        ("/style.css", "text/css; charset=utf-8", ":root {"),
+    ] {
+        let (status, headers, body) = ask(sources(true), "GET", path).await;
+        assert_eq!(status, StatusCode::OK);
+        for (name, value) in [
+            ("content-type", content_type),
+            ("x-content-type-options", "nosniff"),
+            ("cache-control", "no-store"),
+            ("referrer-policy", "no-referrer"),
+            (
+                "content-security-policy",
+                "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
+                 frame-ancestors 'none'",
+            ),
+        ] {
+            assert_eq!(headers[name], value, "{name} of {path}");
+        }
+        assert!(body.starts_with(begins), "{body}");
+        for what in ["<script", "style=", "http://", "https://", "<form", "<a ", "url(", "@import"] {
+            assert!(!body.contains(what), "{what} in {body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn it_is_only_read() {
+    for method in ["POST", "PUT", "DELETE", "PATCH"] {
+        for path in ["/", "/style.css"] {
+            let (status, ..) = ask(sources(true), method, path).await;
+            assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn before_the_records_have_been_listed_it_does_not_say_that_there_are_none() {
+    let sources = Sources { synced: Arc::default(), ..sources(true) };
+    let (.., html) = ask(sources, "GET", "/").await;
+    assert!(html.contains("only just begun to lead") && !html.contains("opted in: "), "{html}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_known_is_shown_no_longer_once_the_lease_is_lost() {
+    let (.., html) = ask(sources(false), "GET", "/").await;
+    assert!(html.contains("<b>agent-7</b> leads") && !html.contains("shop"), "{html}");
+
+    let sources = sources(true);
+    let (.., html) = ask(sources.clone(), "GET", "/").await;
+    assert!(html.contains("<h3>shop</h3>") && !html.contains("stands by"), "{html}");
+    tokio::time::advance(Duration::from_secs(16)).await;
+    let (.., html) = ask(sources, "GET", "/").await;
+    assert!(html.contains("This agent stands by.") && !html.contains("shop"), "{html}");
+}

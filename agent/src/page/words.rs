@@ -1,0 +1,63 @@
+//! How long ago, and how soon, in words.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+/// Such as `3 s ago`; what a stepped clock puts into the future was just now.
+pub fn ago(at: Timestamp, now: Timestamp) -> String {
+    match span(now.duration_since(at).as_secs()) {
+        Some(span) => format!("{span} ago"),
+        None => "just now".to_owned(),
+    }
+}
+
+/// Such as `in 4 min`.
+pub fn within(at: Timestamp, now: Timestamp) -> String {
+    match span(at.duration_since(now).as_secs()) {
+        Some(span) => format!("in {span}"),
+        None => "now".to_owned(),
+    }
+}
+
+/// In seconds, to a tenth.
+pub fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}
+
+fn span(seconds: i64) -> Option<String> {
+    match seconds {
+        ..1 => None,
+        1..120 => Some(format!("{seconds} s")),
+        120..7_200 => Some(format!("{} min", seconds / 60)),
+        7_200..172_800 => Some(format!("{} h", seconds / 3_600)),
+        _ => Some(format!("{} days", seconds / 86_400)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_rounded_down() {
+        let now = Timestamp::UNIX_EPOCH;
+        let after = |seconds: u64| now.checked_add(Duration::from_secs(seconds)).unwrap();
+        for (passed, words) in [
+            (0, "just now"),
+            (1, "1 s ago"),
+            (119, "119 s ago"),
+            (120, "2 min ago"),
+            (7_199, "119 min ago"),
+            (7_200, "2 h ago"),
+            (172_800, "2 days ago"),
+        ] {
+            assert_eq!(ago(now, after(passed)), words);
+        }
+        assert_eq!(ago(after(9), now), "just now", "a clock that was stepped");
+        assert_eq!(
+            (within(after(300), now), within(now, after(1))),
+            ("in 5 min".to_owned(), "now".to_owned())
+        );
+    }
+}

@@ -1,0 +1,107 @@
+//! A change, sent to the API server with the rights of whoever asks.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{Patch, PatchParams};
+use kube::client::Body;
+use kube::core::{Request, Status};
+use kube::{Api, Client, Resource, ResourceExt};
+use runtime::client::{CallError, call};
+
+use crate::change::Change;
+
+/// Who wrote an annotation, in the Namespace's `managedFields`.
+pub const FIELD_MANAGER: &str = "kubectl-chaos";
+
+/// What came of a change.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The Namespace's annotations after it.
+    pub annotations: BTreeMap<String, String>,
+    /// What the API server warned of.
+    pub warnings: Vec<String>,
+}
+
+/// Carries out a change. By hand, because the client shows no headers of an answer, and warnings are in them.
+///
+/// # Errors
+/// When it is denied, or there was no usable answer.
+pub async fn apply(client: &Client, change: &Change) -> Result<Applied, CallError> {
+    let parameters = PatchParams { dry_run: change.dry_run, ..PatchParams::apply(FIELD_MANAGER) };
+    let request = Request::new(Namespace::url_path(&(), None))
+        .patch(&change.namespace, &parameters, &Patch::Merge(change.patch()))
+        .map_err(kube::Error::BuildRequest)?;
+    call(async {
+        let response = client.send(request.map(Body::from)).await?;
+        let code = response.status();
+        let headers = response.headers().get_all("warning").iter();
+        let warnings = headers.filter_map(|value| warning(value.to_str().ok()?)).collect();
+        let body = response.into_body().collect_bytes().await?;
+        if !code.is_success() {
+            return Err(kube::Error::Api(Box::new(refusal(code.as_u16(), &body))));
+        }
+        let namespace: Namespace = serde_json::from_slice(&body).map_err(kube::Error::SerdeError)?;
+        Ok(Applied { annotations: namespace.annotations().clone(), warnings })
+    })
+    .await
+}
+
+/// The annotations of a Namespace.
+///
+/// # Errors
+/// When there is no usable answer.
+pub async fn annotations(client: &Client, name: &str) -> Result<BTreeMap<String, String>, CallError> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let namespace = call(namespaces.get_metadata(name)).await?;
+    Ok(namespace.metadata.annotations.unwrap_or_default())
+}
+
+/// What was answered instead of the Namespace. What stands between here and the API server may answer too, and in any form.
+fn refusal(code: u16, body: &[u8]) -> Status {
+    let read = serde_json::from_slice::<Status>(body).ok().filter(|status| status.code != 0);
+    read.unwrap_or_else(|| {
+        let text = String::from_utf8_lossy(body);
+        Status::failure(&format!("HTTP {code}, which no API server wrote: {}", text.trim()), "")
+            .with_code(code)
+    })
+}
+
+/// The text of a header `299 - "text"`.
+fn warning(header: &str) -> Option<String> {
+    let (_, quoted) = header.split_once('"')?;
+    let mut text = String::new();
+    let mut characters = quoted.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '"' => return Some(text),
+            '\\' => text.push(characters.next()?),
+            other => text.push(other),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_the_api_servers_or_says_that_it_is_not() {
+        let status =
+            refusal(403, br#"{"kind": "Status", "code": 403, "message": "no", "reason": "Forbidden"}"#);
+        assert_eq!((status.code, status.message.as_str()), (403, "no"));
+        for body in ["<html>", "{}", ""] {
+            let status = refusal(502, body.as_bytes());
+            assert_eq!(status.code, 502);
+            assert!(status.message.starts_with("HTTP 502") && status.message.ends_with(body), "{status:?}");
+        }
+    }
+
+    #[test]
+    fn warnings_are_unquoted() {
+        assert_eq!(warning(r#"299 - "has \"no\" effect""#).as_deref(), Some(r#"has "no" effect"#));
+        assert_eq!(warning("299 - none"), None);
+        assert_eq!(warning("299 - \"cut off"), None);
+    }
+}

@@ -1,0 +1,169 @@
+//! Arguments become annotations, and these the `kubectl` command that would have set them.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use policy::keys::{CHAOS, HALT, YES, is_chaos_key};
+use policy::settings::Key;
+use serde_json::{Value, json};
+
+use crate::args::Target;
+use crate::flags::SettingFlags;
+use crate::shell;
+
+/// Annotations of one Namespace to set, or to remove where there is no value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The Namespace.
+    pub namespace: String,
+    /// What becomes of each annotation.
+    pub annotations: BTreeMap<String, Option<String>>,
+    /// Only ask.
+    pub dry_run: bool,
+}
+
+impl Change {
+    fn new(namespace: &str, annotations: BTreeMap<String, Option<String>>) -> Self {
+        Self { namespace: namespace.to_owned(), annotations, dry_run: false }
+    }
+
+    /// Opts in with these settings.
+    #[must_use]
+    pub fn on(namespace: &str, settings: &SettingFlags) -> Self {
+        let settings = settings.0.iter().map(|(key, value)| (key.clone(), Some(value.clone())));
+        let consent = (CHAOS.to_owned(), Some(YES.to_owned()));
+        Self::new(namespace, settings.chain([consent]).collect())
+    }
+
+    /// Opts out: removes what of ours is there. A halt only ever narrows, and stays.
+    #[must_use]
+    pub fn off<'a>(namespace: &str, present: impl IntoIterator<Item = &'a str>) -> Self {
+        let ours = present.into_iter().filter(|key| is_chaos_key(key));
+        Self::new(namespace, ours.map(|key| (key.to_owned(), None)).collect())
+    }
+
+    /// Asks for one round more, at this instant.
+    #[must_use]
+    pub fn now(namespace: &str, slot: Timestamp) -> Self {
+        Self::new(namespace, BTreeMap::from([(Key::AlsoAt.annotation(), Some(slot.to_string()))]))
+    }
+
+    /// Halts a namespace, or everything by the system's own.
+    #[must_use]
+    pub fn halt(namespace: &str, reason: &str) -> Self {
+        Self::new(namespace, BTreeMap::from([(HALT.to_owned(), Some(reason.to_owned()))]))
+    }
+
+    /// Ends the halt.
+    #[must_use]
+    pub fn resume(namespace: &str) -> Self {
+        Self::new(namespace, BTreeMap::from([(HALT.to_owned(), None)]))
+    }
+
+    /// The same, only asked of the API server.
+    #[must_use]
+    pub fn with_dry_run(mut self, dry_run: bool) -> Self {
+        self.dry_run = dry_run;
+        self
+    }
+
+    /// As a merge patch.
+    #[must_use]
+    pub fn patch(&self) -> Value {
+        json!({"metadata": {"annotations": self.annotations}})
+    }
+
+    /// The command that does the same, to be pasted.
+    #[must_use]
+    pub fn command(&self, target: &Target) -> String {
+        let mut words = kubectl(target);
+        words.push("annotate".to_owned());
+        if self.annotations.values().any(Option::is_some) {
+            words.push("--overwrite".to_owned());
+        }
+        if self.dry_run {
+            words.push("--dry-run=server".to_owned());
+        }
+        words.extend(["namespace".to_owned(), self.namespace.clone()]);
+        let mut command = shell::command(&words);
+        for (key, value) in &self.annotations {
+            command.push(' ');
+            match value {
+                Some(value) => command.push_str(&format!("{}={}", shell::quoted(key), shell::quoted(value))),
+                None => command.push_str(&format!("{}-", shell::quoted(key))),
+            }
+        }
+        command
+    }
+}
+
+/// `kubectl`, with what was said about the cluster.
+#[must_use]
+pub fn kubectl(target: &Target) -> Vec<String> {
+    let mut words = vec!["kubectl".to_owned()];
+    if let Some(file) = &target.kubeconfig {
+        words.extend(["--kubeconfig".to_owned(), file.display().to_string()]);
+    }
+    if let Some(context) = &target.context {
+        words.extend(["--context".to_owned(), context.clone()]);
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(pairs: &[(&str, &str)]) -> SettingFlags {
+        SettingFlags(pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect())
+    }
+
+    #[test]
+    fn an_opt_in_is_the_command_of_the_documents() {
+        let change = Change::on("learning-place", &settings(&[("purechaos.dev/schedule", "every 10m")]));
+        assert_eq!(
+            change.command(&Target::default()),
+            "kubectl annotate --overwrite namespace learning-place chaos=yes purechaos.dev/schedule='every 10m'"
+        );
+        assert_eq!(
+            change.patch(),
+            json!({"metadata": {"annotations": {"chaos": "yes", "purechaos.dev/schedule": "every 10m"}}})
+        );
+    }
+
+    #[test]
+    fn an_opt_out_removes_what_is_ours_in_any_case_and_no_halt() {
+        let change = Change::off("a", ["chaos", "team", "PureChaos.dev/limit", "purechaos.dev/halt"]);
+        assert_eq!(
+            change.command(&Target::default()),
+            "kubectl annotate namespace a PureChaos.dev/limit- chaos-"
+        );
+        assert_eq!(
+            change.patch(),
+            json!({"metadata": {"annotations": {"chaos": null, "PureChaos.dev/limit": null}}})
+        );
+        assert!(Change::off("a", ["team"]).annotations.is_empty());
+    }
+
+    #[test]
+    fn a_halt_keeps_its_reason_and_the_cluster_its_name() {
+        let target = Target {
+            kubeconfig: Some("/tmp/my config".into()),
+            context: Some("prod".to_owned()),
+            namespace: None,
+        };
+        let change = Change::halt("pure-chaos", "it's incident 4711").with_dry_run(true);
+        assert_eq!(
+            change.command(&target),
+            r"kubectl --kubeconfig '/tmp/my config' --context prod annotate --overwrite --dry-run=server namespace pure-chaos purechaos.dev/halt='it'\''s incident 4711'"
+        );
+        assert_eq!(
+            Change::now("a", "2026-11-23T12:00:10Z".parse().unwrap()).command(&Target::default()),
+            "kubectl annotate --overwrite namespace a purechaos.dev/also-at=2026-11-23T12:00:10Z"
+        );
+        assert_eq!(
+            Change::resume("a").command(&Target::default()),
+            "kubectl annotate namespace a purechaos.dev/halt-"
+        );
+    }
+}

@@ -1,0 +1,84 @@
+//! One flag for each setting, made of the settings' own list.
+
+use std::collections::BTreeMap;
+
+use clap::{Arg, ArgMatches, Command, FromArgMatches};
+use policy::settings::{Key, Problem, Settings};
+
+/// The settings that were given, by their annotations.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SettingFlags(pub BTreeMap<String, String>);
+
+impl SettingFlags {
+    /// Reads them by the webhook's own grammar, so that what isn't understood is said at once. Ceilings are known to the webhook only.
+    ///
+    /// # Errors
+    /// What is wrong, in the webhook's words.
+    pub fn check(&self) -> Result<(), Vec<Problem>> {
+        let mut known = Settings::built_in();
+        // No grace fits mode `force` alone, which the namespace may have already.
+        if self.0.get(&Key::GracePeriod.annotation()).is_some_and(|grace| grace == "0s") {
+            known.mode = policy::settings::Mode::Force;
+        }
+        Settings::parse(&self.0, &known).map(drop)
+    }
+}
+
+impl clap::Args for SettingFlags {
+    fn augment_args(command: Command) -> Command {
+        Key::ALL.into_iter().fold(command, |command, key| {
+            let flag = Arg::new(key.word()).long(key.word()).value_name("VALUE").help_heading("Settings");
+            let flag = flag.help(format!("{}: {}", key.annotation(), key.expected()));
+            command.arg(match key {
+                // With a value only after `=`, or it would take the namespace for one.
+                Key::DryRun => flag.num_args(0..=1).require_equals(true).default_missing_value("true"),
+                _ => flag,
+            })
+        })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for SettingFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = |key: Key| Some((key.annotation(), matches.get_one::<String>(key.word())?.to_owned()));
+        Ok(Self(Key::ALL.into_iter().filter_map(given).collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(pairs: &[(&str, &str)]) -> SettingFlags {
+        SettingFlags(
+            pairs.iter().map(|(key, value)| (format!("purechaos.dev/{key}"), (*value).to_owned())).collect(),
+        )
+    }
+
+    #[test]
+    fn what_is_not_understood_is_said_in_the_webhooks_words() {
+        let problems = given(&[("schedule", "hourly"), ("limit", "0")]).check().unwrap_err();
+        let paths: Vec<_> = problems.iter().map(|problem| problem.path.as_str()).collect();
+        assert_eq!(
+            paths,
+            ["metadata.annotations[purechaos.dev/limit]", "metadata.annotations[purechaos.dev/schedule]"]
+        );
+        assert!(problems[0].message.starts_with("Invalid value: \"0\": expected "), "{problems:?}");
+    }
+
+    #[test]
+    fn no_grace_may_fit_the_mode_that_the_namespace_has() {
+        assert_eq!(given(&[("grace-period", "0s")]).check(), Ok(()));
+        assert!(given(&[("grace-period", "0s"), ("mode", "evict")]).check().is_err());
+        assert!(given(&[("grace-period", "10s"), ("mode", "force")]).check().is_err());
+    }
+}

@@ -1,0 +1,17 @@
+//! `kubectl chaos`: what people do with Pure Chaos, by name. It has no rights of its own and no way of its own: each command that changes something
+//! is a `kubectl` command, which it prints.
+//!
+//! The rules are pure: [`change`] makes annotations of arguments and the command of annotations, [`completion`] completes. The rest asks the API
+//! server ([`apply`], [`status`], [`now`]), and [`run`] says what is done for each command.
+
+pub mod apply;
+pub mod args;
+pub mod change;
+pub mod completion;
+pub mod flags;
+pub mod now;
+pub mod run;
+pub mod shell;
+pub mod status;
+
+pub use args::Args;

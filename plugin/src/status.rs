@@ -1,0 +1,98 @@
+//! `status`: the records, as `kubectl get chaos` shows them, with what its columns can't say.
+
+use agent::explanation::countdown;
+use agent::ledger::ACTIVE;
+use jiff::Timestamp;
+use kube::ResourceExt;
+use policy::record::{OptIn, Verdict};
+use serde_json::{Value, json};
+
+/// Headings of the table.
+const HEADINGS: [&str; 7] = ["NAMESPACE", "OPTED IN BY", "SCHEDULE", "NEXT", "KILLS", "STATE", "WHY"];
+
+/// The records as a table, at an instant.
+#[must_use]
+pub fn table(records: &[OptIn], now: Timestamp) -> String {
+    let rows: Vec<[String; 7]> = records.iter().map(|record| row(record, now)).collect();
+    let headings = HEADINGS.map(str::to_owned);
+    let all: Vec<&[String; 7]> = std::iter::once(&headings).chain(&rows).collect();
+    let width = |column: usize| all.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..HEADINGS.len()).map(width).collect();
+    let line = |row: &[String; 7]| {
+        let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
+        format!("{}\n", cells.collect::<Vec<_>>().join("   ").trim_end())
+    };
+    all.into_iter().map(line).collect()
+}
+
+/// The records as a list, as kubectl prints one.
+#[must_use]
+pub fn json(records: &[OptIn]) -> Value {
+    json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": records})
+}
+
+fn row(record: &OptIn, now: Timestamp) -> [String; 7] {
+    let status = record.status.clone().unwrap_or_default();
+    let spec = &record.spec;
+    let next = status.next_slot.as_deref().and_then(|slot| slot.parse().ok());
+    [
+        record.namespace().unwrap_or_default(),
+        spec.admission.as_ref().map_or_else(String::new, |admission| admission.user.clone()),
+        spec.settings.as_ref().map_or_else(String::new, |settings| settings.schedule.clone()),
+        next.map_or_else(String::new, |next| countdown(next, now)),
+        status.kills.map_or_else(String::new, |kills| kills.to_string()),
+        status.state.clone().unwrap_or_default(),
+        why(record),
+    ]
+}
+
+/// Why nothing is killed, in words; the webhook's where it admitted nothing, else the agent's.
+pub(crate) fn why(record: &OptIn) -> String {
+    if record.spec.verdict != Verdict::Admitted {
+        return record.spec.reason.clone().unwrap_or_default();
+    }
+    let mut conditions = record.status.iter().flat_map(|status| &status.conditions);
+    let active = conditions.find(|condition| condition.type_ == ACTIVE);
+    let sentence = active.map(|condition| condition.message.clone()).unwrap_or_default();
+    // One line for each namespace, whatever is in it.
+    sentence.replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(namespace: &str, spec: Value, status: Value) -> OptIn {
+        serde_json::from_value(json!({
+            "apiVersion": "purechaos.dev/v1alpha1", "kind": "OptIn",
+            "metadata": {"name": "chaos", "namespace": namespace}, "spec": spec, "status": status,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_table_counts_down_and_says_why() {
+        let settings =
+            json!({"schedule": "every 10m", "mode": "evict", "limit": 1, "minAge": "1m", "dryRun": false});
+        let admitted = json!({
+            "namespaceUid": "u", "verdict": "Admitted", "settings": settings,
+            "admission": {"user": "mara", "time": "2026-11-23T12:00:00Z", "digest": "d"},
+        });
+        let halted = json!({
+            "nextSlot": "2026-11-23T12:04:44Z", "kills": 3, "state": "halted",
+            "conditions": [{
+                "type": "Active", "status": "False", "reason": "NothingKilled", "message": "halted by incident 4711",
+                "lastTransitionTime": "2026-11-23T12:00:00Z"
+            }],
+        });
+        let refused = json!({"namespaceUid": "v", "verdict": "NotAdmitted", "reason": "remove `chaos`"});
+        let records = [record("a", admitted, halted), record("longer", refused, json!({}))];
+        let expected = "\
+NAMESPACE   OPTED IN BY   SCHEDULE    NEXT            KILLS   STATE    WHY
+a           mara          every 10m   in 4 min 44 s   3       halted   halted by incident 4711
+longer                                                                 remove `chaos`
+";
+        assert_eq!(table(&records, "2026-11-23T12:00:00Z".parse().unwrap()), expected);
+        assert_eq!(json(&records)["items"][1]["spec"]["verdict"], "NotAdmitted");
+    }
+}

@@ -1,0 +1,296 @@
+//! The binary as people start it, with a kubeconfig, against an API server that answers what it is told to: what is sent and as whom, what is
+//! printed where, and the exit code.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+
+const DENIED: &str = "admission webhook \"opt-in.purechaos.dev\" denied the request: metadata.annotations[chaos]: Forbidden: only who may \
+                      delete Pods in namespace a may opt it in, and user kim lacks that right";
+
+/// One request, as it came.
+#[derive(Debug, Clone, PartialEq)]
+struct Request {
+    line: String,
+    headers: Vec<String>,
+    body: Value,
+}
+
+/// What is answered to each request.
+#[derive(Clone)]
+struct Answer {
+    code: u16,
+    warning: Option<&'static str>,
+    body: String,
+}
+
+impl Answer {
+    fn namespace(annotations: &Value) -> Self {
+        let metadata = json!({"name": "a", "annotations": annotations});
+        let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}).to_string();
+        Self { code: 200, warning: None, body }
+    }
+
+    fn status(code: u16, reason: &str, message: &str) -> Self {
+        let status = json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": message});
+        Self { code, warning: None, body: status.to_string() }
+    }
+}
+
+/// An API server on a port of its own, and the kubeconfig that leads there.
+struct Server {
+    requests: Arc<Mutex<Vec<Request>>>,
+    address: SocketAddr,
+    kubeconfig: PathBuf,
+}
+
+impl Server {
+    fn start(answer: Answer) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&requests);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                serve(stream.unwrap(), &answer, &noted);
+            }
+        });
+        let kubeconfig = write_kubeconfig(address);
+        Self { requests, address, kubeconfig }
+    }
+
+    fn only_request(&self) -> Request {
+        let requests = self.requests.lock().unwrap();
+        assert_eq!(requests.len(), 1, "{requests:?}");
+        requests[0].clone()
+    }
+
+    fn chaos(&self, line: &[&str]) -> Ended {
+        run(Command::new(env!("CARGO_BIN_EXE_kubectl-chaos")).args(line).env("KUBECONFIG", &self.kubeconfig))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _gone = std::fs::remove_file(&self.kubeconfig);
+    }
+}
+
+fn serve(mut stream: TcpStream, answer: &Answer, noted: &Mutex<Vec<Request>>) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut head = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        match line.trim_end() {
+            "" => break,
+            line => head.push(line.to_owned()),
+        }
+    }
+    let line = head.remove(0);
+    let length =
+        head.iter().find_map(|header| header.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    reader.read_exact(&mut body).unwrap();
+    let body = serde_json::from_slice(&body).unwrap_or_default();
+    noted.lock().unwrap().push(Request { line, headers: head, body });
+    let warning = answer.warning.map_or_else(String::new, |text| format!("warning: 299 - \"{text}\"\r\n"));
+    let (code, body) = (answer.code, &answer.body);
+    write!(
+        stream,
+        "HTTP/1.1 {code} .\r\ncontent-type: application/json\r\n{warning}content-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+}
+
+/// Contexts `mara`, the current one, and `kim`, both of namespace `b`.
+fn write_kubeconfig(address: SocketAddr) -> PathBuf {
+    let named = |field: &str, name: &str, value: Value| json!({"name": name, field: value});
+    let people = ["mara", "kim"];
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "mara",
+        "clusters": [named("cluster", "c", json!({"server": format!("http://{address}")}))],
+        "users": people.map(|name| named("user", name, json!({"token": format!("token-of-{name}")}))),
+        "contexts": people.map(|name| named("context", name, json!({"cluster": "c", "user": name, "namespace": "b"}))),
+    });
+    let file =
+        std::env::temp_dir().join(format!("kubectl-chaos-{}-{}.json", std::process::id(), address.port()));
+    std::fs::write(&file, config.to_string()).unwrap();
+    file
+}
+
+#[derive(Debug, PartialEq)]
+struct Ended {
+    code: Option<i32>,
+    out: String,
+    error: String,
+}
+
+fn run(command: &mut Command) -> Ended {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Ended { code: output.status.code(), out: text(output.stdout), error: text(output.stderr) }
+}
+
+#[test]
+fn what_is_sent_is_what_the_printed_command_would_have_sent() {
+    let server = Server::start(Answer {
+        warning: Some("this opt-in never kills"),
+        ..Answer::namespace(&json!({"chaos": "yes", "purechaos.dev/schedule": "every 10m"}))
+    });
+    let ended = server.chaos(&["on", "a", "--schedule", "every 10m"]);
+    assert_eq!(
+        ended,
+        Ended {
+            code: Some(0),
+            out: "kubectl annotate --overwrite namespace a chaos=yes purechaos.dev/schedule='every 10m'\nnamespace/a annotated\n"
+                .to_owned(),
+            error: "Warning: this opt-in never kills\n".to_owned(),
+        }
+    );
+    let request = server.only_request();
+    assert_eq!(request.line, "PATCH /api/v1/namespaces/a?&fieldManager=kubectl-chaos HTTP/1.1");
+    assert_eq!(
+        request.body,
+        json!({"metadata": {"annotations": {"chaos": "yes", "purechaos.dev/schedule": "every 10m"}}})
+    );
+    for header in ["content-type: application/merge-patch+json", "authorization: Bearer token-of-mara"] {
+        assert!(request.headers.contains(&header.to_owned()), "{request:?}");
+    }
+}
+
+#[test]
+fn a_dry_run_is_the_api_servers() {
+    let server = Server::start(Answer::namespace(&json!({})));
+    let ended = server.chaos(&["halt", "a", "--reason", "r", "--server-dry-run"]);
+    assert_eq!(
+        ended.out,
+        "kubectl annotate --overwrite --dry-run=server namespace a purechaos.dev/halt=r\nnamespace/a annotated (server dry run)\n"
+    );
+    assert_eq!(ended.code, Some(0));
+    let line = server.only_request().line;
+    assert!(line.starts_with("PATCH ") && line.contains("dryRun=All"), "{line}");
+}
+
+#[test]
+fn context_and_kubeconfig_say_who_asks_and_where() {
+    let server = Server::start(Answer::namespace(&json!({})));
+    assert_eq!(server.chaos(&["resume", "a", "--context", "kim"]).code, Some(0));
+    assert!(server.only_request().headers.contains(&"authorization: Bearer token-of-kim".to_owned()));
+
+    // The flag wins over the variable, and is in the command that is printed.
+    let other = Server::start(Answer::namespace(&json!({})));
+    let file = other.kubeconfig.display().to_string();
+    let ended = server.chaos(&["--kubeconfig", &file, "resume", "a"]);
+    assert!(
+        ended.out.starts_with(&format!("kubectl --kubeconfig {file} annotate namespace a ")),
+        "{ended:?}"
+    );
+    assert!(other.only_request().headers.contains(&"authorization: Bearer token-of-mara".to_owned()));
+    assert_eq!(server.requests.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn status_is_of_the_contexts_namespace_unless_another_is_named() {
+    let list = json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": []}).to_string();
+    for (line, path) in [
+        (&["status"][..], "/apis/purechaos.dev/v1alpha1/namespaces/b/optins"),
+        (&["status", "-n", "a"], "/apis/purechaos.dev/v1alpha1/namespaces/a/optins"),
+        (&["status", "-A", "-n", "a"], "/apis/purechaos.dev/v1alpha1/optins"),
+    ] {
+        let server = Server::start(Answer { code: 200, warning: None, body: list.clone() });
+        assert_eq!(server.chaos(line).code, Some(0), "{line:?}");
+        let asked = server.only_request().line;
+        assert!(asked.starts_with(&format!("GET {path}?")), "{asked}");
+    }
+}
+
+#[test]
+fn a_refusal_is_told_in_the_api_servers_words_and_exits_1() {
+    for (answer, words) in [
+        (Answer::status(403, "Forbidden", DENIED), DENIED),
+        (Answer::status(404, "NotFound", "namespaces \"a\" not found"), "namespaces \"a\" not found"),
+        (
+            Answer::status(409, "Conflict", "Operation cannot be fulfilled on namespaces \"a\""),
+            "Operation cannot be fulfilled on namespaces \"a\"",
+        ),
+        (Answer { code: 502, warning: None, body: "<html>Bad Gateway</html>".to_owned() }, "502"),
+    ] {
+        let code = answer.code;
+        let server = Server::start(answer);
+        let ended = server.chaos(&["on", "a"]);
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        // What was tried is known, and that it was not done.
+        assert_eq!(ended.out, "kubectl annotate --overwrite namespace a chaos=yes\n", "{code}");
+        assert!(ended.error.starts_with("error: failed to annotate namespace a: "), "{ended:?}");
+        assert!(ended.error.contains(words) && ended.error.ends_with('\n'), "{ended:?}");
+        server.only_request();
+    }
+}
+
+#[test]
+fn who_may_not_annotate_is_told_who_can_help() {
+    let message = "namespaces \"a\" is forbidden: User \"kim\" cannot patch resource \"namespaces\" in API group \"\" in the namespace \"a\"";
+    let plain = Server::start(Answer::status(403, "Forbidden", message)).chaos(&["on", "a"]).error;
+    assert!(plain.contains(message) && plain.contains("kubectl auth can-i patch namespaces/a"), "{plain}");
+    // The webhook says itself what to do.
+    let denied = Server::start(Answer::status(403, "Forbidden", DENIED)).chaos(&["on", "a"]).error;
+    assert_eq!(denied, format!("error: failed to annotate namespace a: {DENIED}\n"));
+}
+
+#[test]
+fn status_says_what_to_do_where_there_is_none_to_see() {
+    for (line, code, advice) in [
+        (&["status", "-A"][..], 403, "kubectl chaos status -n NAMESPACE"),
+        (&["status"], 404, "Pure Chaos isn't installed"),
+    ] {
+        let ended = Server::start(Answer::status(code, "", "said the API server")).chaos(line);
+        assert_eq!(ended.code, Some(1));
+        let words = format!("error: failed to list optins: said the API server ({code}); ");
+        assert!(ended.error.starts_with(&words) && ended.error.contains(advice), "{ended:?}");
+    }
+}
+
+#[test]
+fn where_no_cluster_answers_a_person_is_told_how_to_look() {
+    let server = Server::start(Answer::namespace(&json!({})));
+    // A port that nobody listens on.
+    let nobody = "127.0.0.1:1";
+    let text = std::fs::read_to_string(&server.kubeconfig).unwrap();
+    std::fs::write(&server.kubeconfig, text.replace(&server.address.to_string(), nobody)).unwrap();
+    for line in [&["on", "a"][..], &["off", "a"], &["status"], &["explain", "a"]] {
+        let ended = server.chaos(&[&["--context", "kim"], line].concat());
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert_eq!(ended.error.matches("refused").count(), 1, "{line:?}: {ended:?}");
+        assert!(ended.error.ends_with("; see kubectl --context kim cluster-info\n"), "{line:?}: {ended:?}");
+    }
+    for line in [&["--context", "lee", "on", "a"][..], &["--kubeconfig", "/nowhere/config", "on", "a"]] {
+        let ended = server.chaos(line);
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(ended.error.contains(line[1]), "{ended:?}");
+    }
+    assert_eq!(server.requests.lock().unwrap().len(), 0);
+}
+
+#[test]
+fn what_is_not_understood_never_leaves_this_machine() {
+    let server = Server::start(Answer::namespace(&json!({})));
+    let ended = server.chaos(&["on", "a", "--schedule", "hourly"]);
+    assert_eq!((ended.code, ended.out.as_str()), (Some(1), ""));
+    assert!(ended.error.contains("purechaos.dev/schedule") && ended.error.contains("hourly"), "{ended:?}");
+    for line in
+        [&["on"][..], &["on", "a", "--shedule=x"], &["on", "a", "-n", "b"], &["halt", "a"], &["explode", "a"]]
+    {
+        // Nor is a kubeconfig looked for.
+        let ended = server.chaos(&[&["--kubeconfig", "/nowhere/config"], line].concat());
+        assert_eq!((ended.code, ended.out.as_str()), (Some(2), ""), "{line:?}: {ended:?}");
+        assert!(ended.error.contains("kubectl chaos"), "{line:?}: {ended:?}");
+    }
+    assert_eq!(server.requests.lock().unwrap().len(), 0);
+}
