@@ -50,7 +50,7 @@ unset CONTEXT REGISTRY OVERLAY KUBECONFIG
 export NAME=test
 
 say "Debian packages"
-tests/cluster/packages.sh curl prometheus prometheus-alertmanager webhook
+tests/cluster/packages.sh curl jq prometheus prometheus-alertmanager webhook
 say "Cluster test"
 tests/cluster/up.sh
 say "Images, and Pure Chaos on the cluster"

@@ -1,13 +1,12 @@
 //! One namespace's life: it follows its record, serves its slots, and hands what its Pods do to its recoveries. One task, so that
 //! nothing in it needs a lock.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::Api;
-use policy::record::{Intent, OptIn, Verdict, WorkloadReference};
+use policy::record::{OptIn, Verdict};
 use policy::schedule::Timetable;
 use policy::settings::Mode;
 use rand::rngs::ChaCha8Rng;
@@ -16,10 +15,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::decisions::{decisions, found_out};
-use crate::kill::is_killed;
 use crate::ledger::{Activity, Ledger};
-use crate::metrics::RoundOutcome;
 use crate::permission::not_admitted;
 use crate::pods::{self, PodEvent};
 use crate::recoveries::{Ended, Recoveries};
@@ -44,6 +40,10 @@ const QUEUE: usize = 4_096;
 
 mod ending;
 pub mod once;
+mod recording;
+mod settling;
+
+use recording::Told;
 
 /// Lives as long as the namespace has a record.
 pub struct NamespaceTask {
@@ -56,11 +56,7 @@ pub struct NamespaceTask {
     ledger: Ledger,
     watch: Option<PodWatch>,
     recoveries: Recoveries,
-    told: BTreeMap<WorkloadReference, Refusal>,
-    /// What refused the last round as a whole, as was told.
-    told_of_all: Option<Refusal>,
-    /// Whether this process has done a round here.
-    has_served: bool,
+    told: Told,
     rng: ChaCha8Rng,
     end: CancellationToken,
 }
@@ -93,9 +89,7 @@ impl NamespaceTask {
             record,
             deps,
             watch: None,
-            told: BTreeMap::new(),
-            told_of_all: None,
-            has_served: false,
+            told: Told::default(),
             rng,
             end,
         }
@@ -140,49 +134,6 @@ impl NamespaceTask {
     async fn save(&mut self) {
         if self.leads() {
             self.ledger.save(&self.name, self.deps.clock.monotonic()).await;
-        }
-    }
-
-    /// Finds out what became of a kill that was decided, by this process or one before it, and whose result isn't known.
-    async fn settle(&mut self) {
-        let Some(Intent { mode, kill, .. }) = self.ledger.intent().cloned() else { return };
-        if self.watch.is_none() {
-            // Without an admission there are no rights; nor is anything killed.
-            return;
-        }
-        let (namespace, workload, pod, uid) = (&self.name, &kill.workload, &kill.pod, &kill.uid);
-        let pods = Api::namespaced(self.deps.client.clone(), namespace);
-        match is_killed(&pods, pod, uid).await {
-            Ok(true) => {
-                tracing::info!(
-                    namespace,
-                    workload = workload.name,
-                    pod,
-                    uid,
-                    mode,
-                    "killed, as was found out later"
-                );
-                let mode = Mode::parse(&mode).unwrap_or(Mode::Evict);
-                self.deps.metrics.kill(namespace, workload, mode);
-                self.deps.events.killed(namespace, workload, pod, uid, mode);
-                self.deps.board.decide(found_out(namespace, &kill, mode, self.deps.clock.wall()));
-                self.ledger.settled();
-                self.recoveries.carry_on(&kill, &self.record);
-                self.ledger.killed(kill);
-            }
-            Ok(false) => {
-                tracing::info!(
-                    namespace,
-                    workload = workload.name,
-                    pod,
-                    uid,
-                    "not killed, as was found out later"
-                );
-                self.ledger.settled();
-            }
-            Err(error) => {
-                tracing::warn!(namespace, pod, uid, error = %error, "failed to find out whether a Pod was killed, it is tried again");
-            }
         }
     }
 
@@ -323,75 +274,6 @@ impl NamespaceTask {
             end: &self.end,
         };
         round(&self.deps, &occasion, &mut self.ledger, &mut self.rng).await
-    }
-
-    /// Counts, tells and remembers what a round did.
-    fn record_round(&mut self, slot: Timestamp, report: &RoundReport) {
-        let Deps { metrics, events, clock, board, .. } = &self.deps;
-        let state = report.state();
-        for decision in decisions(report, &self.name, clock.wall()) {
-            board.decide(decision);
-        }
-        let RoundReport {
-            outcome,
-            kills,
-            dry_runs: _,
-            reasons,
-            refused,
-            changed,
-            is_waiting,
-            tried: _,
-            sentence,
-            observation,
-        } = report;
-        metrics.round(&self.name, *outcome);
-        for reason in reasons {
-            metrics.refusal(&self.name, *reason);
-        }
-        tracing::info!(
-            namespace = self.name,
-            slot = %slot,
-            outcome = outcome.label(),
-            kills = kills.len(),
-            reasons = reasons.iter().map(|reason| reason.label()).collect::<Vec<_>>().join(","),
-            sentence,
-            "round"
-        );
-        let whole =
-            reasons.first().copied().filter(|_| *outcome == RoundOutcome::Refused && observation.is_none());
-        // Told by an earlier process, as the record says.
-        let is_told = !self.has_served && self.ledger.state() == Some(state.as_str());
-        self.has_served = true;
-        if let Some(refusal) = whole.filter(|refusal| !is_told && self.told_of_all != Some(*refusal)) {
-            events.refused_everywhere(&self.name, &self.record.spec.namespace_uid, refusal, sentence);
-        }
-        self.told_of_all = whole;
-        if let Some(observation) = observation {
-            for (workload, refusal) in refused {
-                if !is_told && self.told.get(workload) != Some(refusal) {
-                    events.refused(&self.name, workload, *refusal);
-                }
-            }
-            self.told.clone_from(refused);
-            self.recoveries.learn(observation);
-            self.ledger.looked_at(observation, clock.wall());
-        }
-        let now = clock.wall();
-        for uid in changed {
-            self.ledger.rest(uid, now.checked_add(REST).unwrap_or(Timestamp::MAX), now);
-        }
-        let activity = match outcome {
-            RoundOutcome::Killed => Activity::Kills,
-            RoundOutcome::DryRun => Activity::DryRuns,
-            _ => Activity::Nothing,
-        };
-        if !is_waiting {
-            self.ledger.set_state(&state, activity, sentence.clone(), clock.wall());
-        }
-        self.ledger.served(slot);
-        for kill in kills {
-            self.recoveries.begin(kill);
-        }
     }
 
     async fn enter(&mut self, event: PodEvent) -> Vec<Ended> {
