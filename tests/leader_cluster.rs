@@ -64,7 +64,7 @@ fn status(namespace: &Namespace) -> Value {
     namespace.record()["status"].clone()
 }
 
-/// Waits until somebody other than `before` leads, and has killed.
+/// Waits until somebody other than `before` leads, and has spent a slot.
 fn new_leader(namespace: &Namespace, before: &str) -> String {
     let leader = eventually("a leader", || Some(holder()).filter(|now| !now.is_empty() && now != before));
     let since = Timestamp::now();
@@ -116,12 +116,11 @@ fn lead_and_die(namespace: &Namespace) {
         send("-KILL", pod);
         // Else its container would be started again after longer and longer pauses.
         kubectl(&["-n", "pure-chaos", "delete", "pod", pod, "--force", "--grace-period=0", "--wait=false"]);
-        let Value::Object(status) = status(namespace) else { panic!("no status") };
+        // What isn't there yet, as before a first kill, is null.
+        let status = status(namespace);
         println!(
             "death {death}: {} kills, intent {}, {} pending",
-            status["kills"],
-            status.get("intent").map_or("none".to_owned(), |intent| intent["kill"]["pod"].to_string()),
-            status["pendingCount"]
+            status["kills"], status["intent"]["kill"]["pod"], status["pendingCount"]
         );
     }
 

@@ -21,7 +21,7 @@ mod words;
 
 use words::{ago, within};
 
-/// Namespaces with a card of their own: a page of thousands helps nobody.
+/// Namespaces with a card of their own, and pending recoveries with a line: a page of thousands helps nobody.
 pub const CARDS: usize = 100;
 
 const STYLE: &str = include_str!("page/style.css");
@@ -199,9 +199,10 @@ fn pending(board: &Snapshot, now: Timestamp) -> Markup {
         .iter()
         .flat_map(|(name, line)| line.pending.iter().map(move |pending| (name, pending)))
         .collect();
+    let count = lines.len();
     html! {
-        h2 { "Recoveries that are pending: " (lines.len()) }
-        @if !lines.is_empty() {
+        h2 { "Recoveries that are pending: " (count) }
+        @if count > 0 {
             div.scrolls tabindex="0" role="region" aria-label="Pending recoveries" {
                 table {
                     thead { tr { th { "Namespace" } th { "Workload" } th { "Pod that was killed" } th { "Killed" } } }
@@ -217,6 +218,7 @@ fn pending(board: &Snapshot, now: Timestamp) -> Markup {
                     }
                 }
             }
+            @if count > CARDS { p { "And " (count - CARDS) " more." } }
         }
     }
 }

@@ -65,7 +65,7 @@ pub async fn outcome(
     waiting.await.with_context(|| {
         format!(
             "no round was made at {slot}. That is so where nothing of the namespace is killed (kubectl chaos explain {namespace} says why), while no agent leads, \
-             and less than the platform's shortest interval after the last round"
+             less than the platform's shortest interval after the last round, and where this machine's clock isn't the cluster's"
         )
     })?
 }

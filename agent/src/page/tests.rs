@@ -158,9 +158,19 @@ fn it_is_bounded_however_much_there_is() {
         board.begin(&format!("namespace-{n}"));
         board.decide(decision(What::Nothing, &"x".repeat(100_000)));
     }
-    let html = leading(&board.snapshot());
+    let mut board = board.snapshot();
+    let line = |n: usize| PendingLine {
+        workload: "Deployment db".to_owned(),
+        pod: format!("db-{n}"),
+        since: noon(),
+    };
+    board.namespaces.get_mut("namespace-0").unwrap().pending = (0..CARDS + 7).map(line).collect();
+    let html = leading(&board);
     assert_eq!(html.matches("<article>").count(), CARDS);
-    assert!(html.contains("And 900 more"), "{html}");
+    assert!(html.contains("And 900 more; all of them"), "{html}");
+    assert!(html.contains("Recoveries that are pending: 107"), "{html}");
+    assert_eq!(html.matches("Deployment db").count(), CARDS);
+    assert!(html.contains("And 7 more."), "{html}");
     assert_eq!(html.matches("Pod web-1").count(), DECISIONS);
     assert!(html.len() < 200_000, "{} bytes", html.len());
 }
