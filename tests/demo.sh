@@ -167,7 +167,7 @@ while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
     port=$((port + 1))
 done
 page="http://127.0.0.1:$port/"
-setsid kubectl -n pure-chaos port-forward deployment/agent "$port:9090" >/dev/null 2>&1 </dev/null &
+setsid kubectl "${selected[@]}" -n pure-chaos port-forward deployment/agent "$port:9090" >/dev/null 2>&1 </dev/null &
 forward=$!
 leads() {
     local answer=""

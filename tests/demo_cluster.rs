@@ -6,11 +6,21 @@ use tests::cluster::{kubeconfig, run};
 use tests::manifests::registry;
 use tests::repository::root;
 
+/// A kubeconfig that knows the cluster and selects none, so that a command which forgets the context fails.
+fn ambient() -> std::path::PathBuf {
+    let file = root().join("target/demo-kubeconfig");
+    std::fs::copy(kubeconfig(), &file).unwrap();
+    let kubectl = root().join(".cluster/bin/kubectl");
+    run(Command::new(kubectl).arg("--kubeconfig").arg(&file).args(["config", "unset", "current-context"]))
+        .succeeds();
+    file
+}
+
 fn make(arguments: &[&str]) -> Command {
     let mut make = Command::new("make");
     make.current_dir(root()).args(["--no-print-directory"]).args(arguments);
     make.env_remove("MAKEFLAGS").env_remove("NAME").env_remove("REGISTRY").env_remove("OVERLAY");
-    make.env("KUBECONFIG", kubeconfig());
+    make.env("KUBECONFIG", ambient());
     // What cargo sets for a test would make the build inside begin from nothing.
     let of_cargo = |key: &String| {
         (key.starts_with("CARGO") && key != "CARGO_HOME")

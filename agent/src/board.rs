@@ -14,8 +14,10 @@ use crate::recovery::{Outcome, Recovery};
 pub const DECISIONS: usize = 50;
 /// How many ended recoveries are kept of each namespace.
 pub const RECOVERIES: usize = 20;
-/// How many characters are kept of any text.
+/// How many characters are kept of a name, a user or a schedule.
 pub const TEXT: usize = 200;
+/// How many characters are kept of a sentence: as many as the webhook gives a reason, so that what to do about it is not cut off.
+pub const SENTENCE: usize = 1_000;
 
 /// What is known of the halt of everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -134,8 +136,8 @@ pub struct NamespaceLine {
 pub struct Snapshot {
     /// The halt of everything.
     pub halt: Halt,
-    /// The namespaces with a record.
-    pub namespaces: BTreeMap<String, NamespaceLine>,
+    /// The namespaces with a record. Shared, so that a page of thousands is taken without holding up the tasks that write them.
+    pub namespaces: BTreeMap<String, Arc<NamespaceLine>>,
     /// The last decisions, newest first.
     pub decisions: VecDeque<Decision>,
 }
@@ -153,23 +155,23 @@ impl Board {
 
     /// Whether everything is halted, and with which text.
     pub fn set_halt(&self, text: Option<&str>) {
-        self.lock().halt = text.map_or(Halt::No, |text| Halt::Yes(cut(text)));
+        self.lock().halt = text.map_or(Halt::No, |text| Halt::Yes(cut(text, SENTENCE)));
     }
 
     /// A namespace has a record.
     pub fn begin(&self, namespace: &str) {
-        self.lock().namespaces.insert(namespace.to_owned(), NamespaceLine::default());
+        self.lock().namespaces.insert(namespace.to_owned(), Arc::default());
     }
 
     /// What the record and its ledger say now.
     pub fn show(&self, namespace: &str, record: &OptIn, ledger: &Ledger, next_slot: Option<Timestamp>) {
         let (admission, settings) = (record.spec.admission.as_ref(), record.spec.settings.as_ref());
         self.change(namespace, |line| {
-            line.opted_in_by = admission.map(|admission| cut(&admission.user)).unwrap_or_default();
-            line.schedule = settings.map(|settings| cut(&settings.schedule)).unwrap_or_default();
+            line.opted_in_by = admission.map(|admission| cut(&admission.user, TEXT)).unwrap_or_default();
+            line.schedule = settings.map(|settings| cut(&settings.schedule, TEXT)).unwrap_or_default();
             line.next_slot = next_slot;
-            line.state = cut(ledger.state().unwrap_or_default());
-            line.sentence = cut(ledger.sentence().unwrap_or_default());
+            line.state = cut(ledger.state().unwrap_or_default(), TEXT);
+            line.sentence = cut(ledger.sentence().unwrap_or_default(), SENTENCE);
             line.kills = ledger.kills();
         });
     }
@@ -178,8 +180,8 @@ impl Board {
     pub fn set_pending<'a>(&self, namespace: &str, pending: impl Iterator<Item = &'a Recovery>) {
         let pending = pending
             .map(|recovery| PendingLine {
-                workload: cut(&format!("{} {}", recovery.workload.kind, recovery.workload.name)),
-                pod: cut(&recovery.victim),
+                workload: cut(&format!("{} {}", recovery.workload.kind, recovery.workload.name), TEXT),
+                pod: cut(&recovery.victim, TEXT),
                 since: recovery.killed,
             })
             .collect();
@@ -201,11 +203,11 @@ impl Board {
         let Decision { at, namespace, workload, pod, what, sentence } = decision;
         let decision = Decision {
             at,
-            namespace: cut(&namespace),
-            workload: cut(&workload),
-            pod: cut(&pod),
+            namespace: cut(&namespace, TEXT),
+            workload: cut(&workload, TEXT),
+            pod: cut(&pod, TEXT),
             what,
-            sentence: cut(&sentence),
+            sentence: cut(&sentence, SENTENCE),
         };
         let mut snapshot = self.lock();
         snapshot.decisions.truncate(DECISIONS - 1);
@@ -220,7 +222,7 @@ impl Board {
     fn change(&self, namespace: &str, change: impl FnOnce(&mut NamespaceLine)) {
         // One that has lost its record is not brought back by a task that is still ending.
         if let Some(line) = self.lock().namespaces.get_mut(namespace) {
-            change(line);
+            change(Arc::make_mut(line));
         }
     }
 
@@ -230,9 +232,9 @@ impl Board {
     }
 }
 
-/// At most [`TEXT`] characters: annotations may be 256 KiB long.
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(TEXT) {
+/// At most so many characters: annotations may be 256 KiB long.
+fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
@@ -276,9 +278,9 @@ mod tests {
         let board = Board::default();
         board.set_halt(Some(&"é".repeat(100_000)));
         let Halt::Yes(text) = board.snapshot().halt else { panic!("halted") };
-        assert_eq!(text, format!("{}…", "é".repeat(TEXT)));
-        board.decide(decision(&"x".repeat(TEXT)));
-        assert_eq!(board.snapshot().decisions[0].sentence, "x".repeat(TEXT), "nothing to cut");
+        assert_eq!(text, format!("{}…", "é".repeat(SENTENCE)));
+        board.decide(decision(&"x".repeat(SENTENCE)));
+        assert_eq!(board.snapshot().decisions[0].sentence, "x".repeat(SENTENCE), "nothing to cut");
     }
 
     #[test]

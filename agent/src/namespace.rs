@@ -79,7 +79,9 @@ impl NamespaceTask {
         let ledger = Ledger::new(&deps.client, &name, &record);
         let now = deps.clock.wall();
         deps.metrics.begin(&name);
+        // At once: a card without what the record says would tell of an opt-in that nobody reviewed.
         deps.board.begin(&name);
+        deps.board.show(&name, &record, &ledger, None);
         Self {
             floor: Floor::new(ledger.last_slot(), now),
             timetable: timetable(&record, &deps),

@@ -194,11 +194,13 @@ fn card(name: &str, line: &NamespaceLine, now: Timestamp) -> Markup {
 }
 
 fn pending(board: &Snapshot, now: Timestamp) -> Markup {
-    let lines: Vec<(&String, &PendingLine)> = board
+    let mut lines: Vec<(&String, &PendingLine)> = board
         .namespaces
         .iter()
         .flat_map(|(name, line)| line.pending.iter().map(move |pending| (name, pending)))
         .collect();
+    // The oldest first: they are the ones that worry.
+    lines.sort_by_key(|(_, line)| line.since);
     let count = lines.len();
     html! {
         h2 { "Recoveries that are pending: " (count) }
@@ -259,7 +261,7 @@ fn decision(line: &Decision, now: Timestamp) -> Markup {
 }
 
 fn instant(at: Timestamp) -> Markup {
-    html! { time datetime=(at) { (at.strftime("%Y-%m-%d %H:%M:%S UTC")) } }
+    html! { time datetime=(at.strftime("%Y-%m-%dT%H:%M:%SZ")) { (at.strftime("%Y-%m-%d %H:%M:%S UTC")) } }
 }
 
 #[cfg(test)]

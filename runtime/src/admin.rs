@@ -1,6 +1,7 @@
 //! The admin server of each process: `/metrics` (text 0.0.4), `/livez`, `/readyz`, over plain HTTP.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -10,6 +11,9 @@ use axum::routing::get;
 use prometheus::{Registry, TextEncoder};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+/// How long answers that are under way at the end are waited for.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// Says whether the process can do its work; `Err` says what is missing.
 pub type Readiness = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
@@ -29,12 +33,20 @@ pub fn router(registry: Registry, readiness: Readiness) -> Router {
         .with_state(Admin { registry, readiness })
 }
 
-/// Serves the routes until `end`.
+/// Serves the routes until `end`, and two seconds longer at most: whoever doesn't end a request must not keep a process alive that has to end.
 ///
 /// # Errors
 /// When the listener fails.
 pub async fn serve(listener: TcpListener, router: Router, end: CancellationToken) -> anyhow::Result<()> {
-    axum::serve(listener, router).with_graceful_shutdown(end.cancelled_owned()).await?;
+    let serving = axum::serve(listener, router).with_graceful_shutdown(end.clone().cancelled_owned());
+    let too_late = async {
+        end.cancelled().await;
+        tokio::time::sleep(LAST_ANSWERS).await;
+    };
+    tokio::select! {
+        served = serving.into_future() => served?,
+        () = too_late => tracing::warn!("ended with requests to the admin port under way"),
+    }
     Ok(())
 }
 
@@ -61,6 +73,8 @@ mod tests {
     use super::*;
     use axum::body::{Body, to_bytes};
     use axum::http::Request;
+    use axum::routing::get as get_route;
+    use std::io::Write;
     use tower::ServiceExt;
 
     async fn get(path: &str, readiness: Result<(), String>) -> (StatusCode, String) {
@@ -70,6 +84,24 @@ mod tests {
         let status = response.status();
         let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
         (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_request_that_does_not_end_keeps_no_process_alive() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (end, asked) = (CancellationToken::new(), CancellationToken::new());
+        let is_asked = asked.clone();
+        let endless = || async move {
+            is_asked.cancel();
+            std::future::pending::<()>().await;
+        };
+        let server = tokio::spawn(serve(listener, Router::new().route("/", get_route(endless)), end.clone()));
+        let mut client = std::net::TcpStream::connect(address).unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        asked.cancelled().await;
+        end.cancel();
+        tokio::time::timeout(LAST_ANSWERS * 5, server).await.expect("the end").unwrap().unwrap();
     }
 
     #[tokio::test]

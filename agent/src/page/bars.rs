@@ -58,10 +58,14 @@ fn words(line: &EndedLine) -> String {
 fn summary(recoveries: &VecDeque<EndedLine>, longest: Duration) -> String {
     let measured = recoveries.iter().filter(|line| line.duration.is_some()).count();
     let missed = recoveries.iter().filter(|line| line.outcome == Outcome::TimedOut).count();
-    let other = recoveries.len() - measured - missed;
+    let restarted = recoveries.iter().filter(|line| line.outcome == Outcome::RecoveredAfterRestart).count();
+    let other = recoveries.len() - measured - missed - restarted;
     let mut parts = Vec::new();
     if measured > 0 {
         parts.push(format!("{measured} recovered, in {} at most", seconds(longest)));
+    }
+    if restarted > 0 {
+        parts.push(format!("{restarted} recovered across a restart of the agent, not measured"));
     }
     if missed > 0 {
         parts.push(format!("{missed} timed out"));
@@ -87,11 +91,12 @@ mod tests {
             line(Outcome::Recovered, Some(2_000)),
             line(Outcome::TimedOut, None),
             line(Outcome::RolledOut, None),
+            line(Outcome::RecoveredAfterRestart, None),
         ]);
         let svg = bars(&recoveries).into_string();
         assert!(
             svg.contains(
-                "aria-label=\"The last 4 recoveries, oldest first: 0.5 s, 2.0 s, timed out, rolled out\""
+                "aria-label=\"The last 5 recoveries, oldest first: 0.5 s, 2.0 s, timed out, rolled out, recovered after restart\""
             ),
             "{svg}"
         );
@@ -103,7 +108,7 @@ mod tests {
         );
         assert!(svg.contains("<rect class=\"measured\" x=\"10\" y=\"0.0\""), "{svg}");
         assert!(svg.contains("<rect class=\"missed\" x=\"19\" y=\"0.0\""), "{svg}");
-        assert!(svg.contains("2 recovered, in 2.0 s at most; 1 timed out; 1 ended otherwise"), "{svg}");
+        assert!(svg.contains("2 recovered, in 2.0 s at most; 1 recovered across a restart of the agent, not measured; 1 timed out; 1 ended otherwise"), "{svg}");
     }
 
     #[test]
