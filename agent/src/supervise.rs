@@ -35,6 +35,16 @@ struct Followed {
     record_uid: String,
     records: watch::Sender<Arc<OptIn>>,
     gone: CancellationToken,
+    /// Cancelled when its task has ended.
+    over: CancellationToken,
+}
+
+/// A namespace that lost its record.
+struct Lost {
+    /// When its series end.
+    series_until: Instant,
+    /// Cancelled when its task has ended.
+    over: CancellationToken,
 }
 
 /// The namespaces with a record.
@@ -44,7 +54,7 @@ struct Supervisor {
     end: CancellationToken,
     tasks: JoinSet<()>,
     followed: BTreeMap<String, Followed>,
-    ended: BTreeMap<String, Instant>,
+    lost: BTreeMap<String, Lost>,
 }
 
 /// Watches the records until `end`, then waits for the namespaces' tasks. `synced` becomes true with the first whole list.
@@ -67,7 +77,7 @@ pub async fn supervise(
         end: end.clone(),
         tasks: JoinSet::new(),
         followed: BTreeMap::new(),
-        ended: BTreeMap::new(),
+        lost: BTreeMap::new(),
     };
     let mut listed: Vec<OptIn> = Vec::new();
     let mut failure = None;
@@ -153,13 +163,22 @@ impl Supervisor {
             self.lose(&namespace);
         }
         tracing::info!(namespace, verdict = ?record.spec.verdict, "following a namespace");
-        let (sender, receiver) = watch::channel(record.clone());
-        let gone = CancellationToken::new();
+        let (sender, mut receiver) = watch::channel(record);
+        let (gone, over) = (CancellationToken::new(), CancellationToken::new());
         let rng = ChaCha8Rng::seed_from_u64(self.rng.next_u64());
-        let task = NamespaceTask::new(self.deps.clone(), namespace.clone(), record, rng, self.end.clone());
-        self.tasks.spawn(task.run(receiver, gone.clone()));
-        self.ended.remove(&namespace);
-        self.followed.insert(namespace, Followed { record_uid: uid, records: sender, gone });
+        let before = self.lost.remove(&namespace).map(|lost| lost.over);
+        let (deps, name, end) = (self.deps.clone(), namespace.clone(), self.end.clone());
+        let (is_gone, over_at_end) = (gone.clone(), over.clone().drop_guard());
+        self.tasks.spawn(async move {
+            let _over = over_at_end;
+            // One after the other: what the one before still writes is not of this record, and two must not kill in one namespace.
+            if let Some(before) = before {
+                before.cancelled().await;
+            }
+            let record = receiver.borrow_and_update().clone();
+            NamespaceTask::new(deps, name, record, rng, end).run(receiver, is_gone).await;
+        });
+        self.followed.insert(namespace, Followed { record_uid: uid, records: sender, gone, over });
         self.deps.metrics.set_opt_ins(self.followed.len());
     }
 
@@ -168,15 +187,16 @@ impl Supervisor {
             tracing::info!(namespace, "a namespace has no record any more");
             followed.gone.cancel();
             self.deps.board.forget(namespace);
-            self.ended.insert(namespace.to_owned(), self.deps.clock.monotonic() + SERIES_LINGER);
+            let series_until = self.deps.clock.monotonic() + SERIES_LINGER;
+            self.lost.insert(namespace.to_owned(), Lost { series_until, over: followed.over });
             self.deps.metrics.set_opt_ins(self.followed.len());
         }
     }
 
     fn sweep(&mut self) {
         let now = self.deps.clock.monotonic();
-        self.ended.retain(|namespace, until| {
-            let lingers = *until > now;
+        self.lost.retain(|namespace, lost| {
+            let lingers = lost.series_until > now;
             if !lingers {
                 self.deps.metrics.forget(namespace);
             }
