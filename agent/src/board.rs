@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use policy::record::OptIn;
+use policy::record::{OptIn, RecordedSettings};
 
 use crate::ledger::Ledger;
 use crate::recovery::{Outcome, Recovery};
@@ -42,8 +42,10 @@ pub enum What {
     Refused(&'static str),
     /// It was tried, and failed; the label of why, where there is one.
     Failed(Option<&'static str>),
-    /// There was nothing to decide on.
+    /// There was nothing to decide on, or nothing came of it.
     Nothing,
+    /// A slot went by without a round.
+    Skipped,
     /// A recovery ended.
     Ended(Outcome),
 }
@@ -58,6 +60,7 @@ impl What {
             Self::Refused(_) => "refused",
             Self::Failed(_) => "failed",
             Self::Nothing => "nothing",
+            Self::Skipped => "skipped",
             Self::Ended(outcome) => outcome.label(),
         }
     }
@@ -115,8 +118,10 @@ pub struct EndedLine {
 pub struct NamespaceLine {
     /// Who opted it in; empty where there is no admission.
     pub opted_in_by: String,
-    /// Its schedule; empty where its settings are not understood.
-    pub schedule: String,
+    /// Its settings that say when and how, with their names; empty where they are not understood.
+    pub settings: Vec<(&'static str, String)>,
+    /// The last slot that was served.
+    pub last_slot: Option<Timestamp>,
     /// When the next round is due.
     pub next_slot: Option<Timestamp>,
     /// What came of the last round, in few words.
@@ -125,6 +130,8 @@ pub struct NamespaceLine {
     pub sentence: String,
     /// Kills since the record was made.
     pub kills: i64,
+    /// How their recoveries ended: how many in each way, in words.
+    pub outcomes: String,
     /// Kills whose recovery has not ended.
     pub pending: Vec<PendingLine>,
     /// The last recoveries that ended, oldest first.
@@ -165,14 +172,25 @@ impl Board {
 
     /// What the record and its ledger say now.
     pub fn show(&self, namespace: &str, record: &OptIn, ledger: &Ledger, next_slot: Option<Timestamp>) {
-        let (admission, settings) = (record.spec.admission.as_ref(), record.spec.settings.as_ref());
+        let user = record.spec.admission.as_ref().map(|admission| cut(&admission.user, TEXT));
+        let outcomes = ledger.outcomes().iter();
+        let outcomes: Vec<String> =
+            outcomes.map(|(outcome, count)| format!("{count} {}", outcome.replace('_', " "))).collect();
+        let shown = NamespaceLine {
+            opted_in_by: user.unwrap_or_default(),
+            settings: record.spec.settings.as_ref().map(settings).unwrap_or_default(),
+            last_slot: ledger.last_slot(),
+            next_slot,
+            state: cut(ledger.state().unwrap_or_default(), TEXT),
+            sentence: cut(ledger.sentence().unwrap_or_default(), SENTENCE),
+            kills: ledger.kills(),
+            outcomes: cut(&outcomes.join(", "), TEXT),
+            ..NamespaceLine::default()
+        };
         self.change(namespace, |line| {
-            line.opted_in_by = admission.map(|admission| cut(&admission.user, TEXT)).unwrap_or_default();
-            line.schedule = settings.map(|settings| cut(&settings.schedule, TEXT)).unwrap_or_default();
-            line.next_slot = next_slot;
-            line.state = cut(ledger.state().unwrap_or_default(), TEXT);
-            line.sentence = cut(ledger.sentence().unwrap_or_default(), SENTENCE);
-            line.kills = ledger.kills();
+            let (pending, recoveries) =
+                (std::mem::take(&mut line.pending), std::mem::take(&mut line.recoveries));
+            *line = NamespaceLine { pending, recoveries, ..shown };
         });
     }
 
@@ -209,9 +227,11 @@ impl Board {
             what,
             sentence: cut(&sentence, SENTENCE),
         };
-        let mut snapshot = self.lock();
-        snapshot.decisions.truncate(DECISIONS - 1);
-        snapshot.decisions.push_front(decision);
+        let decisions = &mut self.lock().decisions;
+        decisions.truncate(DECISIONS - 1);
+        // A round is told of when it has ended, so what another namespace did meanwhile may be here already.
+        let later = decisions.iter().take_while(|known| known.at > decision.at).count();
+        decisions.insert(later, decision);
     }
 
     /// A namespace has no record any more. What was decided there stays.
@@ -230,6 +250,19 @@ impl Board {
         // It is whole after every statement, so a panic elsewhere can't have spoilt it.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What of the settings says when and how Pods die.
+fn settings(recorded: &RecordedSettings) -> Vec<(&'static str, String)> {
+    let dry_run = if recorded.dry_run { ", dry run" } else { "" };
+    let always = [("Schedule", recorded.schedule.clone()), ("Mode", format!("{}{dry_run}", recorded.mode))];
+    let optional = [
+        ("Active hours", &recorded.active_hours),
+        ("Days without", &recorded.except),
+        ("Expires", &recorded.expires),
+    ];
+    let optional = optional.into_iter().filter_map(|(name, value)| Some((name, value.clone()?)));
+    always.into_iter().chain(optional).map(|(name, value)| (name, cut(&value, TEXT))).collect()
 }
 
 /// At most so many characters: annotations may be 256 KiB long.

@@ -36,8 +36,8 @@ pub fn decisions(report: &RoundReport, namespace: &str, at: Timestamp) -> Vec<De
             refused.map(|(workload, _)| name(workload)).partition(is_told);
         match untold.as_slice() {
             [] if !told.is_empty() => {}
-            // Only some of a workload's Pods, or Pods of none.
-            [] => decisions.push(decision(what, String::new(), refusal.meaning())),
+            // Of a workload that lost another one, or Pods of none.
+            [] => decisions.push(decision(what, "some Pods".to_owned(), refusal.meaning())),
             [only] => decisions.push(decision(what, only.clone(), refusal.meaning())),
             [first, others @ ..] => {
                 let workloads = format!("{first} and {} more", others.len());
@@ -64,7 +64,7 @@ pub fn tried(
     let by = || format!("mode {}", mode.word());
     let (what, sentence) = match attempt {
         Attempt::Killed => (What::Killed, by()),
-        Attempt::DryRun => (What::DryRun, by()),
+        Attempt::DryRun => (What::DryRun, format!("would have been killed, {}", by())),
         Attempt::Refused(refusal, sentence) => (What::Refused(refusal.label()), sentence.clone()),
         Attempt::Failed(failure, sentence) => (What::Failed(Some(failure.label())), sentence.clone()),
         Attempt::NotLeading => return None,
@@ -80,16 +80,108 @@ pub fn tried(
     })
 }
 
-/// A kill whose result was not known at first.
+/// A slot without a round.
 #[must_use]
-pub fn found_out(namespace: &str, kill: &Pending, mode: Mode, at: Timestamp) -> Decision {
+pub fn skipped(namespace: &str, slot: Timestamp, reason: &str, at: Timestamp) -> Decision {
+    let slot = slot.strftime("%H:%M:%S UTC");
+    Decision {
+        at,
+        namespace: namespace.to_owned(),
+        workload: String::new(),
+        pod: String::new(),
+        what: What::Skipped,
+        sentence: format!("the round of {slot}: {reason}"),
+    }
+}
+
+/// What became of a kill whose result was not known at first.
+#[must_use]
+pub fn found_out(namespace: &str, kill: &Pending, what: What, sentence: String, at: Timestamp) -> Decision {
     let Pending { pod, workload: WorkloadReference { kind, name, uid: _ }, .. } = kill;
     Decision {
         at,
         namespace: namespace.to_owned(),
         workload: format!("{kind} {name}"),
         pod: pod.clone(),
-        what: What::Killed,
-        sentence: format!("mode {}, as was found out later", mode.word()),
+        what,
+        sentence,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::refusal::Refusal;
+    use crate::views::Observation;
+
+    fn workload(name: &str) -> WorkloadReference {
+        WorkloadReference { kind: "Deployment".to_owned(), name: name.to_owned(), uid: name.to_owned() }
+    }
+
+    /// A round that saw its Pods and refused these workloads, and Pods for these reasons.
+    fn refused(workloads: &[(&str, Refusal)], reasons: &[Refusal]) -> RoundReport {
+        let refused = workloads.iter().map(|(name, refusal)| (workload(name), *refusal));
+        RoundReport {
+            refused: refused.collect(),
+            reasons: reasons.iter().copied().collect(),
+            observation: Some(Observation::default()),
+            ..RoundReport::new(RoundOutcome::NoCandidate, "no Pod could be killed".to_owned())
+        }
+    }
+
+    fn told(report: &RoundReport) -> Vec<(What, String)> {
+        let decisions = decisions(report, "a", Timestamp::UNIX_EPOCH);
+        decisions.into_iter().map(|decision| (decision.what, decision.workload)).collect()
+    }
+
+    #[test]
+    fn each_reason_is_told_once_with_what_it_kept_from_being_hit() {
+        let (single, young) = (Refusal::SingleReplica, Refusal::TooYoung);
+        for (workloads, reasons, expected) in [
+            (&[("a", single)][..], &[single][..], &[(single, "Deployment a")][..]),
+            (
+                &[("a", single), ("b", single), ("c", single)],
+                &[single],
+                &[(single, "Deployment a and 2 more")],
+            ),
+            (
+                &[("a", single), ("b", young)],
+                &[single, young],
+                &[(young, "Deployment b"), (single, "Deployment a")],
+            ),
+            // Only Pods of workloads that had a candidate as well.
+            (&[], &[young], &[(young, "some Pods")]),
+        ] {
+            let expected: Vec<(What, String)> = expected
+                .iter()
+                .map(|(refusal, of)| (What::Refused(refusal.label()), (*of).to_owned()))
+                .collect();
+            assert_eq!(told(&refused(workloads, reasons)), expected, "{workloads:?}");
+        }
+    }
+
+    #[test]
+    fn a_kill_that_was_refused_at_the_last_moment_is_told_once() {
+        let what = What::Refused(Refusal::BlockedByPdb.label());
+        let mut report = refused(&[("a", Refusal::BlockedByPdb)], &[Refusal::BlockedByPdb]);
+        report.tried.push(Decision {
+            at: Timestamp::UNIX_EPOCH,
+            namespace: "a".to_owned(),
+            workload: "Deployment a".to_owned(),
+            pod: "a-1".to_owned(),
+            what,
+            sentence: "a PodDisruptionBudget".to_owned(),
+        });
+        assert_eq!(told(&report), [(what, "Deployment a".to_owned())]);
+    }
+
+    #[test]
+    fn a_round_with_nothing_to_decide_says_so_unless_no_workload_was_due() {
+        let mut report = RoundReport::new(RoundOutcome::NoCandidate, "there are no Pods".to_owned());
+        assert_eq!(told(&report), [(What::Nothing, String::new())]);
+        report.is_waiting = true;
+        assert_eq!(told(&report), []);
+        let failed = RoundReport::failed("no answer".to_owned());
+        assert_eq!(told(&failed), [(What::Failed(None), String::new())]);
     }
 }

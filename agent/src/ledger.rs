@@ -1,6 +1,6 @@
 //! The status of a namespace's record: what outlives this process, and what `kubectl get chaos` shows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -21,6 +21,10 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// The condition that says whether rounds kill.
 pub const ACTIVE: &str = "Active";
+/// The state where rounds kill.
+pub const STATE_ACTIVE: &str = "active";
+/// The state where rounds do everything but the effect.
+pub const STATE_DRY_RUN: &str = "dry run";
 /// The condition that is there while the last slot served lies in the future.
 const CLOCK_SUSPECT: &str = "ClockSuspect";
 
@@ -189,6 +193,12 @@ impl Ledger {
     #[must_use]
     pub fn kills(&self) -> i64 {
         self.status.kills.unwrap_or(0)
+    }
+
+    /// How the recoveries ended since the record was made: how many in each way.
+    #[must_use]
+    pub fn outcomes(&self) -> &BTreeMap<String, i64> {
+        &self.status.outcomes
     }
 
     /// Notes the end of a recovery.

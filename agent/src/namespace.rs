@@ -15,7 +15,8 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::ledger::{Activity, Ledger};
+use crate::decisions::skipped;
+use crate::ledger::{Activity, Ledger, STATE_ACTIVE, STATE_DRY_RUN};
 use crate::permission::not_admitted;
 use crate::pods::{self, PodEvent};
 use crate::recoveries::{Ended, Recoveries};
@@ -150,9 +151,14 @@ impl NamespaceTask {
         let now = self.deps.clock.wall();
         match record.spec.verdict {
             Verdict::Admitted => {
-                if self.is_stale_refusal(&record) {
-                    let sentence = "waiting for the next slot".to_owned();
-                    self.ledger.set_state("active", Activity::Kills, sentence, now);
+                if self.is_stale_state(&record) {
+                    let is_dry_run = record.spec.settings.as_ref().is_some_and(|settings| settings.dry_run);
+                    let (state, activity) = if is_dry_run {
+                        (STATE_DRY_RUN, Activity::DryRuns)
+                    } else {
+                        (STATE_ACTIVE, Activity::Kills)
+                    };
+                    self.ledger.set_state(state, activity, "waiting for the next round".to_owned(), now);
                 }
                 self.watch_pods();
             }
@@ -170,14 +176,14 @@ impl NamespaceTask {
         self.record = record;
     }
 
-    /// Whether the record's state still tells of a verdict that no longer holds, or of nothing.
-    fn is_stale_refusal(&self, record: &Arc<OptIn>) -> bool {
+    /// Whether the record's state still tells of a verdict or of settings that no longer hold, or of nothing.
+    fn is_stale_state(&self, record: &Arc<OptIn>) -> bool {
         if Arc::ptr_eq(&self.record, record) {
             // What an earlier process left.
             let verdicts = [Refusal::NotAdmitted.label(), Refusal::UnknownSetting.label()];
             self.ledger.state().is_none_or(|state| verdicts.contains(&state))
         } else {
-            self.record.spec.verdict != Verdict::Admitted
+            self.record.spec.verdict != Verdict::Admitted || self.record.spec.settings != record.spec.settings
         }
     }
 
@@ -252,19 +258,26 @@ impl NamespaceTask {
             Due::Nothing => return,
             Due::Missed(slot) => {
                 self.floor.raise(slot);
-                tracing::warn!(namespace = self.name, slot = %slot, "skipped a slot that is too late");
-                return;
+                return self.skip(slot, "it would have been more than 30 s late");
             }
             Due::TooSoon(slot) => {
                 self.floor.raise(slot);
-                tracing::warn!(namespace = self.name, slot = %slot, "skipped a slot: it is less than the platform's shortest interval after the last one, and one of the two was asked for");
-                return;
+                return self.skip(
+                    slot,
+                    "it was less than the platform's shortest interval after the last one, and one of the two was asked for",
+                );
             }
             Due::Round(slot) => slot,
         };
         self.floor.raise(slot);
         let report = self.serve(Serve { slot, timetable: Some(&timetable), dry_run: false }).await;
         self.record_round(slot, &report);
+    }
+
+    /// Says why there is no round.
+    fn skip(&self, slot: Timestamp, reason: &'static str) {
+        tracing::warn!(namespace = self.name, slot = %slot, reason, "skipped a slot");
+        self.deps.board.decide(skipped(&self.name, slot, reason, self.deps.clock.wall()));
     }
 
     async fn serve(&mut self, serve: Serve<'_>) -> RoundReport {

@@ -4,25 +4,31 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderName, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, html};
+use policy::keys::SYSTEM_NAMESPACE;
 use runtime::clock::Clock;
 use tokio::sync::watch;
 
-use crate::board::{Board, Decision, Halt, NamespaceLine, PendingLine, Snapshot};
+use crate::board::{Board, Decision, Halt, PendingLine, Snapshot};
 use crate::lease::{LEASE, Leadership};
 
 mod bars;
+mod card;
 mod words;
 
-use words::{ago, within};
+use card::card;
+use words::{ago, marked};
 
 /// Namespaces with a card of their own, and pending recoveries with a line: a page of thousands helps nobody.
 pub const CARDS: usize = 100;
+
+/// The query that asks for a page that doesn't reload itself, for who reads slowly, or listens.
+const STILL: &str = "still";
 
 const STYLE: &str = include_str!("page/style.css");
 
@@ -62,33 +68,36 @@ pub fn router(sources: Sources) -> Router {
     Router::new().route("/", get(show)).route("/style.css", get(style)).with_state(sources)
 }
 
-async fn show(State(sources): State<Sources>) -> impl IntoResponse {
+async fn show(State(sources): State<Sources>, RawQuery(query): RawQuery) -> impl IntoResponse {
     let Sources { board, clock, leadership, synced, other } = sources;
     let standing = match (leadership.holds(clock.monotonic()), synced.load(Ordering::Relaxed)) {
         (true, true) => Standing::Leads,
         (true, false) => Standing::Begins,
         (false, _) => Standing::StandsBy(other.borrow().clone()),
     };
-    (headers("text/html; charset=utf-8"), page(&standing, &board.snapshot(), clock.wall()))
+    let reloads = query.as_deref() != Some(STILL);
+    (headers("text/html; charset=utf-8"), page(&standing, &board.snapshot(), clock.wall(), reloads))
 }
 
 async fn style() -> impl IntoResponse {
     (headers("text/css; charset=utf-8"), STYLE)
 }
 
-fn headers(content_type: &'static str) -> [(HeaderName, &'static str); 5] {
+fn headers(content_type: &'static str) -> [(HeaderName, &'static str); 6] {
     [
         (header::CONTENT_TYPE, content_type),
         (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
         (header::CACHE_CONTROL, "no-store"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     ]
 }
 
-/// The page at `now`, as HTML. Every text is escaped by the template.
+/// The page at `now`, as HTML, which reloads itself or doesn't. Every text is escaped by the template.
 #[must_use]
-pub fn page(standing: &Standing, board: &Snapshot, now: Timestamp) -> String {
+pub fn page(standing: &Standing, board: &Snapshot, now: Timestamp, reloads: bool) -> String {
+    let is_halted = *standing == Standing::Leads && matches!(board.halt, Halt::Yes(_));
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -96,8 +105,8 @@ pub fn page(standing: &Standing, board: &Snapshot, now: Timestamp) -> String {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                meta http-equiv="refresh" content="10";
-                title { "Pure Chaos" }
+                @if reloads { meta http-equiv="refresh" content="10"; }
+                title { "Pure Chaos" @if is_halted { ": halted" } }
                 link rel="icon" href="data:,";
                 // Relative, so that it is found behind the API server's proxy, too.
                 link rel="stylesheet" href="style.css";
@@ -105,7 +114,11 @@ pub fn page(standing: &Standing, board: &Snapshot, now: Timestamp) -> String {
             body {
                 header {
                     h1 { "Pure Chaos" }
-                    p.quiet { "As of " (instant(now)) ", renewed every 10 s" }
+                    p.quiet {
+                        "As of " (instant(now)) ". "
+                        @if reloads { "Reloads every 10 s: " a href={ "?" (STILL) } { "hold it still" } }
+                        @else { "It stays as it is: " a href="?" { "reload every 10 s" } }
+                    }
                 }
                 main {
                     @match standing {
@@ -133,11 +146,19 @@ fn stands_by(other: Option<&str>) -> Markup {
         div.banner {
             strong { "This agent stands by." }
             @match other {
-                Some(other) => p { "It kills nothing, and what it could show here would not be current. " b { (other) } " leads, as Lease " code { (LEASE) } " says: look at its page." },
+                Some(other) => {
+                    p { "It kills nothing, and what it could show here would not be current. " b { (other) } " leads, as Lease " code { (LEASE) } " says. Its page:" }
+                    p { code { "kubectl -n " (SYSTEM_NAMESPACE) " port-forward pod/" (pod_of(other)) " 9090" } }
+                }
                 None => p { "It kills nothing, and what it could show here would not be current. Who leads is not known." },
             }
         }
     }
+}
+
+/// The Pod of a process, by its name in the Lease.
+fn pod_of(identity: &str) -> &str {
+    identity.rsplit_once('_').map_or(identity, |(pod, _)| pod)
 }
 
 fn halt(halt: &Halt) -> Markup {
@@ -167,32 +188,6 @@ fn namespaces(board: &Snapshot, now: Timestamp) -> Markup {
     }
 }
 
-fn card(name: &str, line: &NamespaceLine, now: Timestamp) -> Markup {
-    let NamespaceLine { opted_in_by, schedule, next_slot, state, sentence, kills, pending, recoveries } =
-        line;
-    html! {
-        article {
-            h3 { (name) }
-            p.state {
-                b { @if state.is_empty() { "not known yet" } @else { (state) } }
-                @if !sentence.is_empty() { ": " (sentence) }
-            }
-            dl {
-                dt { "Opted in by" }
-                dd { @if opted_in_by.is_empty() { "not known: it was not reviewed" } @else { (opted_in_by) } }
-                dt { "Schedule" }
-                dd { @if schedule.is_empty() { "not understood" } @else { (schedule) } }
-                dt { "Next round" }
-                dd { @match next_slot { Some(slot) => { (within(*slot, now)) ", " (instant(*slot)) }, None => "none" } }
-                dt { "Kills" }
-                dd { (kills) @if !pending.is_empty() { ", " (pending.len()) " of them not recovered from yet" } }
-                dt { "Last recoveries" }
-                dd { @if recoveries.is_empty() { "none since this agent leads" } @else { (bars::bars(recoveries)) } }
-            }
-        }
-    }
-}
-
 fn pending(board: &Snapshot, now: Timestamp) -> Markup {
     let mut lines: Vec<(&String, &PendingLine)> = board
         .namespaces
@@ -206,15 +201,15 @@ fn pending(board: &Snapshot, now: Timestamp) -> Markup {
         h2 { "Recoveries that are pending: " (count) }
         @if count > 0 {
             div.scrolls tabindex="0" role="region" aria-label="Pending recoveries" {
-                table {
-                    thead { tr { th { "Namespace" } th { "Workload" } th { "Pod that was killed" } th { "Killed" } } }
+                table role="table" {
+                    (headings(["Namespace", "Workload", "Pod that was killed", "Killed"]))
                     tbody {
                         @for (name, PendingLine { workload, pod, since }) in lines.into_iter().take(CARDS) {
-                            tr {
-                                td data-of="Namespace" { (name) }
-                                td data-of="Workload" { (workload) }
-                                td data-of="Pod" { (pod) }
-                                td data-of="Killed" { (ago(*since, now)) }
+                            tr role="row" {
+                                td role="cell" data-of="Namespace" { (name) }
+                                td role="cell" data-of="Workload" { (workload) }
+                                td role="cell" data-of="Pod" { (pod) }
+                                td role="cell" data-of="Killed" { (ago(*since, now)) }
                             }
                         }
                     }
@@ -225,15 +220,20 @@ fn pending(board: &Snapshot, now: Timestamp) -> Markup {
     }
 }
 
+/// The roles are named because on a phone, where rows are blocks, browsers would forget them.
+fn headings<const N: usize>(names: [&str; N]) -> Markup {
+    html! { thead { tr role="row" { @for name in names { th role="columnheader" scope="col" { (name) } } } } }
+}
+
 fn decisions(board: &Snapshot, now: Timestamp) -> Markup {
     html! {
         h2 { "The last " (crate::board::DECISIONS) " decisions and what came of them, newest first" }
         @if board.decisions.is_empty() {
-            p { "None since this agent leads." }
+            p { "None since this agent began to lead." }
         } @else {
             div.scrolls tabindex="0" role="region" aria-label="Decisions" {
-                table {
-                    thead { tr { th { "When" } th { "Namespace" } th { "What" } th { "Of what" } th { "Why, or how" } } }
+                table role="table" {
+                    (headings(["When", "Namespace", "What", "Of what", "Why, or how"]))
                     tbody { @for line in &board.decisions { (decision(line, now)) } }
                 }
             }
@@ -244,17 +244,17 @@ fn decisions(board: &Snapshot, now: Timestamp) -> Markup {
 fn decision(line: &Decision, now: Timestamp) -> Markup {
     let Decision { at, namespace, workload, pod, what, sentence } = line;
     html! {
-        tr {
-            td data-of="When" { (ago(*at, now)) br; span.quiet { (instant(*at)) } }
-            td data-of="Namespace" { (namespace) }
-            td data-of="What" { span.what.(what.word()) { (what.word().replace('_', " ")) } }
-            td data-of="Of what" {
+        tr role="row" {
+            td role="cell" data-of="When" { (ago(*at, now)) br; span.quiet { (instant(*at)) } }
+            td role="cell" data-of="Namespace" { (namespace) }
+            td role="cell" data-of="What" { span.what.(what.word()) { (what.word().replace('_', " ")) } }
+            td role="cell" data-of="Of what" {
                 @if !workload.is_empty() { (workload) }
                 @if !pod.is_empty() { br; span.quiet { "Pod " (pod) } }
             }
-            td data-of="Why, or how" {
+            td role="cell" data-of="Why, or how" {
                 @if let Some(reason) = what.reason() { code { (reason) } @if !sentence.is_empty() { ": " } }
-                (sentence)
+                (marked(sentence))
             }
         }
     }

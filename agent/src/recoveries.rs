@@ -236,9 +236,10 @@ impl Recoveries {
             workload: format!("{} {}", workload.kind, workload.name),
             pod: victim.clone(),
             what: What::Ended(outcome),
-            sentence: duration
-                .map(|duration| format!("{:.1} s after the kill", duration.as_secs_f64()))
-                .unwrap_or_default(),
+            sentence: match duration {
+                Some(duration) => format!("{:.1} s after the kill", duration.as_secs_f64()),
+                None => outcome.meaning().to_owned(),
+            },
         });
         self.export();
         Some(Ended { workload: workload.clone(), victim: victim.clone(), outcome, duration })

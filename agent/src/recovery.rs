@@ -66,6 +66,22 @@ impl Outcome {
             Self::TimedOut => "timed_out",
         }
     }
+
+    /// In a sentence.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::NamespaceDeleted => "the namespace was deleted before it recovered",
+            Self::OptedOut => "the namespace opted out before it recovered",
+            Self::WorkloadDeleted => "the workload was deleted before it recovered",
+            Self::RolledOut => "its Pod template changed before it recovered",
+            Self::Rescaled => "it wants fewer Pods now than it had",
+            Self::Disturbed => "another of its Pods was lost before it recovered",
+            Self::Recovered => "it has as many Ready Pods as it had and wanted",
+            Self::RecoveredAfterRestart => "the agent was restarted in between, so the time is not known",
+            Self::TimedOut => "it did not recover within `recovery-deadline`, and rests now",
+        }
+    }
 }
 
 /// A Pod of the workload, and when the watch first showed it.

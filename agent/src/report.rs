@@ -6,6 +6,7 @@ use policy::record::WorkloadReference;
 
 use crate::board::Decision;
 use crate::guards::{Candidate, Refused};
+use crate::ledger::{STATE_ACTIVE, STATE_DRY_RUN};
 use crate::metrics::RoundOutcome;
 use crate::permission::Forbidden;
 use crate::refusal::Refusal;
@@ -69,8 +70,8 @@ impl RoundReport {
     #[must_use]
     pub fn state(&self) -> String {
         match self.outcome {
-            RoundOutcome::Killed => "active".to_owned(),
-            RoundOutcome::DryRun => "dry run".to_owned(),
+            RoundOutcome::Killed => STATE_ACTIVE.to_owned(),
+            RoundOutcome::DryRun => STATE_DRY_RUN.to_owned(),
             RoundOutcome::Failed => "failed".to_owned(),
             RoundOutcome::NoCandidate if self.reasons.is_empty() => "no Pods".to_owned(),
             RoundOutcome::NoCandidate | RoundOutcome::Refused => {

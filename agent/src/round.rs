@@ -338,6 +338,8 @@ async fn kill_each(
         report.sentence = String::new();
         RoundOutcome::Killed
     } else if !report.dry_runs.is_empty() {
+        let pods: Vec<&str> = report.dry_runs.iter().map(|victim| victim.pod.name.as_str()).collect();
+        report.sentence = format!("would have been killed: {}", pods.join(", "));
         RoundOutcome::DryRun
     } else if refusals > 0 {
         RoundOutcome::Refused

@@ -5,6 +5,7 @@ use policy::record::Intent;
 use policy::settings::Mode;
 
 use super::NamespaceTask;
+use crate::board::What;
 use crate::decisions::found_out;
 use crate::kill::is_killed;
 
@@ -31,7 +32,9 @@ impl NamespaceTask {
                 let mode = Mode::parse(&mode).unwrap_or(Mode::Evict);
                 self.deps.metrics.kill(namespace, workload, mode);
                 self.deps.events.killed(namespace, workload, pod, uid, mode);
-                self.deps.board.decide(found_out(namespace, &kill, mode, self.deps.clock.wall()));
+                let sentence = format!("mode {}, as was found out later", mode.word());
+                let now = self.deps.clock.wall();
+                self.deps.board.decide(found_out(namespace, &kill, What::Killed, sentence, now));
                 self.ledger.settled();
                 self.recoveries.carry_on(&kill, &self.record);
                 self.ledger.killed(kill);
@@ -44,6 +47,9 @@ impl NamespaceTask {
                     uid,
                     "not killed, as was found out later"
                 );
+                let sentence = "not killed, as was found out later".to_owned();
+                let now = self.deps.clock.wall();
+                self.deps.board.decide(found_out(namespace, &kill, What::Nothing, sentence, now));
                 self.ledger.settled();
             }
             Err(error) => {

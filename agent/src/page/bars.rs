@@ -18,7 +18,7 @@ const HEIGHT: f64 = 36.0;
 /// A bar that is lower can't be seen.
 const LOWEST: f64 = 2.0;
 
-/// Oldest first. A bar is as high as its recovery took long; one that was not measured is a full one in another colour and outline.
+/// Oldest first. A bar is as high as its recovery took long; one that was not measured is a full one, hollow: its outline is solid if it timed out, else dashed.
 pub fn bars(recoveries: &VecDeque<EndedLine>) -> Markup {
     let longest = recoveries.iter().filter_map(|line| line.duration).max().unwrap_or_default();
     let all = recoveries.iter().map(words).collect::<Vec<_>>().join(", ");

@@ -6,7 +6,7 @@ use runtime::clock::TokioClock;
 use tower::ServiceExt;
 
 use super::*;
-use crate::board::{DECISIONS, EndedLine, PendingLine, What};
+use crate::board::{DECISIONS, EndedLine, NamespaceLine, PendingLine, What};
 use crate::recovery::Outcome;
 use crate::refusal::Refusal;
 
@@ -26,7 +26,7 @@ fn decision(what: What, sentence: &str) -> Decision {
 }
 
 fn leading(board: &Snapshot) -> String {
-    page(&Standing::Leads, board, noon())
+    page(&Standing::Leads, board, noon(), true)
 }
 
 /// Texts that a user controls, each with this in it, and how many they are.
@@ -36,11 +36,13 @@ fn hostile() -> (Snapshot, usize) {
     let text = || MARKUP.to_owned();
     let line = NamespaceLine {
         opted_in_by: text(),
-        schedule: text(),
+        settings: vec![("Schedule", text()), ("Expires", text())],
+        last_slot: Some(noon()),
         next_slot: Some(noon()),
         state: text(),
         sentence: text(),
         kills: 1,
+        outcomes: text(),
         pending: vec![PendingLine { workload: text(), pod: text(), since: noon() }],
         recoveries: [EndedLine { outcome: Outcome::Recovered, duration: Some(Duration::from_secs(1)) }]
             .into(),
@@ -58,8 +60,8 @@ fn hostile() -> (Snapshot, usize) {
         namespaces: [(text(), line.into())].into(),
         decisions: [decision(What::Killed), decision(What::Refused("too_young"))].into(),
     };
-    // The halt; name, user, schedule, state and sentence; name, workload and Pod that are pending; four of each decision.
-    (board, 1 + 5 + 3 + 2 * 4)
+    // The halt; name, user, two settings, state, sentence and outcomes; name, workload and Pod that are pending; four of each decision.
+    (board, 1 + 7 + 3 + 2 * 4)
 }
 
 #[test]
@@ -74,7 +76,7 @@ fn markup_in_what_users_control_is_text() {
         assert!(!html.contains(tag), "{tag} in {html}");
     }
     assert!(!html.contains("<style"), "{html}");
-    let html = page(&Standing::StandsBy(Some(MARKUP.to_owned())), &Snapshot::default(), noon());
+    let html = page(&Standing::StandsBy(Some(MARKUP.to_owned())), &Snapshot::default(), noon(), true);
     assert!(html.contains("&lt;script&gt;") && !html.contains("<script"), "{html}");
 }
 
@@ -82,11 +84,13 @@ fn markup_in_what_users_control_is_text() {
 fn a_namespace_and_what_was_decided_there() {
     let line = NamespaceLine {
         opted_in_by: "mara".to_owned(),
-        schedule: "every 10m".to_owned(),
+        settings: vec![("Schedule", "every 10m".to_owned()), ("Mode", "evict, dry run".to_owned())],
+        last_slot: Some(noon() - Duration::from_secs(300)),
         next_slot: Some(noon() + Duration::from_secs(300)),
         state: "active".to_owned(),
         sentence: String::new(),
         kills: 4_711,
+        outcomes: "4700 recovered, 10 timed out".to_owned(),
         pending: vec![PendingLine {
             workload: "Deployment web".to_owned(),
             pod: "web-2".to_owned(),
@@ -111,12 +115,15 @@ fn a_namespace_and_what_was_decided_there() {
         "Not halted.",
         "<h3>shop</h3>",
         "<dd>mara</dd>",
-        "<dd>every 10m</dd>",
-        "in 5 min, <time datetime=\"2026-11-23T12:05:00Z\">2026-11-23 12:05:00 UTC</time>",
-        "4711, 1 of them not recovered from yet",
-        "<td data-of=\"Pod\">web-2</td><td data-of=\"Killed\">7 s ago</td>",
+        "<dt>Schedule</dt><dd>every 10m</dd>",
+        "<dt>Mode</dt><dd>evict, dry run</dd>",
+        "5 min ago, <time datetime=\"2026-11-23T11:55:00Z\">2026-11-23 11:55:00 UTC</time>",
+        "in 5 min 0 s, <time datetime=\"2026-11-23T12:05:00Z\">2026-11-23 12:05:00 UTC</time>",
+        "4711, 1 still recovering",
+        "<dd>4700 recovered, 10 timed out</dd>",
+        "<td role=\"cell\" data-of=\"Pod\">web-2</td><td role=\"cell\" data-of=\"Killed\">7 s ago</td>",
         "<title>0.8 s</title>",
-        "<code>too_young</code>: younger than `min-age`",
+        "<code>too_young</code>: younger than <code>min-age</code>",
         "the API server is away",
     ] {
         assert!(html.contains(words), "{words} is missing in {html}");
@@ -131,7 +138,7 @@ fn at_the_beginning_it_says_that_there_is_nothing_yet() {
         "Namespaces that opted in: 0",
         "kubectl annotate namespace NAME chaos=yes",
         "Recoveries that are pending: 0",
-        "None since this agent leads.",
+        "None since this agent began to lead.",
     ] {
         assert!(html.contains(words), "{words} is missing in {html}");
     }
@@ -141,13 +148,15 @@ fn at_the_beginning_it_says_that_there_is_nothing_yet() {
 #[test]
 fn a_standby_says_who_leads_and_shows_nothing_of_its_own() {
     let (board, _) = hostile();
-    let html = page(&Standing::StandsBy(Some("agent-7_0badcafe".to_owned())), &board, noon());
+    let html = page(&Standing::StandsBy(Some("agent-7_0badcafe".to_owned())), &board, noon(), true);
     assert!(
         html.contains("This agent stands by.") && html.contains("<b>agent-7_0badcafe</b> leads"),
         "{html}"
     );
+    assert!(html.contains("kubectl -n pure-chaos port-forward pod/agent-7 9090"), "{html}");
+    assert!(html.contains("<title>Pure Chaos</title>"), "what it knows of a halt may be old: {html}");
     assert!(!html.contains("<article") && !html.contains("alert"), "{html}");
-    let html = page(&Standing::StandsBy(None), &board, noon());
+    let html = page(&Standing::StandsBy(None), &board, noon(), true);
     assert!(html.contains("Who leads is not known."), "{html}");
 }
 
@@ -211,6 +220,7 @@ async fn it_may_load_its_stylesheet_and_run_nothing() {
             ("content-type", content_type),
             ("x-content-type-options", "nosniff"),
             ("cache-control", "no-store"),
+            ("cross-origin-resource-policy", "same-origin"),
             ("referrer-policy", "no-referrer"),
             (
                 "content-security-policy",
@@ -221,10 +231,26 @@ async fn it_may_load_its_stylesheet_and_run_nothing() {
             assert_eq!(headers[name], value, "{name} of {path}");
         }
         assert!(body.starts_with(begins), "{body}");
-        for what in ["<script", "style=", "http://", "https://", "<form", "<a ", "url(", "@import"] {
+        for what in ["<script", "style=", "http://", "https://", "<form", "url(", "@import"] {
             assert!(!body.contains(what), "{what} in {body}");
         }
     }
+}
+
+#[tokio::test]
+async fn it_reloads_itself_unless_it_is_held_still() {
+    let refresh = "<meta http-equiv=\"refresh\" content=\"10\">";
+    for (path, reloads, link) in [("/", true, "href=\"?still\""), ("/?still", false, "href=\"?\"")] {
+        let (status, _, html) = ask(sources(true), "GET", path).await;
+        assert_eq!((status, html.contains(refresh)), (StatusCode::OK, reloads), "{path}: {html}");
+        assert!(html.contains(link), "{path}: {html}");
+    }
+}
+
+#[test]
+fn a_halt_is_in_the_title() {
+    let html = leading(&Snapshot { halt: Halt::Yes("incident".to_owned()), ..Snapshot::default() });
+    assert!(html.contains("<title>Pure Chaos: halted</title>"), "{html}");
 }
 
 #[tokio::test]

@@ -1,8 +1,9 @@
-//! How long ago, and how soon, in words.
+//! How long ago, and other words.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
+use maud::{Markup, html};
 
 /// Such as `3 s ago`; what a stepped clock puts into the future was just now.
 pub fn ago(at: Timestamp, now: Timestamp) -> String {
@@ -12,11 +13,17 @@ pub fn ago(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// Such as `in 4 min`.
-pub fn within(at: Timestamp, now: Timestamp) -> String {
-    match span(at.duration_since(now).as_secs()) {
-        Some(span) => format!("in {span}"),
-        None => "now".to_owned(),
+/// A sentence in which what stands between backticks is to be typed.
+pub fn marked(sentence: &str) -> Markup {
+    let parts: Vec<&str> = sentence.split('`').collect();
+    // A backtick without its partner is one.
+    if parts.len().is_multiple_of(2) {
+        return html! { (sentence) };
+    }
+    html! {
+        @for (at, part) in parts.into_iter().enumerate() {
+            @if at % 2 == 0 { (part) } @else { code { (part) } }
+        }
     }
 }
 
@@ -55,9 +62,17 @@ mod tests {
             assert_eq!(ago(now, after(passed)), words);
         }
         assert_eq!(ago(after(9), now), "just now", "a clock that was stepped");
-        assert_eq!(
-            (within(after(300), now), within(now, after(1))),
-            ("in 5 min".to_owned(), "now".to_owned())
-        );
+    }
+
+    #[test]
+    fn what_is_to_be_typed_is_marked_and_stays_text() {
+        for (sentence, html) in [
+            ("remove `chaos`, then `a<b`", "remove <code>chaos</code>, then <code>a&lt;b</code>"),
+            ("`chaos", "`chaos"),
+            ("a ` b", "a ` b"),
+            ("", ""),
+        ] {
+            assert_eq!(marked(sentence).into_string(), html);
+        }
     }
 }
