@@ -17,8 +17,9 @@ make --no-print-directory deploy OVERLAY="${OVERLAY:-demo}"
 # Prometheus, where there is one: of Debian's packages, as root.
 prometheus=""
 if tests/cluster/packages.sh prometheus >/dev/null 2>&1 && command -v prometheus >/dev/null; then
-    prometheus="$(tests/prometheus.sh start)"
+    prometheus="$(tests/prometheus.sh start)" || prometheus=""
 fi
+[[ -n $prometheus ]] || echo "Without Prometheus: what it would count is read off the agent's metrics."
 
 heading() {
     printf '\n=== %s\n' "$1"
@@ -61,6 +62,28 @@ total() {
 ready_is_ten() {
     [[ "$(kubectl -n "$namespace" get deployment random-logger -o jsonpath='{.status.readyReplicas}')" == 10 ]]
 }
+port=9091
+while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
+    port=$((port + 1))
+done
+page="http://127.0.0.1:$port/"
+forward=""
+page_answers() {
+    local answer=""
+    {
+        printf 'GET / HTTP/1.0\r\nHost: localhost\r\n\r\n' >&3
+        answer="$(cat <&3)"
+    } 2>/dev/null 3<>"/dev/tcp/127.0.0.1/$port" || true
+    [[ $answer == *"Namespaces that opted in"* ]]
+}
+# show_page: the page of the agent that there is, for as long as that lives.
+show_page() {
+    [[ -z $forward ]] || kill "$forward" 2>/dev/null || true
+    setsid kubectl "${selected[@]}" -n pure-chaos port-forward deployment/agent "$port:9090" >/dev/null 2>&1 </dev/null &
+    forward=$!
+    within 60 "the agent's own page does not answer as one that leads" page_answers
+}
+
 # What an earlier demonstration left; somebody else's namespace of this name is left alone.
 if owner="$(kubectl get namespace "$namespace" -o jsonpath='{.metadata.labels.purechaos\.dev/demo}' 2>/dev/null)"; then
     if [[ $owner != yes ]]; then
@@ -69,6 +92,23 @@ if owner="$(kubectl get namespace "$namespace" -o jsonpath='{.metadata.labels.pu
     fi
     kubectl delete namespace "$namespace" --timeout=120s >/dev/null
 fi
+
+events="$(mktemp)"
+watching="" tailing=""
+# The page stays for whoever looks at it, unless there is nothing to look at.
+finish() {
+    local code=$?
+    rm -f "$events"
+    for process in $watching $tailing $( ((code == 0)) || echo "$forward"); do
+        kill "$process" 2>/dev/null || true
+    done
+}
+trap finish EXIT
+
+show_page
+heading "To watch meanwhile"
+echo "The agent's own page, until its agent is killed: $page"
+[[ -z $prometheus ]] || echo "Prometheus, such as its graph of pure_chaos_kills_total: $prometheus"
 
 heading "A namespace with ten Pods that log"
 run kubectl create namespace "$namespace"
@@ -86,19 +126,18 @@ run kubectl get chaos -A
 heading "Pods die on schedule, and recover"
 before="$(total pure_chaos_recoveries_total 'outcome="recovered"')"
 printf '\n$ %s -n %s get events.events.k8s.io --watch-only\n' "$spoken" "$namespace"
-events="$(mktemp)"
 template='{{if eq .regarding.kind "Deployment"}}{{.metadata.creationTimestamp}}  {{.reason}}  {{.note}}{{"\n"}}{{end}}'
 kubectl -n "$namespace" get events.events.k8s.io --watch-only -o go-template="$template" >"$events" 2>/dev/null &
 watching=$!
 tail -f -n +1 "$events" &
 tailing=$!
-trap 'kill $watching $tailing 2>/dev/null || true; rm -f "$events"' EXIT
 enough() { (($(total pure_chaos_recoveries_total 'outcome="recovered"') - before >= wanted)); }
 # A round that meets a change of its Pod lets the workload rest for two minutes.
 within 300 "fewer than $wanted kills recovered" enough
 
 heading "What happened"
 kill "$watching" "$tailing" 2>/dev/null || true
+watching="" tailing=""
 run kubectl get chaos -A
 durations="$(grep -o 'recovered [0-9.]* s after' "$events" | awk '{ print $2 }' | sort -n)"
 echo
@@ -118,6 +157,15 @@ within 60 "the PodDisruptionBudget was not noticed" blocked
 run kubectl get chaos -A
 run kubectl -n pure-chaos exec deployment/agent -- /agent explain "$namespace"
 run kubectl -n "$namespace" delete poddisruptionbudget random-logger
+
+heading "A container that crashes is a restart, and not a kill"
+# Its only Pod: the agent leaves it alone.
+run kubectl -n "$namespace" create deployment restless --image=chentex/random-logger -- sh -c 'sleep 3; exit 1'
+restarted() { (($(total pure_chaos_container_restarts_total 'workload="restless"') > 0)); }
+within 120 "no restart of a container was counted" restarted
+printf '\n%-24s %s\n' 'container restarts' "$(total pure_chaos_container_restarts_total 'workload="restless"')" \
+    'kills' "$(total pure_chaos_kills_total 'workload="restless"')"
+run kubectl -n "$namespace" delete deployment restless
 
 heading "The leading agent is killed in the middle, and another goes on"
 run kubectl -n pure-chaos scale deployment agent --replicas=2
@@ -161,24 +209,7 @@ fi
 run kubectl -n "$namespace" get deployment random-logger
 ready_is_ten
 
-# The page of the agent that is left, for as long as that lives.
-port=9091
-while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
-    port=$((port + 1))
-done
-page="http://127.0.0.1:$port/"
-setsid kubectl "${selected[@]}" -n pure-chaos port-forward deployment/agent "$port:9090" >/dev/null 2>&1 </dev/null &
-forward=$!
-leads() {
-    local answer=""
-    {
-        printf 'GET / HTTP/1.0\r\nHost: localhost\r\n\r\n' >&3
-        answer="$(cat <&3)"
-    } 2>/dev/null 3<>"/dev/tcp/127.0.0.1/$port" || true
-    [[ $answer == *"Namespaces that opted in"* ]]
-}
-within 60 "the agent's own page does not answer as one that leads" leads
-
+show_page
 heading "To look further"
 if [[ -z $CONTEXT ]]; then
     echo "export KUBECONFIG=$ROOT/.cluster/$NAME/kubeconfig PATH=$ROOT/.cluster/bin:\$PATH"

@@ -56,6 +56,8 @@ fn the_demo_ends_well_in_a_foreign_cluster() {
         "ChaosRecovered",
         "median recovery",
         "blocked_by_pdb: a PodDisruptionBudget allows no eviction",
+        // Of what crashed; nothing else in it has no kills.
+        "kills                    0\n",
         "10/10",
     ] {
         assert!(story.contains(part), "{part:?} is missing in:\n{story}");
@@ -67,7 +69,14 @@ fn the_demo_ends_well_in_a_foreign_cluster() {
     let (page, end) = told("The agent's own page: ").split_once(", until kill ").unwrap();
     let answer =
         run(Command::new("curl").args(["--silent", "--show-error", "--max-time", "10", page])).succeeds();
-    assert!(answer.contains("Namespaces that opted in"), "{answer}");
+    // Of the agent that took over, in whose time Pods died.
+    for part in [
+        "Namespaces that opted in",
+        "<td role=\"cell\" data-of=\"Namespace\">learning-place</td>",
+        ">killed</span>",
+    ] {
+        assert!(answer.contains(part), "{part:?} is missing in:\n{answer}");
+    }
     run(Command::new("kill").arg(end.split(' ').next().unwrap())).succeeds();
     let (address, _) = told("Prometheus: ").split_once(',').unwrap();
     // Over both agents: the one that led first is gone, and its series with it.
