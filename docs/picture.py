@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 """Draws docs/dashboard.png: four panels of the Grafana dashboard, their queries taken from its file and asked of a real Prometheus.
 
-    docs/picture.py http://127.0.0.1:9095 --minutes 5
+    docs/picture.py http://127.0.0.1:9095 --minutes 10 --step 30 --namespace shop
 
-It is matplotlib (Debian's python3-matplotlib) that draws, so that no Grafana is needed; the picture says so.
+The README's is of docs/picture-shop.yaml. It is matplotlib (Debian's python3-matplotlib) that draws, so that no Grafana is needed; the picture says so.
 """
 
 import argparse
@@ -81,14 +81,15 @@ def bars(axes, prometheus, target, width):
             for at, number in samples:
                 floor[at] = floor.get(at, 0) + number
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.set_ylim(bottom=0)
 
 
 def kills_and_restarts(axes, prometheus, width):
     kills, restarts = targets("Kills and container restarts by workload")
     bars(axes, prometheus, kills, width)
     for number, (labels, samples) in enumerate(prometheus.ask(restarts["expr"])):
-        axes.plot(*zip(*samples), f"C{number + 3}", linewidth=2, label=legend(restarts, labels))
+        # The others would lie on the axis.
+        if any(count > 0 for _at, count in samples):
+            axes.plot(*zip(*samples), f"C{number + 3}", linewidth=2, label=legend(restarts, labels))
     axes.set_ylabel(f"in about {prometheus.step} s")
 
 
@@ -114,7 +115,6 @@ def percentiles(axes, prometheus, _):
             samples = [(at, number) for at, number in samples if math.isfinite(number)]
             if samples:
                 axes.plot(*zip(*samples), marker=".", label=target["legendFormat"])
-    axes.set_ylim(bottom=0)
     axes.set_ylabel("s")
 
 
@@ -171,8 +171,8 @@ def main():
             for at, _number in samples:
                 axes.axvline(at, color="red", linestyle=":", linewidth=0.8, alpha=0.7)
         if axes.get_legend_handles_labels()[0]:
-            # Above what is drawn.
-            axes.set_ylim(0, axes.get_ylim()[1] * 1.4)
+            # Above all that is drawn.
+            axes.set_ylim(0, axes.dataLim.ymax * 1.4)
             axes.legend(fontsize=8, ncols=3, loc="upper left")
     figure.suptitle(f"Pure Chaos    recovered within the deadline: {share(prometheus)}    dotted: kills", fontsize=13)
     figure.supxlabel("Queries of the Grafana dashboard, asked of a real Prometheus; drawn with matplotlib, not by Grafana", fontsize=9)
