@@ -213,6 +213,53 @@ fn every_panel_says_what_it_shows_and_in_which_unit() {
     }
 }
 
+/// How often Prometheus scrapes by what the manifests say of it, in seconds.
+fn advertised_scrape_interval() -> u64 {
+    let monitors = read("manifests/components/prometheus-operator/pod-monitors.yaml");
+    let (before, _) = monitors.split_once(" s unless you chose another").expect("the interval is told");
+    before.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+/// Grafana's window is the step and a scrape, and four scrapes at least. The first shows each increment in one bar, the second in more.
+#[test]
+fn no_increment_is_in_two_bars() {
+    let scrape = advertised_scrape_interval();
+    assert_eq!(scrape, 30);
+    let dashboard = dashboard();
+    let mut stepping = 0;
+    for panel in panels(&dashboard) {
+        let mut exprs = list(&panel["targets"]).iter().map(|target| text(target, "expr"));
+        if exprs.any(|expr| expr.contains("increase(") && expr.contains("$__rate_interval")) {
+            let step =
+                text(panel, "interval").strip_suffix('m').expect("minutes").parse::<u64>().unwrap() * 60;
+            assert!(step >= 3 * scrape, "{}: {step} s", text(panel, "title"));
+            stepping += 1;
+        }
+    }
+    assert!(stepping > 5, "{stepping}");
+}
+
+#[test]
+fn nothing_is_divided_by_nothing() {
+    let divided: Vec<String> =
+        queries().into_iter().filter(|query| query.expr.contains(" / ")).map(|query| query.expr).collect();
+    for expr in &divided {
+        let below = expr.split_once(" / ").unwrap().1;
+        assert!(below.starts_with("(sum") && below.ends_with(" > 0)"), "0 / 0 is shown as NaN: {expr}");
+    }
+    assert_eq!(divided.len(), 2);
+    let dashboard = dashboard();
+    let shares = panels(&dashboard).into_iter().filter(|panel| panel.to_string().contains("percentunit"));
+    for panel in shares {
+        let fields = &panel["fieldConfig"];
+        let overridden = list(&fields["overrides"]).first().map(|by| list(&by["properties"]));
+        let decimals = overridden.map_or(&fields["defaults"]["decimals"], |properties| {
+            &properties.iter().find(|property| property["id"] == "decimals").unwrap()["value"]
+        });
+        assert_eq!(decimals, 1, "{}: 99.6 % is not all", text(panel, "title"));
+    }
+}
+
 #[test]
 fn panels_have_their_own_name_number_and_place() {
     let dashboard = dashboard();
