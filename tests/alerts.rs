@@ -4,9 +4,12 @@
 use std::process::Command;
 
 use serde_json::json;
-use tests::alert_rules::{groups, rules};
+use tests::alert_rules::groups;
 use tests::cluster::run;
-use tests::promtool::{Case, Fires, check, fires, silent};
+use tests::promtool::{check, fires, silent};
+
+#[path = "alerts_webhook.rs"]
+mod webhook;
 
 #[test]
 fn promtool_finds_nothing_to_complain_of() {
@@ -137,12 +140,14 @@ const NO_CANDIDATE: &str =
     r#"pure_chaos_rounds_total{target_namespace="shop",outcome="no_candidate",instance="a"}"#;
 const DRY_RUN: &str = r#"pure_chaos_rounds_total{target_namespace="shop",outcome="dry_run",instance="a"}"#;
 const FAILED: &str = r#"pure_chaos_rounds_total{target_namespace="shop",outcome="failed",instance="a"}"#;
+const NO_RIGHTS: &str =
+    r#"pure_chaos_refusals_total{target_namespace="shop",reason="no_rights",instance="a"}"#;
 const FAILED_NEXT: &str = r#"pure_chaos_rounds_total{target_namespace="shop",outcome="failed",instance="b"}"#;
 
 #[test]
 fn rounds_that_all_fail() {
     let shop = &[("target_namespace", "shop")];
-    let no_rights = r#"pure_chaos_refusals_total{target_namespace="shop",reason="no_rights",instance="a"}"#;
+    let no_rights = NO_RIGHTS;
     let halted = r#"pure_chaos_refusals_total{target_namespace="shop",reason="halted",instance="a"}"#;
     let (good, with_rights) = ((KILLED, "5x60"), (no_rights, "0x60"));
     let twice = "0x20 1x5 2x20";
@@ -172,6 +177,57 @@ fn rounds_that_all_fail() {
             case("the agent restarts", &[(FAILED, "7x25 0x20"), good, with_rights]),
         ],
     );
+    // Every six hours: one round in two hours says nothing, all of a day do.
+    let rare = "0x72 1x72 2x72 3x144";
+    let at = |about, series: &[(&'static str, &str)], time| silent(about, series, time);
+    check(
+        "PureChaosRoundsFail",
+        "5m",
+        &[
+            fires(
+                "every six hours, two fail",
+                &[(FAILED, rare), (KILLED, "5x360"), with_rights_long()],
+                "14h",
+                shop,
+                &[],
+            ),
+            at("every six hours, one fails", &[(FAILED, rare), (KILLED, "5x360"), with_rights_long()], "8h"),
+            at(
+                "every six hours, one between them kills",
+                &[(FAILED, rare), (KILLED, "5x100 6x260"), with_rights_long()],
+                "14h",
+            ),
+            at("more than a day ago", &[(FAILED, rare), (KILLED, "5x720"), (NO_RIGHTS, "0x720")], "49h"),
+        ],
+    );
+}
+
+fn with_rights_long() -> (&'static str, &'static str) {
+    (NO_RIGHTS, "0x360")
+}
+
+#[test]
+fn slots_that_pass_unserved() {
+    let next = |instance: &str| {
+        format!(r#"pure_chaos_next_slot_timestamp_seconds{{target_namespace="shop",instance="{instance}"}}"#)
+    };
+    let (agent, other) = (next("a"), next("b"));
+    let (agent, other) = (agent.as_str(), other.as_str());
+    let shop: &[(&str, &str)] = &[("target_namespace", "shop")];
+    let said: &[(&str, &str)] = &[("{{ $value | humanizeDuration }}", "11m 0s")];
+    check(
+        "PureChaosSlotsPass",
+        "1m",
+        &[
+            fires("the agent stands still", &[(agent, "600x40")], "21m", shop, said),
+            silent("for ten minutes", &[(agent, "600x40")], "20m"),
+            silent("each is served or skipped", &[(agent, "600x9 1200x9 1800x9 2400x20")], "29m"),
+            silent("none is due", &[(agent, "0x40")], "30m"),
+            silent("it is far ahead", &[(agent, "90000x40")], "30m"),
+            silent("another agent goes on", &[(agent, "600x40"), (other, "2400x40")], "30m"),
+            silent("no agent is left, which is another alert", &[(agent, "600x9 stale")], "30m"),
+        ],
+    );
 }
 
 #[test]
@@ -181,27 +237,40 @@ fn kills_that_stopped() {
     // Nine days with a kill in each hour, and what comes after.
     let killed = (KILLED, "0+1x216 216x50");
     let none = (NO_CANDIDATE, "0x216 1+1x50");
-    let case = |about, series: &[(&'static str, &str)]| silent(about, series, "10d3h");
+    let refused = (REFUSED, "0x216 1+1x50");
+    let reason =
+        |word: &str| format!(r#"pure_chaos_refusals_total{{target_namespace="shop",reason="{word}"}}"#);
+    let [not_admitted, spent, halted] = ["not_admitted", "budget_spent", "halted"].map(reason);
+    let (not_admitted, spent, halted) = (not_admitted.as_str(), spent.as_str(), halted.as_str());
+    // There from the start, as every reason is.
+    let quiet = (not_admitted, "0x266");
+    let since = "0x216 1+1x50";
+    let case = |about, series: &[(&'static str, &str)]| {
+        silent(about, &[series, &[(NO_RIGHTS, "0x266")]].concat(), "10d3h")
+    };
+    let alert = |about, series: &[(&'static str, &str)], said| {
+        fires(about, &[series, &[(NO_RIGHTS, "0x266")]].concat(), "10d3h", shop, said)
+    };
     check(
         "PureChaosKillsStopped",
         "1h",
         &[
-            fires("no candidate for a day", &[killed, none], "10d3h", shop, value),
-            fires("all fail", &[killed, (FAILED, "0x216 1+1x50")], "10d3h", shop, value),
-            silent("for twenty hours", &[killed, none], "9d20h"),
-            case("outside active hours, or halted", &[killed, (REFUSED, "0x216 1+1x50")]),
-            case("a dry run", &[killed, (DRY_RUN, "0x216 1+1x50")]),
+            alert("no candidate for a day", &[killed, none], value),
+            alert("all fail", &[killed, (FAILED, since)], value),
+            fires("not admitted any more", &[killed, refused, (not_admitted, since)], "10d3h", shop, value),
+            fires("the cluster's kills are spent", &[killed, refused, (spent, since)], "10d3h", shop, value),
+            silent("for twenty hours", &[killed, none, quiet], "9d20h"),
+            silent("outside active hours, or halted", &[killed, refused, (halted, since), quiet], "10d3h"),
+            case("a dry run", &[killed, (DRY_RUN, since)]),
             case("opted out", &[(KILLED, "0+1x216 stale"), (NO_CANDIDATE, "0x216 stale")]),
             case("it never killed", &[(KILLED, "0x266"), (NO_CANDIDATE, "0+1x266")]),
             case(
                 "mtbf, eight kills a day, of which six are missing",
                 &[(KILLED, &one_in(3)), (NO_CANDIDATE, "0+1x266")],
             ),
-            fires(
+            alert(
                 "mtbf, twelve kills a day",
                 &[(KILLED, &one_in(2)), (NO_CANDIDATE, "0+1x266")],
-                "10d3h",
-                shop,
                 &[(value[0].0, "8")],
             ),
             case("the agent restarts", &[(KILLED, "0+1x216 0+1x50"), (NO_CANDIDATE, "0x266")]),
@@ -213,115 +282,4 @@ fn kills_that_stopped() {
 fn one_in(hours: usize) -> String {
     let days: Vec<String> = (0..216 / hours).map(|kills| format!("{kills}x{}", hours - 1)).collect();
     format!("{} {}x50", days.join(" "), 216 / hours)
-}
-
-const DAY: i64 = 86_400;
-
-#[test]
-fn a_certificate_four_days_before_its_end() {
-    let name = |role: &str, pod: &str| {
-        format!("pure_chaos_certificate_not_after_timestamp_seconds{{role=\"{role}\",pod=\"{pod}\"}}")
-    };
-    let names = [name("serving", "a"), name("serving", "b"), name("ca", "c")];
-    let labels: &[(&str, &str)] = &[("role", "serving")];
-    let rule = rules().into_iter().find(|rule| rule.name == "PureChaosCertificateExpiring").unwrap();
-    let description = &rule.annotations["description"];
-    let template = &description[description.find("{{ if").unwrap()..description.find(". Once").unwrap()];
-    let ended = [(template, "has ended, or there is none")];
-    let soon = [(template, "ends in 3d 23h 31m 0s")];
-    let case = |about, ends: [i64; 3], said| {
-        let series = names.iter().zip(ends);
-        Case {
-            about,
-            series: series.map(|(name, end)| (name.as_str(), format!("{end}x40"))).collect(),
-            at: "30m",
-            fires: said,
-        }
-    };
-    let (month, year) = (30 * DAY, 300 * DAY);
-    check(
-        "PureChaosCertificateExpiring",
-        "1m",
-        &[
-            case("of one replica", [4 * DAY + 60, month, year], Some(Fires { labels, said: &soon })),
-            case("it has ended", [1_000, month, year], Some(Fires { labels, said: &ended })),
-            case("there is none", [0, month, year], Some(Fires { labels, said: &ended })),
-            case("four days and no second less", [4 * DAY + 1_800, month, year], None),
-            case("renewal is about to begin", [10 * DAY, month, year], None),
-            Case { at: "9m", ..case("a first certificate that takes long", [0, month, year], None) },
-        ],
-    );
-}
-
-const ERRORS: &str = r#"pure_chaos_admissions_total{rule="opt-in",decision="error",instance="a"}"#;
-const ERRORS_OTHER: &str = r#"pure_chaos_admissions_total{rule="opt-in",decision="error",instance="b"}"#;
-const ERRORS_KILL: &str = r#"pure_chaos_admissions_total{rule="kill",decision="error",instance="a"}"#;
-const DENIALS: &str = r#"pure_chaos_admissions_total{rule="opt-in",decision="deny",instance="a"}"#;
-
-#[test]
-fn reviews_that_fail() {
-    let branches = r#"{{ if eq $labels.rule "opt-in" }}Who opted in, or changed a setting, was sent away.{{ else }}Kills that were due were refused.{{ end }}"#;
-    let value = (r#"{{ $value | printf "%.0f" }}"#, "3");
-    let (opt_in, kill) = (&[("rule", "opt-in")], &[("rule", "kill")]);
-    let said_of_opt_in = [value, (branches, "Who opted in, or changed a setting, was sent away.")];
-    let said_of_kill = [value, (branches, "Kills that were due were refused.")];
-    check(
-        "PureChaosReviewErrors",
-        "1m",
-        &[
-            fires("three", &[(ERRORS, "0x90 1 2 3x40")], "94m", opt_in, &said_of_opt_in),
-            fires("of kills", &[(ERRORS_KILL, "0x90 1 2 3x40")], "94m", kill, &said_of_kill),
-            fires(
-                "by two replicas",
-                &[(ERRORS, "0x90 2x40"), (ERRORS_OTHER, "0x90 1x40")],
-                "94m",
-                opt_in,
-                &said_of_opt_in,
-            ),
-            fires("before the first scrape", &[(ERRORS, "_x90 3x40")], "91m", opt_in, &said_of_opt_in),
-            silent("two", &[(ERRORS, "0x90 1 2x40")], "94m"),
-            silent("long ago", &[(ERRORS, "0x90 1 2 3x60")], "110m"),
-            silent("one of each rule", &[(ERRORS, "0x90 2x40"), (ERRORS_KILL, "0x90 1x40")], "94m"),
-            silent("denials", &[(DENIALS, "0+9x120"), (ERRORS, "0x120")], "94m"),
-            silent("a replica restarts", &[(ERRORS, "9x90 0x40")], "94m"),
-        ],
-    );
-}
-
-#[test]
-fn no_webhook() {
-    let one = r#"pure_chaos_admissions_total{rule="opt-in",decision="allow",instance="a"}"#;
-    let other = r#"pure_chaos_admissions_total{rule="opt-in",decision="allow",instance="b"}"#;
-    check(
-        "PureChaosWebhookAbsent",
-        "1m",
-        &[
-            fires("both are gone", &[(one, "0x10 stale"), (other, "0x8 stale")], "21m", &[], &[]),
-            silent("one is left", &[(one, "0x10 stale"), (other, "0x40")], "21m"),
-            silent("both are back soon", &[(one, "0x10 stale"), (other, "_x21 0x20")], "20m"),
-        ],
-    );
-}
-
-#[test]
-fn a_webhook_configuration_that_somebody_changed() {
-    let restored = r#"pure_chaos_certificate_bundles_restored_total{instance="a"}"#;
-    let next = r#"pure_chaos_certificate_bundles_restored_total{instance="b"}"#;
-    check(
-        "PureChaosWebhookConfigurationChanged",
-        "1m",
-        &[
-            fires("once", &[(restored, "0x150 1x90")], "200m", &[], &[]),
-            fires(
-                "before the first scrape",
-                &[(restored, "0x150 stale"), (next, "_x152 1x90")],
-                "153m",
-                &[],
-                &[],
-            ),
-            silent("an hour ago", &[(restored, "0x150 1x90")], "213m"),
-            silent("certs restarts", &[(restored, "2x150 0x90")], "160m"),
-            silent("another certs begins", &[(restored, "2x150 stale"), (next, "_x152 0x90")], "160m"),
-        ],
-    );
 }

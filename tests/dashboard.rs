@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use prometheus::proto::MetricType;
 use serde_json::{Value, json};
-use tests::dashboard::{FILE, MAY_BE_EMPTY, dashboard, list, panels, queries, text, variables};
+use tests::dashboard::{
+    FILE, MADE, MAY_BE_EMPTY, MAY_BE_ZERO, Query, dashboard, fault, list, panels, queries, text, variables,
+};
 use tests::exported::registries;
 use tests::repository::read;
 
@@ -207,9 +209,81 @@ fn every_panel_says_what_it_shows_and_in_which_unit() {
         });
         assert!(format, "{title}");
     }
-    for (title, letter, reason) in MAY_BE_EMPTY {
-        let known = queries().iter().any(|query| query.place == title && query.letter == letter);
-        assert!(known && !reason.is_empty(), "{title} {letter}");
+}
+
+#[test]
+fn an_answer_is_one_that_only_the_demonstration_can_give() {
+    let find = |(panel, letter): (&str, &str)| {
+        let found = queries().into_iter().find(|query| query.place == panel && query.letter == letter);
+        found.unwrap_or_else(|| panic!("no query {letter} in {panel}"))
+    };
+    let answer = |label: &str, value: &str, numbers: [&str; 2]| json!([{"metric": {label: value}, "values": [[1, numbers[0]], [2, numbers[1]]]}]);
+    let found = |query: &Query, numbers| fault(query, &answer("le", "1", numbers));
+    let kills = find(("Kills", "A"));
+    assert_eq!(found(&kills, ["0", "3"]), None);
+    assert!(found(&kills, ["0", "0"]).is_some(), "a counter that only began");
+    assert!(found(&kills, ["NaN", "+Inf"]).is_some() && fault(&kills, &json!([])).is_some());
+    for (panel, letter, reason) in MAY_BE_ZERO {
+        let query = find((panel, letter));
+        assert_eq!(found(&query, ["0", "0"]), None, "{reason}");
+        assert!(fault(&query, &json!([])).is_some(), "{panel}");
+    }
+    for (panel, letter, reason) in MAY_BE_EMPTY {
+        assert_eq!(fault(&find((panel, letter)), &json!([])), None, "{reason}");
+    }
+    for (panel, letter, label, value) in MADE {
+        let query = find((panel, letter));
+        assert!(query.expr.contains(label), "{panel} does not tell {label} apart");
+        assert_eq!(fault(&query, &answer(label, value, ["0", "1"])), None, "{panel}");
+        assert!(fault(&query, &answer(label, "another", ["0", "1"])).is_some(), "{panel}");
+        assert!(fault(&query, &answer(label, value, ["0", "0"])).is_some(), "{panel}");
+    }
+}
+
+/// How often Prometheus scrapes by what the manifests say of it, in seconds.
+fn advertised_scrape_interval() -> u64 {
+    let monitors = read("manifests/components/prometheus-operator/pod-monitors.yaml");
+    let (before, _) = monitors.split_once(" s unless you chose another").expect("the interval is told");
+    before.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+/// Grafana's window is the step and a scrape, and four scrapes at least. The first shows each increment in one bar, the second in more.
+#[test]
+fn no_increment_is_in_two_bars() {
+    let scrape = advertised_scrape_interval();
+    assert_eq!(scrape, 30);
+    let dashboard = dashboard();
+    let mut stepping = 0;
+    for panel in panels(&dashboard) {
+        let mut exprs = list(&panel["targets"]).iter().map(|target| text(target, "expr"));
+        if exprs.any(|expr| expr.contains("increase(") && expr.contains("$__rate_interval")) {
+            let step =
+                text(panel, "interval").strip_suffix('m').expect("minutes").parse::<u64>().unwrap() * 60;
+            assert!(step >= 3 * scrape, "{}: {step} s", text(panel, "title"));
+            stepping += 1;
+        }
+    }
+    assert!(stepping > 5, "{stepping}");
+}
+
+#[test]
+fn nothing_is_divided_by_nothing() {
+    let divided: Vec<String> =
+        queries().into_iter().filter(|query| query.expr.contains(" / ")).map(|query| query.expr).collect();
+    for expr in &divided {
+        let below = expr.split_once(" / ").unwrap().1;
+        assert!(below.starts_with("(sum") && below.ends_with(" > 0)"), "0 / 0 is shown as NaN: {expr}");
+    }
+    assert_eq!(divided.len(), 2);
+    let dashboard = dashboard();
+    let shares = panels(&dashboard).into_iter().filter(|panel| panel.to_string().contains("percentunit"));
+    for panel in shares {
+        let fields = &panel["fieldConfig"];
+        let overridden = list(&fields["overrides"]).first().map(|by| list(&by["properties"]));
+        let decimals = overridden.map_or(&fields["defaults"]["decimals"], |properties| {
+            &properties.iter().find(|property| property["id"] == "decimals").unwrap()["value"]
+        });
+        assert_eq!(decimals, 1, "{}: 99.6 % is not all", text(panel, "title"));
     }
 }
 

@@ -3,10 +3,14 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::cluster::{Namespace, eventually, kubectl, metrics, object, run};
+use tests::cluster::{Namespace, eventually, kubectl, metrics, object, run, within};
 use tests::repository::{read, root};
+
+/// An alert that goes on firing is sent again after a minute, at the next look of 30 s.
+const AGAIN: Duration = Duration::from_secs(120);
 
 /// A program that ends with the test.
 struct Running(Child);
@@ -34,6 +38,9 @@ impl Drop for Folder {
             "--ignore-not-found",
         ];
         kubectl(&ours);
+        for kind in ["validatingadmissionpolicy", "validatingadmissionpolicybinding"] {
+            kubectl(&["delete", kind, "halt-by-alert.purechaos.dev", "--ignore-not-found"]);
+        }
     }
 }
 
@@ -44,23 +51,27 @@ fn free_port() -> u16 {
 /// A kubeconfig with the rights of the receiver's account.
 fn kubeconfig_of_account(folder: &Path) -> PathBuf {
     let token = kubectl(&["-n", "monitoring", "create", "token", "halt-by-alert"]).succeeds();
+    kubeconfig_with(folder, "kubeconfig", token.trim())
+}
+
+fn kubeconfig_with(folder: &Path, name: &str, token: &str) -> PathBuf {
     let text = kubectl(&["config", "view", "--raw", "--minify", "--flatten", "-o", "json"]).succeeds();
     let mut config: Value = serde_json::from_str(&text).unwrap();
-    config["users"][0]["user"] = json!({"token": token.trim()});
-    let file = folder.join("kubeconfig");
+    config["users"][0]["user"] = json!({"token": token});
+    let file = folder.join(name);
     std::fs::write(&file, config.to_string()).unwrap();
     file
 }
 
-fn start_receiver(folder: &Path, port: u16) -> Running {
+fn start_receiver(kubeconfig: &Path, port: u16) -> Running {
     let path =
         [root().join("docs/halt-by-alert"), root().join(".cluster/bin"), "/usr/bin".into(), "/bin".into()];
     let mut webhook = Command::new("webhook");
     webhook.args(["-hooks", root().join("docs/halt-by-alert/hooks.json").to_str().unwrap()]);
     webhook.args(["-http-methods", "POST", "-ip", "127.0.0.1", "-port", &port.to_string(), "-verbose"]);
     webhook.env("PATH", std::env::join_paths(path).unwrap());
-    webhook.env("KUBECONFIG", kubeconfig_of_account(folder));
-    let log = std::fs::File::create(folder.join("webhook.log")).unwrap();
+    webhook.env("KUBECONFIG", kubeconfig);
+    let log = std::fs::File::create(kubeconfig.with_extension("log")).unwrap();
     Running(webhook.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap())
 }
 
@@ -77,6 +88,15 @@ fn start_alertmanager(folder: &Path, receiver: u16, port: u16) -> Running {
     alertmanager.arg("--cluster.listen-address=");
     let log = std::fs::File::create(folder.join("alertmanager.log")).unwrap();
     Running(alertmanager.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap())
+}
+
+/// The status with which a receiver answers Alertmanager's call.
+fn status(port: u16) -> String {
+    let call = json!({"status": "firing", "groupLabels": {"alertname": "Called"}}).to_string();
+    let address = format!("http://127.0.0.1:{port}/hooks/halt");
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--output", "/dev/null", "--write-out", "%{http_code}", "--max-time", "30"]);
+    run(curl.args(["--header", "Content-Type: application/json", "--data", &call, &address])).stdout
 }
 
 fn halt() -> Value {
@@ -105,8 +125,29 @@ fn an_alert_of_ones_own_choice_stops_all_chaos() {
         assert_eq!(output.stdout.trim(), "no", "{verb} {what} in {place}");
     }
 
+    // Nor, with its own token, anything to that Namespace but to halt.
+    let account = kubeconfig_of_account(&folder.0);
+    let as_account = |arguments: &[&str]| {
+        let mut command = Command::new(root().join(".cluster/bin/kubectl"));
+        run(command.arg("--kubeconfig").arg(&account).args(arguments))
+    };
+    let label =
+        ["label", "--overwrite", "namespace", "pure-chaos", "pod-security.kubernetes.io/enforce=privileged"];
+    let refused = |arguments: &[&str], words: &str| as_account(arguments).fails_with(words);
+    eventually("the policy", || {
+        (!as_account(&[&label[..], &["--dry-run=server"]].concat()).ok).then_some(())
+    });
+    refused(&label, "change nothing else");
+    refused(&["annotate", "namespace", "pure-chaos", "a=b"], "change or remove no annotation");
+
+    // Where the command fails, Alertmanager hears of it.
+    let broken = free_port();
+    let _broken = start_receiver(&kubeconfig_with(&folder.0, "broken", "none"), broken);
+    eventually("an answer of the receiver whose command fails", || (status(broken) == "500").then_some(()));
+    assert!(halt().is_null());
+
     let (receiver, port) = (free_port(), free_port());
-    let _webhook = start_receiver(&folder.0, receiver);
+    let _webhook = start_receiver(&account, receiver);
     let _alertmanager = start_alertmanager(&folder.0, receiver, port);
     let address = format!("--alertmanager.url=http://127.0.0.1:{port}");
     let alert =
@@ -118,13 +159,26 @@ fn an_alert_of_ones_own_choice_stops_all_chaos() {
     assert_eq!(halt(), "alert PaymentsFail");
     eventually("the metric", || metrics().lines().any(|line| line == "pure_chaos_halted 1").then_some(()));
 
-    // What a person has set stays: an alert more changes nothing.
-    kubectl(&["annotate", "--overwrite", "namespace", "pure-chaos", "purechaos.dev/halt=incident 4714"])
-        .succeeds();
+    for change in ["purechaos.dev/halt-", "purechaos.dev/halt=another"] {
+        let arguments = ["annotate", "--overwrite", "namespace", "pure-chaos", change];
+        refused(&arguments, "change or remove no annotation");
+    }
+
+    // What a person has set stays, also without a reason: an alert more changes nothing.
+    let handled = || {
+        let log = std::fs::read_to_string(account.with_extension("log")).unwrap();
+        log.matches("finished handling halt").count()
+    };
+    kubectl(&["annotate", "--overwrite", "namespace", "pure-chaos", "purechaos.dev/halt="]).succeeds();
+    let before = handled();
     alert(&["alertname=OrdersFail", "halts_chaos=yes"]).succeeds();
-    eventually("the second alert at the receiver", || {
-        let log = std::fs::read_to_string(folder.0.join("webhook.log")).unwrap();
-        (log.matches("finished handling halt").count() >= 2).then_some(())
+    // The first may be one that began before.
+    within(AGAIN, "the second alert at the receiver", || (handled() >= before + 2).then_some(()));
+    assert_eq!(halt(), "");
+
+    // Taken away while the alerts fire, it comes back.
+    kubectl(&["annotate", "namespace", "pure-chaos", "purechaos.dev/halt-"]).succeeds();
+    within(AGAIN, "the halt that comes back", || {
+        halt().as_str().map(|text| assert!(text.starts_with("alert ")))
     });
-    assert_eq!(halt(), "incident 4714");
 }

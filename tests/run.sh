@@ -16,7 +16,7 @@ cargo test --locked --workspace
 
 # In this order: the ones that take things away come last.
 cluster_tests=(
-    alerts promql page_browser manifests_cluster components_cluster
+    alerts promql dashboard_schema page_browser manifests_cluster components_cluster
     opt_in_cluster opt_in_role_cluster consent_cluster records_cluster bindings_cluster locks_cluster look_cluster bypass_cluster unreviewed_cluster
     kills_cluster truth_cluster recovery_cluster recovery_edges_cluster budgets_cluster
     outage_cluster race_cluster hammer_cluster availability_cluster rotation_cluster drift_cluster

@@ -14,14 +14,22 @@ use prometheus::{
 use crate::kill::Failure;
 use crate::recovery::Outcome;
 use crate::refusal::Refusal;
+use crate::views::PodView;
 
 /// The edges answer: within the 5 s that Kubernetes promises for a Pod's start, within the usual grace period of 30 s, within the
 /// default deadline of 300 s.
 const RECOVERY_BUCKETS: [f64; 12] =
     [1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 120.0, 300.0, 600.0, 1800.0];
 
-/// Kinds whose workloads have series. Others, such as Jobs, may have a new name for each run: those have no end.
-const SERIES_KINDS: [&str; 4] = ["Deployment", "StatefulSet", "ReplicaSet", "DaemonSet"];
+/// Controllers of Pods whose workloads have series, a Deployment or another kind above a ReplicaSet included. Nothing else can be killed,
+/// and others, such as Jobs, may have a new name for each run: those have no end.
+const LASTING_CONTROLLERS: [&str; 3] = ["ReplicaSet", "StatefulSet", "DaemonSet"];
+
+/// Whether the Pod's workload is one that has series.
+#[must_use]
+pub fn has_series(pod: &PodView) -> bool {
+    pod.controller.as_ref().is_some_and(|controller| LASTING_CONTROLLERS.contains(&controller.kind.as_str()))
+}
 
 /// How a round ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +94,8 @@ pub struct Metrics {
     next_slot: GaugeVec,
     opt_ins: IntGauge,
     halted: IntGauge,
+    /// The modes that the platform allows: an owner may change to any of them between two scrapes.
+    modes: Vec<Mode>,
     /// The workloads that have series: removal needs complete label sets.
     known: Arc<Mutex<Workloads>>,
 }
@@ -95,7 +105,7 @@ impl Metrics {
     ///
     /// # Errors
     /// When a name is taken: never with a new registry.
-    pub fn new(registry: &Registry, policy_hash: &str) -> prometheus::Result<Self> {
+    pub fn new(registry: &Registry, policy_hash: &str, modes: &[Mode]) -> prometheus::Result<Self> {
         let counter = |name: &str, help: &str, labels: &[&str]| {
             let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(counter.clone()))?;
@@ -182,6 +192,7 @@ impl Metrics {
                 "pure_chaos_halted",
                 "1 if every kill is halted or the halt can't be read, else 0.",
             )?,
+            modes: modes.to_vec(),
             known: Arc::default(),
         })
     }
@@ -201,17 +212,17 @@ impl Metrics {
         self.set_pending(namespace, 0, None);
     }
 
-    /// Starts a workload's series at 0 when it is first seen, so that `increase()` misses nothing.
+    /// Starts a workload's series at 0 when it is first seen, so that `increase()` misses nothing. It has to be one that [`has_series`].
     pub fn see(&self, namespace: &str, workload: &WorkloadReference, mode: Option<Mode>) {
         let WorkloadReference { kind, name, uid: _ } = workload;
-        if !SERIES_KINDS.contains(&kind.as_str()) {
-            return;
-        }
         if let Some(mode) = mode {
             self.kills.with_label_values(&[namespace, kind, name, mode.word()]);
         }
         if !self.known().entry(namespace.to_owned()).or_default().insert((kind.clone(), name.clone())) {
             return;
+        }
+        for mode in &self.modes {
+            self.kills.with_label_values(&[namespace, kind, name, mode.word()]);
         }
         self.container_restarts.with_label_values(&[namespace, kind, name]);
         for outcome in Outcome::ALL {
@@ -266,11 +277,9 @@ impl Metrics {
     /// Counts restarts of a workload's containers.
     pub fn container_restarts(&self, namespace: &str, workload: &WorkloadReference, restarts: u64) {
         self.see(namespace, workload, None);
-        if SERIES_KINDS.contains(&workload.kind.as_str()) {
-            self.container_restarts
-                .with_label_values(&[namespace, &workload.kind, &workload.name])
-                .inc_by(restarts);
-        }
+        self.container_restarts
+            .with_label_values(&[namespace, &workload.kind, &workload.name])
+            .inc_by(restarts);
     }
 
     /// Sets when the next round is due.
@@ -329,12 +338,12 @@ fn seconds(instant: Timestamp) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::views::examples::workload;
+    use crate::views::examples::{controller, pod, workload};
 
     #[test]
     fn a_workload_starts_at_zero_and_a_forgotten_namespace_leaves_nothing() {
         let registry = Registry::new();
-        let metrics = Metrics::new(&registry, "abc").unwrap();
+        let metrics = Metrics::new(&registry, "abc", &[Mode::Evict]).unwrap();
         let web = workload("Deployment", "web", 3).reference;
         metrics.begin("a");
         metrics.see("a", &web, Some(Mode::Evict));
@@ -354,7 +363,7 @@ mod tests {
     #[test]
     fn only_recovered_enters_the_histogram() {
         let registry = Registry::new();
-        let metrics = Metrics::new(&registry, "abc").unwrap();
+        let metrics = Metrics::new(&registry, "abc", &[Mode::Evict]).unwrap();
         let web = workload("Deployment", "web", 3).reference;
         for outcome in Outcome::ALL {
             metrics.recovery("a", &web, outcome, Some(Duration::from_secs(2)));
@@ -366,13 +375,34 @@ mod tests {
     }
 
     #[test]
-    fn jobs_make_no_series() {
+    fn every_allowed_mode_and_kind_begins_at_zero_and_is_forgotten() {
         let registry = Registry::new();
-        let metrics = Metrics::new(&registry, "abc").unwrap();
-        let job = workload("Job", "nightly-29345", 1).reference;
-        metrics.see("a", &job, Some(Mode::Evict));
-        metrics.container_restarts("a", &job, 3);
-        let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
-        assert!(!text.contains("nightly"), "{text}");
+        let metrics = Metrics::new(&registry, "abc", &[Mode::Evict, Mode::Delete]).unwrap();
+        let rollout = workload("Rollout", "web", 3).reference;
+        let text = || prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+        metrics.see("a", &rollout, Some(Mode::Evict));
+        for mode in ["evict", "delete"] {
+            let series = format!(
+                "pure_chaos_kills_total{{mode=\"{mode}\",target_namespace=\"a\",workload=\"web\",workload_kind=\"Rollout\"}} 0"
+            );
+            assert!(text().contains(&series), "{mode}: {}", text());
+        }
+        assert!(!text().contains("mode=\"force\""), "the platform does not allow it");
+        metrics.kill("a", &rollout, Mode::Delete);
+        // Known by its kill only, as after a restart.
+        metrics.kill("a", &workload("Rollout", "api", 3).reference, Mode::Evict);
+        metrics.recovery("a", &rollout, Outcome::Recovered, Some(Duration::from_secs(2)));
+        metrics.container_restarts("a", &rollout, 1);
+        metrics.forget("a");
+        assert!(!text().contains("target_namespace=\"a\""), "{}", text());
+    }
+
+    #[test]
+    fn jobs_make_no_series() {
+        let of =
+            |kind: &str| has_series(&PodView { controller: Some(controller(kind, "owner")), ..pod("p") });
+        // A Rollout's Pods belong to a ReplicaSet.
+        assert!(["ReplicaSet", "StatefulSet", "DaemonSet"].into_iter().all(of));
+        assert!(!["Job", "TaskRun"].into_iter().any(of));
     }
 }

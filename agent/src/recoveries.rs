@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::board::{Decision, EndedLine, What};
 use crate::ledger::Ledger;
 use crate::lineage::Lineage;
+use crate::metrics::has_series;
 use crate::observe::read_namespace;
 use crate::pod_book::PodBook;
 use crate::pods::{PodChange, PodEvent};
@@ -138,12 +139,14 @@ impl Recoveries {
             let workload =
                 if is_list { self.lineage.known(pod) } else { self.lineage.workload_of(pod).await };
             if let Some(workload) = workload {
-                self.deps.metrics.see(&self.namespace, &workload, mode);
+                if has_series(pod) {
+                    self.deps.metrics.see(&self.namespace, &workload, mode);
+                }
                 concerned.insert(workload.uid);
             }
         }
         for (pod, restarts) in &noticed.restarted {
-            if let Some(workload) = self.lineage.known(pod) {
+            if let Some(workload) = self.lineage.known(pod).filter(|_| has_series(pod)) {
                 self.deps.metrics.container_restarts(&self.namespace, &workload, *restarts);
             }
         }

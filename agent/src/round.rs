@@ -73,7 +73,7 @@ impl Deps {
     ) -> prometheus::Result<Self> {
         Ok(Self {
             events: Events::new(client.clone(), instance),
-            metrics: Metrics::new(registry, &policy.hash)?,
+            metrics: Metrics::new(registry, &policy.hash, &policy.ceilings.modes)?,
             board: Board::default(),
             budget: Arc::new(Budget::new(policy.kills_per_minute)),
             policy: Arc::new(policy),

@@ -127,9 +127,17 @@ impl Fake {
 
     /// Somebody else's `caBundle` in the first webhook.
     pub fn overwrite_bundle(&self, bundle: &[u8]) {
+        let bundle = json!(ByteString(bundle.to_vec()));
+        self.edit_configuration(|configuration| {
+            configuration["webhooks"][0]["clientConfig"]["caBundle"] = bundle;
+        });
+    }
+
+    /// Somebody else edits the configuration.
+    pub fn edit_configuration(&self, edit: impl FnOnce(&mut Value)) {
         self.with(|objects| {
             let mut configuration = objects.configuration.take().unwrap();
-            configuration["webhooks"][0]["clientConfig"]["caBundle"] = json!(ByteString(bundle.to_vec()));
+            edit(&mut configuration);
             objects.configuration = Some(objects.versioned(configuration));
         });
     }

@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 
 use crate::store::{Failure, MANAGER, Written, found, written};
 
-/// The configuration as it was read: each webhook's name and `caBundle`.
+/// The configuration as it was read: each webhook's name and `caBundle`, and all else of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Configuration {
     resource_version: Option<String>,
     webhooks: Vec<(String, Vec<u8>)>,
+    rest: String,
 }
 
 impl Configuration {
@@ -20,6 +21,25 @@ impl Configuration {
     #[must_use]
     pub fn bundles(&self) -> Vec<Vec<u8>> {
         self.webhooks.iter().map(|(_, bundle)| bundle.clone()).collect()
+    }
+
+    /// The webhooks without `caBundle`, as text to compare.
+    #[must_use]
+    pub fn rest(&self) -> &str {
+        &self.rest
+    }
+}
+
+impl From<ValidatingWebhookConfiguration> for Configuration {
+    fn from(read: ValidatingWebhookConfiguration) -> Self {
+        let mut all = read.webhooks.unwrap_or_default();
+        let webhooks = all
+            .iter_mut()
+            .map(|webhook| {
+                (webhook.name.clone(), webhook.client_config.ca_bundle.take().unwrap_or_default().0)
+            })
+            .collect();
+        Self { resource_version: read.metadata.resource_version, webhooks, rest: json!(all).to_string() }
     }
 }
 
@@ -43,15 +63,7 @@ impl Injector {
     /// When the API server fails, or refuses.
     pub async fn read(&self) -> Result<Option<Configuration>, Failure> {
         let outcome = call(self.configurations.get(&self.name)).await;
-        Ok(found(self.object(), outcome)?.map(|read| Configuration {
-            resource_version: read.metadata.resource_version,
-            webhooks: read
-                .webhooks
-                .into_iter()
-                .flatten()
-                .map(|webhook| (webhook.name, webhook.client_config.ca_bundle.unwrap_or_default().0))
-                .collect(),
-        }))
+        Ok(found(self.object(), outcome)?.map(Configuration::from))
     }
 
     /// Makes every webhook's `caBundle` the bundle and changes nothing else. Refused as a conflict if the configuration has changed

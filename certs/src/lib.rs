@@ -23,12 +23,13 @@
 //! the bundle until it expires, because replicas still serve under it. The other side of that: to stop trusting a CA at once, because
 //! its key has leaked, scale `certs` to 0, delete both Secrets, remove `caBundle` from each webhook, and scale `certs` to 1.
 //!
-//! Pure: [`certificate`], [`issue`] (but for the randomness of keys), [`bundle`], [`stored`], [`plan`], [`settled`]. I/O: [`store`],
-//! [`inject`], [`served`], [`rotation`], [`reload`], [`mod@run`].
+//! Pure: [`certificate`], [`issue`] (but for the randomness of keys), [`bundle`], [`stored`], [`plan`], [`settled`], [`foreign`]. I/O:
+//! [`store`], [`inject`], [`served`], [`rotation`], [`reload`], [`mod@run`].
 
 pub mod args;
 pub mod bundle;
 pub mod certificate;
+pub mod foreign;
 pub mod health;
 pub mod inject;
 pub mod issue;

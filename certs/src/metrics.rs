@@ -21,17 +21,21 @@ pub const UNSEEN: &str = "pure_chaos_certificate_endpoints_unseen";
 /// Name of the counter of bundles that somebody else had changed and that were put back.
 pub const RESTORED: &str = "pure_chaos_certificate_bundles_restored_total";
 
+/// Name of the counter of other changes of the webhook configuration, which certs only tells of.
+pub const CHANGES: &str = "pure_chaos_webhook_configuration_changes_total";
+
 /// What this process exports beside its build and its resources.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     not_after: IntGaugeVec,
     unseen: IntGauge,
     restored: IntCounter,
+    changes: IntCounter,
 }
 
 impl Metrics {
     /// The names of this process's own metrics.
-    pub const NAMES: [&str; 3] = [NOT_AFTER, UNSEEN, RESTORED];
+    pub const NAMES: [&str; 4] = [NOT_AFTER, UNSEEN, RESTORED, CHANGES];
 
     /// Registers the metrics.
     ///
@@ -50,7 +54,12 @@ impl Metrics {
             "Times that certs put its bundle back into the webhook configuration after somebody else had changed it.",
         )?;
         registry.register(Box::new(restored.clone()))?;
-        Ok(Self { not_after, unseen, restored })
+        let changes = IntCounter::new(
+            CHANGES,
+            "Times that certs saw the webhook configuration changed in something else than caBundle, deleted, or made again.",
+        )?;
+        registry.register(Box::new(changes.clone()))?;
+        Ok(Self { not_after, unseen, restored, changes })
     }
 
     /// Sets the end of the CA. Before the first call there is no series: a zero would look like a certificate that ended in 1970.
@@ -67,6 +76,11 @@ impl Metrics {
     pub fn bundle_restored(&self) {
         self.restored.inc();
     }
+
+    /// Counts a change by somebody else of anything but a bundle.
+    pub fn configuration_changed(&self) {
+        self.changes.inc();
+    }
 }
 
 #[cfg(test)]
@@ -79,7 +93,7 @@ mod tests {
         let registry = Registry::new();
         let metrics = Metrics::register(&registry).unwrap();
         let names = || registry.gather().iter().map(|family| family.name().to_owned()).collect::<Vec<_>>();
-        assert_eq!(names(), [RESTORED, UNSEEN]);
+        assert_eq!(names(), [RESTORED, UNSEEN, CHANGES]);
         metrics.ca_ends(at(START));
         let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
         assert!(text.contains(&format!("{NOT_AFTER}{{role=\"ca\"}} {START}")), "{text}");

@@ -7,6 +7,7 @@ use runtime::clock::Clock;
 
 use crate::bundle;
 use crate::certificate::Pair;
+use crate::foreign::Foreign;
 use crate::inject::{Configuration, Injector};
 use crate::issue::{self, IssueError};
 use crate::metrics::Metrics;
@@ -52,6 +53,7 @@ pub struct Rotation {
     settled: Settled,
     /// The bundle that was in every webhook when this process last looked or wrote; `None` while that isn't known.
     in_place: Option<Vec<u8>>,
+    foreign: Foreign,
     /// What was last said of a swap that waits.
     waits_for: Option<String>,
 }
@@ -85,6 +87,7 @@ impl Rotation {
             metrics,
             settled: Settled::default(),
             in_place: None,
+            foreign: Foreign::default(),
             waits_for: None,
         }
     }
@@ -144,6 +147,7 @@ impl Rotation {
     async fn read(&mut self, served: &Served) -> Result<Read, Failure> {
         let serving = self.store.read(SERVING_SECRET).await?;
         let configuration = self.injector.read().await?;
+        self.look_for_other_hands(configuration.as_ref());
         let ca = self.store.read(CA_SECRET).await?;
         let injected = configuration.as_ref().map(Configuration::bundles);
         let mut stored = Stored::read(
@@ -168,6 +172,17 @@ impl Rotation {
         let text = bundle::pem(&plan.bundle).into_bytes();
         if stored.injected.as_ref().is_some_and(|bundles| bundles.iter().all(|injected| *injected == text)) {
             self.in_place = Some(text);
+        }
+    }
+
+    /// Tells of what somebody else changed; to put it back is not this process's business.
+    fn look_for_other_hands(&mut self, configuration: Option<&Configuration>) {
+        if self.foreign.observe(configuration.map(|read| read.rest().to_owned())) {
+            self.metrics.configuration_changed();
+            tracing::warn!(
+                is_there = configuration.is_some(),
+                "somebody changed the webhook configuration, in something else than caBundle"
+            );
         }
     }
 

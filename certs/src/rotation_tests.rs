@@ -53,12 +53,22 @@ impl Bench {
         Rotation::new(self.fake.client(), ("pure-chaos", "pure-chaos"), endpoints, policy(), clock, metrics)
     }
 
-    /// How often all processes together say that they put a bundle back.
-    fn restored(&self) -> f64 {
+    /// What the counter of all processes together says.
+    fn counted(&self, name: &str) -> f64 {
         let families =
             self.registries.borrow().iter().flat_map(prometheus::Registry::gather).collect::<Vec<_>>();
-        let restored = families.iter().filter(|family| family.name() == crate::metrics::RESTORED);
-        restored.map(|family| family.get_metric()[0].get_counter().get_value()).sum()
+        let counters = families.iter().filter(|family| family.name() == name);
+        counters.map(|family| family.get_metric()[0].get_counter().get_value()).sum()
+    }
+
+    /// How often they say that they put a bundle back.
+    fn restored(&self) -> f64 {
+        self.counted(crate::metrics::RESTORED)
+    }
+
+    /// How often they say that something else was changed.
+    fn changes(&self) -> f64 {
+        self.counted(crate::metrics::CHANGES)
     }
 
     fn stored(&self) -> Stored {
@@ -318,6 +328,42 @@ async fn a_bundle_that_somebody_else_wrote_is_put_right_at_the_next_tick() {
     assert_eq!(bench.restored(), 5.0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_somebody_else_changed_beside_the_bundle_is_told_once() {
+    type Edit = fn(&mut serde_json::Value);
+    let edits: [(&str, Edit); 4] = [
+        ("failurePolicy", |object| object["webhooks"][1]["failurePolicy"] = "Ignore".into()),
+        ("a selector", |object| {
+            object["webhooks"][0]["namespaceSelector"] = serde_json::json!({"matchLabels": {"a": "b"}});
+        }),
+        ("one webhook less", |object| drop(object["webhooks"].as_array_mut().unwrap().pop())),
+        ("a rule", |object| object["webhooks"][0]["rules"] = serde_json::json!([{"operations": ["CREATE"]}])),
+    ];
+    let bench = Bench::new();
+    bench.fake.delete_configuration();
+    let mut process = bench.process();
+    process.tick().await.unwrap_err();
+    bench.fake.put_configuration(&WEBHOOKS);
+    process.tick().await.unwrap();
+    bench.fake.edit_configuration(|object| object["metadata"]["labels"] = serde_json::json!({"a": "b"}));
+    process.tick().await.unwrap();
+    assert_eq!(bench.changes(), 0.0, "it came, and its own writing");
+    for (times, (what, edit)) in edits.into_iter().enumerate() {
+        bench.fake.edit_configuration(edit);
+        process.tick().await.unwrap();
+        process.tick().await.unwrap();
+        assert_eq!(bench.changes(), times as f64 + 1.0, "{what}");
+    }
+    assert_eq!(bench.restored(), 0.0);
+    bench.fake.overwrite_bundle(b"foreign");
+    process.tick().await.unwrap();
+    assert_eq!((bench.changes(), bench.restored()), (4.0, 1.0), "that is the other counter's");
+    bench.fake.delete_configuration();
+    process.tick().await.unwrap_err();
+    process.tick().await.unwrap_err();
+    assert_eq!(bench.changes(), 5.0, "deleted");
+}
+
 /// Two processes, and the answer to any write of one of them lost: what they write themselves is nobody else's change.
 #[tokio::test(start_paused = true)]
 async fn a_rotation_is_not_taken_for_another_hand() {
@@ -333,7 +379,7 @@ async fn a_rotation_is_not_taken_for_another_hand() {
             drop(other.tick().await);
         }
         bench.assert_in_order();
-        assert_eq!(bench.restored(), 0.0, "write {write}");
+        assert_eq!((bench.restored(), bench.changes()), (0.0, 0.0), "write {write}");
         if !bench.fake.has_crashed() {
             break;
         }

@@ -11,10 +11,28 @@ use crate::repository::read;
 pub const FILE: &str = "manifests/components/grafana/pure-chaos.json";
 
 /// Queries that may answer nothing where all is well: panel, letter, reason.
-pub const MAY_BE_EMPTY: [(&str, &str, &str); 3] = [
-    ("Why not: reasons of refusal", "A", "nothing was refused"),
-    ("Refusals by reason", "A", "nothing was refused"),
-    ("Oldest pending", "A", "no recovery was pending at the moment of a scrape"),
+pub const MAY_BE_EMPTY: [(&str, &str, &str); 1] =
+    [("Oldest pending", "A", "no recovery was pending at the moment of a scrape")];
+
+/// Queries that may be 0 throughout where all is well. Each other one was above it at some moment of the demonstration: counters
+/// begin at 0, so a number alone says nothing.
+pub const MAY_BE_ZERO: [(&str, &str, &str); 5] = [
+    ("Halted", "A", "nobody halted"),
+    ("Pending", "A", "no recovery was pending at the moment of a scrape"),
+    ("Kills that failed", "A", "none did"),
+    ("Reviews that failed", "A", "none did"),
+    ("Endpoints unseen", "A", "all were seen"),
+];
+
+/// What the demonstration makes for sure, as a series that was above 0: panel, letter, label, value.
+pub const MADE: [(&str, &str, &str, &str); 7] = [
+    ("Rounds by outcome", "A", "outcome", "killed"),
+    ("Why not: reasons of refusal", "A", "reason", "blocked_by_pdb"),
+    ("Kills and container restarts by workload", "A", "target_namespace", "learning-place"),
+    ("Kills and container restarts by workload", "B", "target_namespace", "learning-place"),
+    ("Outcomes of recoveries", "A", "outcome", "recovered"),
+    ("Refusals by reason", "A", "reason", "blocked_by_pdb"),
+    ("Admissions", "A", "decision", "allow"),
 ];
 
 /// What Grafana puts in the place of its variables where all is chosen, and intervals that fit a scrape every 2 to 15 seconds.
@@ -106,8 +124,8 @@ pub fn queries() -> Vec<Query> {
     queries
 }
 
-/// What is wrong with the answers of the Prometheus at this address, such as `http://127.0.0.1:9095`: each query has to be understood and,
-/// but for [`MAY_BE_EMPTY`], to have had a number for an answer within the last half hour.
+/// What is wrong with the answers of the Prometheus at this address, such as `http://127.0.0.1:9095`, for the half hour after a
+/// demonstration: each query has to be understood, and [`fault`] to find nothing.
 pub fn unanswered(address: &str, now: i64) -> Vec<String> {
     let mut wrong = Vec::new();
     for query in queries() {
@@ -115,23 +133,39 @@ pub fn unanswered(address: &str, now: i64) -> Vec<String> {
         let output = run(Command::new("promtool")
             .args(["query", "range", "--format=json", "--step=15s", "--start", &start, "--end", &end])
             .args([address, &query.substituted()]));
+        let fault = if output.ok {
+            fault(&query, &serde_json::from_str(&output.stdout).unwrap())
+        } else {
+            Some(output.stderr.trim().to_owned())
+        };
         let Query { place, letter, expr } = &query;
-        if !output.ok {
-            wrong.push(format!("{place} {letter}: {}\n  {expr}", output.stderr.trim()));
-            continue;
-        }
-        let answer: Value = serde_json::from_str(&output.stdout).unwrap();
-        let spared =
-            MAY_BE_EMPTY.iter().any(|(panel, of, _)| (panel, of) == (&place.as_str(), &letter.as_str()));
-        if !spared && !has_number(&answer) {
-            wrong.push(format!("{place} {letter}: no number\n  {expr}"));
-        }
+        wrong.extend(fault.map(|fault| format!("{place} {letter}: {fault}\n  {expr}")));
     }
     wrong
 }
 
-/// Whether some sample of a range query's answer is a finite number: a quantile of nothing is not.
-fn has_number(answer: &Value) -> bool {
-    let samples = list(answer).iter().flat_map(|series| list(&series["values"]));
-    samples.filter_map(|sample| sample[1].as_str()?.parse::<f64>().ok()).any(f64::is_finite)
+/// What an answer to a range query lacks: some number above 0, but for [`MAY_BE_EMPTY`] and [`MAY_BE_ZERO`], and what is [`MADE`].
+pub fn fault(query: &Query, answer: &Value) -> Option<String> {
+    let is_in = |exceptions: &[(&str, &str, &str)]| {
+        exceptions.iter().any(|(panel, letter, _)| *panel == query.place && *letter == query.letter)
+    };
+    let made = MADE.iter().filter(|(panel, letter, ..)| *panel == query.place && *letter == query.letter);
+    for (_, _, label, value) in made {
+        let series = list(answer).iter().filter(|series| series["metric"][label] == **value);
+        if !series.flat_map(numbers).any(|number| number > 0.0) {
+            return Some(format!("{label} {value} was never above 0"));
+        }
+    }
+    let all: Vec<f64> = list(answer).iter().flat_map(numbers).collect();
+    if all.is_empty() && !is_in(&MAY_BE_EMPTY) {
+        return Some("no number".to_owned());
+    }
+    let is_above = all.iter().any(|number| *number > 0.0);
+    (!is_above && !is_in(&MAY_BE_EMPTY) && !is_in(&MAY_BE_ZERO)).then(|| "never above 0".to_owned())
+}
+
+/// The finite numbers of a series: a quantile of nothing is not one.
+fn numbers(series: &Value) -> impl Iterator<Item = f64> {
+    let samples = list(&series["values"]).iter();
+    samples.filter_map(|sample| sample[1].as_str()?.parse().ok()).filter(|number: &f64| number.is_finite())
 }

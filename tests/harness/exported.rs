@@ -13,7 +13,7 @@ pub fn registries() -> [Registry; 3] {
 fn agent() -> Registry {
     let registry = runtime::metrics::registry().unwrap();
     metrics::leader(&registry).unwrap();
-    let metrics = metrics::Metrics::new(&registry, "hash").unwrap();
+    let metrics = metrics::Metrics::new(&registry, "hash", &[Mode::Evict]).unwrap();
     metrics.begin("a");
     let web =
         WorkloadReference { kind: "Deployment".to_owned(), name: "web".to_owned(), uid: "u".to_owned() };

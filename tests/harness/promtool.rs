@@ -50,8 +50,10 @@ fn owned<'a>(series: &[(&'a str, &str)]) -> Vec<(&'a str, String)> {
     series.iter().map(|(name, values)| (*name, (*values).to_owned())).collect()
 }
 
-/// Lets promtool tell each case.
+/// Lets promtool tell each case. There have to be some where the alert fires, and some where it doesn't.
 pub fn check(alert: &str, interval: &str, cases: &[Case]) {
+    let firing = cases.iter().filter(|case| case.fires.is_some()).count();
+    assert!((1..cases.len()).contains(&firing), "{alert} fires in {firing} of {} cases", cases.len());
     let rule = rules().into_iter().find(|rule| rule.name == alert).unwrap_or_else(|| panic!("{alert}"));
     let tests: Vec<Value> = cases.iter().map(|case| told(&rule, interval, case)).collect();
     let folder = std::env::temp_dir().join(format!("pure-chaos-{alert}-{}", std::process::id()));
