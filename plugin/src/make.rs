@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use agent::explanation::one_line;
+use anyhow::Context;
 use kube::Client;
 use policy::settings::Key;
 use runtime::client::CallError;
@@ -24,14 +25,17 @@ pub async fn make(
 ) -> anyhow::Result<Applied> {
     let printed = writeln!(out, "{}", change.command(target));
     if !change.only_narrows() {
-        printed?;
+        printed.with_context(|| {
+            format!("failed to print the command, so namespace {} was not annotated", change.namespace)
+        })?;
     }
     let applied = apply::apply(client, change).await.map_err(|error| denied(change, target, error))?;
     for warning in &applied.warnings {
         eprintln!("Warning: {}", one_line(warning));
     }
     let asked = if change.dry_run { " (server dry run)" } else { "" };
-    writeln!(out, "namespace/{} annotated{asked}", change.namespace)?;
+    writeln!(out, "namespace/{} annotated{asked}", change.namespace)
+        .with_context(|| format!("failed to print that namespace {} was annotated", change.namespace))?;
     Ok(applied)
 }
 
