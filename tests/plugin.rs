@@ -1,9 +1,11 @@
 //! `kubectl chaos` against an API in this process: exactly what is sent, and what is said about it.
 
+use std::time::Duration;
+
 use clap::Parser;
 use jiff::Timestamp;
-use kubectl_chaos::Args;
 use kubectl_chaos::run::serve;
+use kubectl_chaos::{Args, place};
 use serde_json::{Value, json};
 use tests::api::{Answer, Api, Call};
 
@@ -24,7 +26,8 @@ fn api(annotations: Value) -> Api {
 async fn type_in(api: &Api, line: &[&str]) -> anyhow::Result<String> {
     let args = Args::try_parse_from(["kubectl-chaos"].iter().chain(line)).unwrap();
     let mut out = Vec::new();
-    serve(&api.client(), &args.target, args.command, &mut out).await?;
+    let place = place::of(&args.command, &args.target)?;
+    serve(&api.client(), &args.target, &place, args.command, &mut out).await?;
     Ok(String::from_utf8(out).unwrap())
 }
 
@@ -93,7 +96,8 @@ async fn a_halt_is_for_all_unless_a_namespace_is_named() {
     for (name, path) in [(None, SYSTEM), (Some("a"), NAMESPACE)] {
         let halted = api(json!({}));
         let line: Vec<&str> = ["halt"].into_iter().chain(name).chain(["--reason", "it's bad"]).collect();
-        type_in(&halted, &line).await.unwrap();
+        let printed = type_in(&halted, &line).await.unwrap();
+        assert!(printed.ends_with(" annotated\n"), "there was no halt: {printed}");
         let call = change(&halted);
         assert_eq!(call.path, path);
         assert_eq!(annotations(&call.body), &json!({"purechaos.dev/halt": "it's bad"}));
@@ -103,6 +107,74 @@ async fn a_halt_is_for_all_unless_a_namespace_is_named() {
         let call = change(&resumed);
         assert_eq!(call.path, path);
         assert_eq!(annotations(&call.body), &json!({"purechaos.dev/halt": null}));
+    }
+}
+
+#[tokio::test]
+async fn what_a_halt_replaces_and_a_resume_ends_is_told() {
+    for (name, path, what) in [(None, SYSTEM, "everything"), (Some("a"), NAMESPACE, "namespace a")] {
+        let api = api(json!({}));
+        let line = |words: &[&'static str]| words.iter().copied().chain(name).collect::<Vec<_>>();
+        let resumed = type_in(&api, &line(&["resume"])).await.unwrap();
+        assert!(resumed.ends_with(&format!("annotated\n{what} was not halted\n")), "{resumed}");
+
+        type_in(&api, &line(&["halt", "--reason", "incident\u{1b}[2J 4711"])).await.unwrap();
+        let again = type_in(&api, &line(&["halt", "--reason", "another"])).await.unwrap();
+        let already = format!("annotated\n{what} was halted already: incident\\u{{1b}}[2J 4711\n");
+        assert!(again.ends_with(&already), "{again}");
+
+        let asked = type_in(&api, &line(&["resume", "--server-dry-run"])).await.unwrap();
+        assert!(asked.ends_with(&format!("would have ended the halt of {what}: another\n")), "{asked}");
+        api.change(path, |namespace| namespace["metadata"]["annotations"]["purechaos.dev/halt"] = json!("x"));
+        let resumed = type_in(&api, &line(&["resume"])).await.unwrap();
+        assert!(resumed.ends_with(&format!("annotated\nended the halt of {what}: x\n")), "{resumed}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_halt_waits_for_no_look() {
+    for answer in [
+        Answer::Status(403, Value::Null),
+        Answer::Status(500, Value::Null),
+        Answer::After(Duration::from_secs(10)),
+    ] {
+        let api = api(json!({}));
+        api.fail("GET", "/namespaces/a", 1, answer);
+        let begun = tokio::time::Instant::now();
+        let printed = type_in(&api, &["halt", "a", "--reason", "r"]).await.unwrap();
+        assert!(printed.ends_with("namespace/a annotated\n"), "{printed}");
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+        assert_eq!(api.get(NAMESPACE).unwrap()["metadata"]["annotations"]["purechaos.dev/halt"], "r");
+    }
+}
+
+/// Somewhere that can't be written to, such as a pipe that nobody reads.
+struct Closed;
+
+impl std::io::Write for Closed {
+    fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+        Err(std::io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_only_narrows_is_done_though_nothing_can_be_printed() {
+    for (line, is_done) in [
+        (&["halt", "a", "--reason", "r"][..], true),
+        (&["off", "a"], true),
+        (&["on", "a"], false),
+        (&["resume", "a"], false),
+        (&["explain", "a"], false),
+    ] {
+        let api = api(json!({"chaos": "yes"}));
+        let args = Args::try_parse_from(["kubectl-chaos"].iter().chain(line)).unwrap();
+        let done = serve(&api.client(), &args.target, "a", args.command, &mut Closed).await;
+        assert!(done.is_err(), "{line:?}");
+        assert_eq!(api.calls().iter().any(|call| call.verb == "PATCH"), is_done, "{line:?}");
     }
 }
 
@@ -126,26 +198,43 @@ async fn what_kills_has_to_be_named_and_once() {
 
 const RECORD: &str = "/apis/purechaos.dev/v1alpha1/namespaces/a/optins/chaos";
 
-#[tokio::test(start_paused = true)]
-async fn a_round_at_once_is_an_annotation_and_its_outcome_is_told() {
-    let api = api(json!({"chaos": "yes"}));
-    let error = type_in(&api, &["now", "a"]).await.unwrap_err().to_string();
-    assert_eq!(error, "namespace a has not opted in: kubectl chaos on a");
-    assert!(api.calls().iter().all(|call| call.verb == "GET"), "nothing was asked for");
-
+fn put_record(api: &Api, spec: Value) {
+    let mut spec = spec;
+    spec["namespaceUid"] = json!("u");
+    let metadata = json!({"name": "chaos", "namespace": "a"});
+    let (version, status) = ("purechaos.dev/v1alpha1", json!({"kills": 1}));
     api.put(
         RECORD,
-        json!({
-            "apiVersion": "purechaos.dev/v1alpha1", "kind": "OptIn", "metadata": {"name": "chaos", "namespace": "a"},
-            "spec": {"namespaceUid": "u", "verdict": "Admitted"}, "status": {"kills": 1},
-        }),
+        json!({"apiVersion": version, "kind": "OptIn", "metadata": metadata, "spec": spec, "status": status}),
     );
-    // The agent does what is asked at once; the slot itself is some seconds ahead.
+}
+
+/// Opted in and admitted.
+fn opted_in() -> Api {
+    let api = api(json!({"chaos": "yes"}));
+    put_record(&api, json!({"verdict": "Admitted"}));
+    api
+}
+
+/// The agent does at once what is asked, as this status; the slot itself is some seconds ahead.
+fn agent_does(api: &Api, status: impl FnOnce(&str) -> Value + Send + 'static) {
     api.before("PATCH", "/namespaces/a", |api| {
-        api.change(RECORD, |record| {
-            record["status"] = json!({"kills": 2, "lastSlot": "9999-01-01T00:00:00Z"})
-        });
+        let asked = change(api).body["metadata"]["annotations"]["purechaos.dev/also-at"].clone();
+        api.change(RECORD, |record| record["status"] = status(asked.as_str().unwrap()));
     });
+}
+
+/// What was refused, without a change.
+async fn refused(api: &Api, line: &[&str]) -> String {
+    let error = type_in(api, line).await.unwrap_err().to_string();
+    assert!(api.calls().iter().all(|call| call.verb == "GET"), "{:?}", api.calls());
+    error
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_round_at_once_is_an_annotation_and_its_outcome_is_told() {
+    let api = opted_in();
+    agent_does(&api, |slot| json!({"kills": 2, "lastSlot": slot}));
     let printed = type_in(&api, &["now", "a"]).await.unwrap();
     let call = change(&api);
     let asked = annotations(&call.body)["purechaos.dev/also-at"].as_str().unwrap();
@@ -153,9 +242,105 @@ async fn a_round_at_once_is_an_annotation_and_its_outcome_is_told() {
     assert!((8..=11).contains(&ahead), "{asked}");
     let command = format!("kubectl annotate --overwrite namespace a purechaos.dev/also-at={asked}");
     assert_eq!(printed, format!("{command}\nnamespace/a annotated\n1 Pod was killed\n"));
+}
 
+#[tokio::test(start_paused = true)]
+async fn a_round_that_was_not_seen_to_end_is_no_success() {
+    let withdraw = "kubectl --context staging annotate namespace a purechaos.dev/also-at-";
+    let now = &["now", "a", "--context", "staging", "--timeout", "1m"];
     // Nobody serves it.
-    api.change(RECORD, |record| record["status"] = json!({"kills": 2}));
-    let error = type_in(&api, &["now", "a"]).await.unwrap_err().to_string();
-    assert!(error.starts_with("no round was made at "), "{error}");
+    let error = type_in(&opted_in(), now).await.unwrap_err().to_string();
+    assert!(error.starts_with("no round was made at ") && error.ends_with(withdraw), "{error}");
+    assert!(error.contains("(kubectl chaos --context staging explain a says why)"), "{error}");
+
+    // It was served, but what came of it isn't known.
+    let api = opted_in();
+    agent_does(&api, |slot| json!({"kills": 1, "lastSlot": slot, "nextSlot": slot}));
+    let error = type_in(&api, now).await.unwrap_err().to_string();
+    assert!(error.contains(" was made, but its end was not seen within 60 s"), "{error}");
+    assert!(error.contains("kubectl chaos --context staging status -n a"), "{error}");
+
+    // Another one was.
+    let api = opted_in();
+    agent_does(&api, |_| json!({"kills": 2, "lastSlot": "9999-01-01T00:00:00Z"}));
+    let error = type_in(&api, now).await.unwrap_err().to_string();
+    let instead = "was skipped: the last one is that of 9999-01-01T00:00:00Z, and 1 Pod was killed";
+    assert!(error.ends_with(instead), "{error}");
+
+    // The record is gone: opted out meanwhile.
+    let api = opted_in();
+    api.before("PATCH", "/namespaces/a", |api| api.remove(RECORD));
+    let error = type_in(&api, now).await.unwrap_err().to_string();
+    assert!(error.starts_with("failed to see what became of the round of "), "{error}");
+    assert!(error.contains(withdraw), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_api_server_is_waited_for() {
+    let api = opted_in();
+    agent_does(&api, |slot| json!({"kills": 2, "lastSlot": slot}));
+    // After the look that comes first.
+    api.before("GET", RECORD, |api| {
+        for code in [429, 500, 503] {
+            api.fail("GET", RECORD, 2, Answer::Status(code, Value::Null));
+        }
+    });
+    let printed = type_in(&api, &["now", "a"]).await.unwrap();
+    assert!(printed.ends_with("1 Pod was killed\n"), "{printed}");
+}
+
+#[tokio::test]
+async fn a_round_at_once_has_nothing_else_admitted_and_replaces_nothing() {
+    let api = api(json!({"chaos": "yes"}));
+    let now = &["now", "a", "--context", "staging"];
+    put_record(&api, json!({"verdict": "NotAdmitted", "reason": "set while nobody saw it: remove `chaos`"}));
+    assert_eq!(
+        refused(&api, now).await,
+        "no round can be asked for in namespace a: set while nobody saw it: remove `chaos`"
+    );
+    let settings = json!({
+        "schedule": "every 10m", "mode": "evict", "limit": 1, "minAge": "1m", "dryRun": false, "alsoAt": "9999-12-01T14:00:00Z",
+    });
+    put_record(&api, json!({"verdict": "Admitted", "settings": settings}));
+    let error = refused(&api, now).await;
+    assert!(error.contains("one is planned for 9999-12-01T14:00:00Z already"), "{error}");
+    assert!(
+        error.ends_with("kubectl --context staging annotate namespace a purechaos.dev/also-at-"),
+        "{error}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_there_is_no_record_it_says_why() {
+    let line = &["now", "a", "--context", "staging"];
+    let out = api(json!({}));
+    assert_eq!(
+        refused(&out, line).await,
+        "namespace a has not opted in: kubectl chaos --context staging on a"
+    );
+    let expired = api(json!({"chaos": "yes", "purechaos.dev/expires": "2020-01-01T00:00:00Z"}));
+    let error = refused(&expired, line).await;
+    assert!(error.starts_with("the opt-in of namespace a expired at 2020-01-01T00:00:00Z"), "{error}");
+    let nowhere = Api::default();
+    assert_eq!(refused(&nowhere, line).await, "there is no namespace a");
+
+    let lost = api(json!({"chaos": "yes"}));
+    let begun = tokio::time::Instant::now();
+    let error = refused(&lost, line).await;
+    assert!(error.contains("kubectl --context staging -n pure-chaos get pods"), "{error}");
+    assert!((4..7).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+
+    // It was set a moment ago, and the record comes.
+    let young = api(json!({"chaos": "yes"}));
+    young.before("GET", "/namespaces/a", |api| put_record(api, json!({"verdict": "Admitted"})));
+    agent_does(&young, |slot| json!({"kills": 1, "lastSlot": slot, "state": "dry run"}));
+    let printed = type_in(&young, &["now", "a"]).await.unwrap();
+    assert!(printed.ends_with("nothing was killed, for it is a dry run\n"), "{printed}");
+}
+
+#[tokio::test]
+async fn explain_writes_where_it_is_told_to() {
+    let api = api(json!({}));
+    let printed = type_in(&api, &["explain", "a"]).await.unwrap();
+    assert!(printed.starts_with("Namespace a\nNothing is killed: not_admitted: "), "{printed}");
 }

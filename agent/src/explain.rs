@@ -1,6 +1,7 @@
 //! `agent explain`: what the agent would decide in a namespace now, as far as whoever asks may see it. It changes nothing.
 
 use std::collections::BTreeSet;
+use std::io::Write;
 
 use anyhow::Context;
 use jiff::Timestamp;
@@ -37,24 +38,27 @@ pub async fn run(args: ExplainArgs) -> anyhow::Result<()> {
     let ExplainArgs { namespace, output, kubeconfig, policy } = args;
     let policy = policy.policy_file.is_some().then(|| read_policy(&policy)).transpose()?;
     let client = runtime::client::connect_as_person(kubeconfig.as_deref(), None).await?;
-    tell(&client, &namespace, policy, output).await
+    tell(&client, &namespace, policy, output, &mut std::io::stdout()).await
 }
 
-/// Prints the explanation of a namespace, as of now.
+/// Writes the explanation of a namespace, as of now.
 ///
 /// # Errors
-/// As [`explain`].
+/// As [`explain`], and when it can't be written.
 pub async fn tell(
     client: &Client,
     namespace: &str,
     policy: Option<PlatformPolicy>,
     output: Output,
+    out: &mut (dyn Write + Send),
 ) -> anyhow::Result<()> {
     let now = SystemClock.wall();
     let explanation = explain(client, namespace, policy, now).await?;
     match output {
-        Output::Text => print!("{}", Text { explanation: &explanation, now, zone: TimeZone::system() }),
-        Output::Json => println!("{}", serde_json::to_string_pretty(&explanation)?),
+        Output::Text => {
+            write!(out, "{}", Text { explanation: &explanation, now, zone: TimeZone::system() })?;
+        }
+        Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&explanation)?)?,
     }
     Ok(())
 }

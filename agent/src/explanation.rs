@@ -115,11 +115,11 @@ impl Display for Text<'_> {
             unseen,
         } = self.explanation;
         match opted_in_by {
-            Some(user) => writeln!(f, "Namespace {namespace}, opted in by {user}")?,
+            Some(user) => writeln!(f, "Namespace {namespace}, opted in by {}", one_line(user))?,
             None => writeln!(f, "Namespace {namespace}")?,
         }
         match verdict.reason {
-            Some(reason) => writeln!(f, "Nothing is killed: {reason}: {}", verdict.sentence)?,
+            Some(reason) => writeln!(f, "Nothing is killed: {reason}: {}", one_line(&verdict.sentence))?,
             None => writeln!(f, "{}", verdict.sentence)?,
         }
         if let Some(settings) = settings {
@@ -157,6 +157,17 @@ impl Display for Text<'_> {
         }
         Ok(())
     }
+}
+
+/// Text that others wrote, as a terminal may show it: in one line, and with nothing that the terminal would obey.
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    let shown = |character: char| match character {
+        '\n' => " ".to_owned(),
+        other if other.is_control() => other.escape_default().to_string(),
+        other => other.to_string(),
+    };
+    text.chars().map(shown).collect()
 }
 
 /// In the words of the annotations.

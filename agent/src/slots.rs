@@ -17,7 +17,7 @@ pub enum Due {
     Round(Timestamp),
     /// A slot went by more than [`LATEST`] ago: it is skipped.
     Missed(Timestamp),
-    /// A slot comes too soon after the last one, and one of the two was asked for: it is skipped.
+    /// A slot comes too soon after the last one, because a round was asked for or the schedule changed: it is skipped.
     TooSoon(Timestamp),
 }
 
@@ -136,6 +136,8 @@ mod tests {
         Restarts,
         /// The record is made anew.
         RecordLost,
+        /// A round is asked for in so many seconds, instead of the one that was, or none any more.
+        Asks(Option<i64>),
     }
 
     fn passes() -> impl Strategy<Value = Happening> {
@@ -144,7 +146,18 @@ mod tests {
 
     fn intact_record() -> impl Strategy<Value = Vec<Happening>> {
         let step = (-200_000..200_000_i64).prop_map(Happening::Steps);
-        prop::collection::vec(prop_oneof![3 => passes(), 2 => step, 1 => Just(Happening::Restarts)], 1..120)
+        let each = prop_oneof![3 => passes(), 2 => step, 1 => Just(Happening::Restarts), 1 => asks()];
+        prop::collection::vec(each, 1..120)
+    }
+
+    fn asks() -> impl Strategy<Value = Happening> {
+        prop::option::of(0..20_000_i64).prop_map(Happening::Asks)
+    }
+
+    /// A clock that is right, so that the distance of slots is one in time.
+    fn asked_for_often() -> impl Strategy<Value = Vec<Happening>> {
+        let passes = (1..9_000_i64).prop_map(Happening::Passes);
+        prop::collection::vec(prop_oneof![2 => passes, 1 => Just(Happening::Restarts), 2 => asks()], 1..120)
     }
 
     /// A record that is lost, and a clock that at the same time goes back: then nobody can know what was served.
@@ -179,6 +192,7 @@ mod tests {
         let (mut last_slot, mut floor, mut began) = (None, Floor::new(None, now), now);
         let mut served = Vec::new();
         let second = Duration::from_secs(1);
+        let mut timetable = timetable.clone();
         for happening in happenings {
             let end = match happening {
                 Happening::Passes(seconds) => {
@@ -196,10 +210,15 @@ mod tests {
                     last_slot = None;
                     now
                 }
+                Happening::Asks(seconds) => {
+                    let ahead = |seconds| now.checked_add(jiff::SignedDuration::from_secs(seconds)).unwrap();
+                    timetable.also_at = seconds.map(ahead);
+                    now
+                }
             };
             let before = served.len();
             loop {
-                match due(timetable, UID, floor, last_slot, now) {
+                match due(&timetable, UID, floor, last_slot, now) {
                     Due::Nothing => {}
                     Due::Missed(slot) | Due::TooSoon(slot) => floor.raise(slot),
                     Due::Round(slot) => {
@@ -254,6 +273,15 @@ mod tests {
             timetable in timetables(), happenings in intact_record()
         ) {
             check(&live(&timetable, &happenings)?)?;
+        }
+
+        #[test]
+        fn rounds_keep_their_distance_whatever_is_asked_for(timetable in timetables(), happenings in asked_for_often()) {
+            let served = live(&timetable, &happenings)?;
+            for pair in served.windows(2) {
+                let gap = Duration::try_from(pair[1].0.duration_since(pair[0].0)).unwrap();
+                prop_assert!(gap >= timetable.shortest_interval * 9 / 10, "{gap:?} between {pair:?}");
+            }
         }
 
         #[test]

@@ -1,13 +1,18 @@
-//! A change, sent to the API server with the rights of whoever asks.
+//! What is asked of the API server, with the rights of whoever asks.
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{Patch, PatchParams};
+use kube::api::{GetParams, Patch, PatchParams};
 use kube::client::Body;
 use kube::core::{Request, Status};
 use kube::{Api, Client, Resource, ResourceExt};
+use policy::keys::RECORD;
+use policy::record::OptIn;
 use runtime::client::{CallError, call};
+use serde::de::DeserializeOwned;
 
 use crate::change::Change;
 
@@ -23,28 +28,22 @@ pub struct Applied {
     pub warnings: Vec<String>,
 }
 
-/// Carries out a change. By hand, because the client shows no headers of an answer, and warnings are in them.
+/// Carries out a change.
 ///
 /// # Errors
 /// When it is denied, or there was no usable answer.
 pub async fn apply(client: &Client, change: &Change) -> Result<Applied, CallError> {
-    let parameters = PatchParams { dry_run: change.dry_run, ..PatchParams::apply(FIELD_MANAGER) };
-    let request = Request::new(Namespace::url_path(&(), None))
-        .patch(&change.namespace, &parameters, &Patch::Merge(change.patch()))
-        .map_err(kube::Error::BuildRequest)?;
-    call(async {
-        let response = client.send(request.map(Body::from)).await?;
-        let code = response.status();
-        let headers = response.headers().get_all("warning").iter();
-        let warnings = headers.filter_map(|value| warning(value.to_str().ok()?)).collect();
-        let body = response.into_body().collect_bytes().await?;
-        if !code.is_success() {
-            return Err(kube::Error::Api(Box::new(refusal(code.as_u16(), &body))));
-        }
-        let namespace: Namespace = serde_json::from_slice(&body).map_err(kube::Error::SerdeError)?;
-        Ok(Applied { annotations: namespace.annotations().clone(), warnings })
-    })
-    .await
+    let Answered { object, warnings, .. } = send::<Namespace>(client, Question::Change(change)).await?;
+    Ok(Applied { annotations: object.annotations().clone(), warnings })
+}
+
+/// The record of a namespace, and when that was by the API server's clock, where it said so.
+///
+/// # Errors
+/// When there is none, or no usable answer.
+pub async fn record(client: &Client, namespace: &str) -> Result<(OptIn, Option<Timestamp>), CallError> {
+    let Answered { object, date, .. } = send(client, Question::Record(namespace)).await?;
+    Ok((object, date))
 }
 
 /// The annotations of a Namespace.
@@ -57,7 +56,55 @@ pub async fn annotations(client: &Client, name: &str) -> Result<BTreeMap<String,
     Ok(namespace.metadata.annotations.unwrap_or_default())
 }
 
-/// What was answered instead of the Namespace. What stands between here and the API server may answer too, and in any form.
+enum Question<'a> {
+    Change(&'a Change),
+    Record(&'a str),
+}
+
+struct Answered<T> {
+    object: T,
+    warnings: Vec<String>,
+    date: Option<Timestamp>,
+}
+
+/// By hand, because the client shows no headers of an answer, and warnings and the API server's clock are in them.
+async fn send<T: DeserializeOwned>(
+    client: &Client,
+    question: Question<'_>,
+) -> Result<Answered<T>, CallError> {
+    let request = match question {
+        Question::Change(change) => {
+            let parameters = PatchParams { dry_run: change.dry_run, ..PatchParams::apply(FIELD_MANAGER) };
+            Request::new(Namespace::url_path(&(), None)).patch(
+                &change.namespace,
+                &parameters,
+                &Patch::Merge(change.patch()),
+            )
+        }
+        Question::Record(namespace) => {
+            Request::new(OptIn::url_path(&(), Some(namespace))).get(RECORD, &GetParams::default())
+        }
+    };
+    let request = request.map_err(kube::Error::BuildRequest)?;
+    call(async {
+        let response = client.send(request.map(Body::from)).await?;
+        let code = response.status();
+        let headers = response.headers();
+        let warnings = headers.get_all("warning").iter();
+        let warnings = warnings.filter_map(|value| warning(&String::from_utf8_lossy(value.as_bytes())));
+        let warnings = warnings.collect();
+        let date = headers.get("date").and_then(|value| date(value.to_str().ok()?));
+        let body = response.into_body().collect_bytes().await?;
+        if !code.is_success() {
+            return Err(kube::Error::Api(Box::new(refusal(code.as_u16(), &body))));
+        }
+        let object = serde_json::from_slice(&body).map_err(kube::Error::SerdeError)?;
+        Ok(Answered { object, warnings, date })
+    })
+    .await
+}
+
+/// What was answered instead of the object. What stands between here and the API server may answer too, and in any form.
 fn refusal(code: u16, body: &[u8]) -> Status {
     let read = serde_json::from_slice::<Status>(body).ok().filter(|status| status.code != 0);
     read.unwrap_or_else(|| {
@@ -82,6 +129,11 @@ fn warning(header: &str) -> Option<String> {
     None
 }
 
+/// The instant of a header `Date`.
+fn date(header: &str) -> Option<Timestamp> {
+    rfc2822::parse(header).ok().map(|zoned| zoned.timestamp())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,5 +155,12 @@ mod tests {
         assert_eq!(warning(r#"299 - "has \"no\" effect""#).as_deref(), Some(r#"has "no" effect"#));
         assert_eq!(warning("299 - none"), None);
         assert_eq!(warning("299 - \"cut off"), None);
+    }
+
+    #[test]
+    fn a_date_is_read_as_servers_write_it() {
+        let expected: Timestamp = "2026-11-23T12:00:05Z".parse().unwrap();
+        assert_eq!(date("Mon, 23 Nov 2026 12:00:05 GMT"), Some(expected));
+        assert_eq!(date("soon"), None);
     }
 }

@@ -22,18 +22,18 @@ pub struct Args {
 }
 
 /// Which cluster, namespace and user, as kubectl has them.
-#[derive(Debug, Clone, Default, clap::Args)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub struct Target {
     /// The kubeconfig; without it, those of KUBECONFIG, or ~/.kube/config
     #[arg(long, global = true, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 
     /// The kubeconfig's context; without it, its current one
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, value_name = "CONTEXT")]
     pub context: Option<String>,
 
     /// The namespace, where none is named otherwise
-    #[arg(long, short, global = true, value_name = "NAME")]
+    #[arg(long, short, global = true, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::args::Target;
 use crate::flags::SettingFlags;
-use crate::shell;
+use crate::{hint, shell};
 
 /// Annotations of one Namespace to set, or to remove where there is no value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +48,12 @@ impl Change {
         Self::new(namespace, BTreeMap::from([(Key::AlsoAt.annotation(), Some(slot.to_string()))]))
     }
 
+    /// Withdraws what was asked for.
+    #[must_use]
+    pub fn not_now(namespace: &str) -> Self {
+        Self::new(namespace, BTreeMap::from([(Key::AlsoAt.annotation(), None)]))
+    }
+
     /// Halts a namespace, or everything by the system's own.
     #[must_use]
     pub fn halt(namespace: &str, reason: &str) -> Self {
@@ -67,6 +73,13 @@ impl Change {
         self
     }
 
+    /// Whether less is killed after it, whatever was there before: it sets no more than a halt, and leaves that alone otherwise.
+    #[must_use]
+    pub fn only_narrows(&self) -> bool {
+        let is_setting = |key: &str| self.annotations.contains_key(CHAOS) || key == HALT;
+        self.annotations.iter().all(|(key, value)| (key == HALT) == value.is_some() && is_setting(key))
+    }
+
     /// As a merge patch.
     #[must_use]
     pub fn patch(&self) -> Value {
@@ -76,16 +89,15 @@ impl Change {
     /// The command that does the same, to be pasted.
     #[must_use]
     pub fn command(&self, target: &Target) -> String {
-        let mut words = kubectl(target);
-        words.push("annotate".to_owned());
+        let mut words = vec!["annotate"];
         if self.annotations.values().any(Option::is_some) {
-            words.push("--overwrite".to_owned());
+            words.push("--overwrite");
         }
         if self.dry_run {
-            words.push("--dry-run=server".to_owned());
+            words.push("--dry-run=server");
         }
-        words.extend(["namespace".to_owned(), self.namespace.clone()]);
-        let mut command = shell::command(&words);
+        words.extend(["namespace", &self.namespace]);
+        let mut command = hint::kubectl(target, &words);
         for (key, value) in &self.annotations {
             command.push(' ');
             match value {
@@ -95,19 +107,6 @@ impl Change {
         }
         command
     }
-}
-
-/// `kubectl`, with what was said about the cluster.
-#[must_use]
-pub fn kubectl(target: &Target) -> Vec<String> {
-    let mut words = vec!["kubectl".to_owned()];
-    if let Some(file) = &target.kubeconfig {
-        words.extend(["--kubeconfig".to_owned(), file.display().to_string()]);
-    }
-    if let Some(context) = &target.context {
-        words.extend(["--context".to_owned(), context.clone()]);
-    }
-    words
 }
 
 #[cfg(test)]
@@ -143,6 +142,20 @@ mod tests {
             json!({"metadata": {"annotations": {"chaos": null, "PureChaos.dev/limit": null}}})
         );
         assert!(Change::off("a", ["team"]).annotations.is_empty());
+    }
+
+    #[test]
+    fn what_only_narrows_is_known() {
+        let narrows = [Change::halt("a", "r"), Change::off("a", ["chaos", "purechaos.dev/dry-run"])];
+        assert!(narrows.iter().all(Change::only_narrows));
+        let now = Change::now("a", "2026-11-23T12:00:10Z".parse().unwrap());
+        let widens = [
+            Change::on("a", &settings(&[])),
+            Change::resume("a"),
+            now,
+            Change::off("a", ["purechaos.dev/dry-run"]),
+        ];
+        assert!(!widens.iter().any(Change::only_narrows));
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Completion. One rule answers all: kubectl's own completion asks plugins for it, and the scripts for shells ask as kubectl does.
 
 use clap::{Arg, Command, ValueHint};
+use policy::settings::Key;
 
-use crate::args::Shell;
+use crate::args::{Shell, Target};
+use crate::flags;
 
 const FOR_BASH: &str = include_str!("completion/bash.sh");
 const FOR_ZSH: &str = include_str!("completion/zsh.zsh");
@@ -24,54 +26,99 @@ pub fn script(shell: Shell) -> &'static str {
     }
 }
 
-/// What could stand for the last of these words, one in each line, and in the last whether a file could; as kubectl wants it.
+/// What a line asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// What its last word could be.
+    pub wanted: Wanted,
+    /// What of it is there: after `=`, where that comes before a flag's value.
+    pub typed: String,
+    /// Which cluster the line is about.
+    pub target: Target,
+}
+
+/// What a word could be.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// A file.
+    File,
+    /// One of these, or nothing that is known.
+    Words(Vec<String>),
+    /// The name of a context.
+    Context,
+    /// The name of a namespace.
+    Namespace,
+}
+
+/// Reads the words of a line, the last of them unfinished.
 #[must_use]
-pub fn answer(mut command: Command, words: &[String]) -> String {
+pub fn asked(mut command: Command, words: &[String]) -> Asked {
     // So that the flags of all commands are with each.
     command.build();
-    let (candidates, files) = candidates(&command, words);
-    let lines = candidates.into_iter().chain([files.to_owned()]);
-    lines.map(|line| format!("{line}\n")).collect()
-}
-
-fn candidates(root: &Command, words: &[String]) -> (Vec<String>, &'static str) {
-    let Some((last, before)) = words.split_last() else {
-        return (Vec::new(), NO_FILES);
-    };
-    let (mut command, mut awaited) = (root, None);
+    let (last, before) = words.split_last().map_or(("", words), |(last, before)| (last.as_str(), before));
+    let (mut command, mut awaited, mut places, mut target) = (&command, None, 0, Target::default());
     for word in before {
-        awaited = match (awaited, flag(command, word)) {
-            (None, Some(flag)) => Some(flag).filter(|flag| takes_a_word(flag)),
-            (None, None) => {
-                command = command.find_subcommand(word).unwrap_or(command);
-                None
-            }
+        if let Some(flag) = awaited.take() {
             // The value of the flag before it, whatever it looks like.
-            (Some(_), _) => None,
-        };
-    }
-    let all: Vec<String> = if let Some(awaited) = awaited {
-        if awaited.get_value_hint() == ValueHint::AnyPath {
-            return (Vec::new(), FILES);
+            note(flag, word, &mut target);
+            continue;
         }
-        values(awaited)
-    } else if last.starts_with('-') {
-        let shown = command.get_arguments().filter(|argument| !argument.is_hide_set());
-        shown.filter_map(|argument| Some(format!("--{}", argument.get_long()?))).collect()
-    } else if command.has_subcommands() {
-        let shown = command.get_subcommands().filter(|known| !known.is_hide_set());
-        shown.map(|known| known.get_name().to_owned()).collect()
-    } else {
-        command.get_positionals().flat_map(values).collect()
+        match flag(command, word) {
+            Some((flag, Some(value))) => note(flag, value, &mut target),
+            Some((flag, None)) => awaited = Some(flag).filter(|flag| takes_a_word(flag)),
+            None if word.starts_with('-') => {}
+            None => match command.find_subcommand(word) {
+                Some(known) => command = known,
+                None => places += 1,
+            },
+        }
+    }
+    let nothing = Wanted::Words(Vec::new());
+    let (wanted, typed) = match (awaited, flag(command, last)) {
+        _ if words.is_empty() => (nothing, ""),
+        (Some(awaited), _) => (values(awaited), last),
+        (None, Some((flag, Some(typed)))) => (values(flag), typed),
+        _ if last.starts_with('-') => {
+            let shown = command.get_arguments().filter(|argument| !argument.is_hide_set());
+            let flags = shown.filter_map(|argument| Some(format!("--{}", argument.get_long()?)));
+            (Wanted::Words(flags.collect()), last)
+        }
+        _ if command.has_subcommands() => {
+            let shown = command.get_subcommands().filter(|known| !known.is_hide_set());
+            (Wanted::Words(shown.map(|known| known.get_name().to_owned()).collect()), last)
+        }
+        _ => (command.get_positionals().nth(places).map_or(nothing, values), last),
     };
-    (all.into_iter().filter(|candidate| candidate.starts_with(last.as_str())).collect(), NO_FILES)
+    Asked { wanted, typed: typed.to_owned(), target }
 }
 
-fn flag<'a>(command: &'a Command, word: &str) -> Option<&'a Arg> {
-    command.get_arguments().find(|argument| {
-        let is_short = argument.get_short().is_some_and(|short| word == format!("-{short}"));
-        is_short || argument.get_long().is_some_and(|long| word == format!("--{long}"))
-    })
+/// What could stand for the last word, one in each line, and in the last line whether a file could; as kubectl wants it.
+#[must_use]
+pub fn answer(asked: &Asked, candidates: Vec<String>) -> String {
+    let fitting = candidates.into_iter().filter(|candidate| candidate.starts_with(&asked.typed));
+    let end = if asked.wanted == Wanted::File { FILES } else { NO_FILES };
+    fitting.chain([end.to_owned()]).map(|line| format!("{line}\n")).collect()
+}
+
+fn note(flag: &Arg, value: &str, target: &mut Target) {
+    match flag.get_id().as_str() {
+        "kubeconfig" => target.kubeconfig = Some(value.into()),
+        "context" => target.context = Some(value.to_owned()),
+        _ => {}
+    }
+}
+
+/// The flag that a word is, with the value that is in the same word.
+fn flag<'a, 'w>(command: &'a Command, word: &'w str) -> Option<(&'a Arg, Option<&'w str>)> {
+    let (name, value) = match word.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (word, None),
+    };
+    let flag = command.get_arguments().find(|argument| {
+        let is_short = argument.get_short().is_some_and(|short| name == format!("-{short}"));
+        is_short || argument.get_long().is_some_and(|long| name == format!("--{long}"))
+    })?;
+    Some((flag, value))
 }
 
 /// Whether its value is the next word, and not behind `=` only.
@@ -79,9 +126,19 @@ fn takes_a_word(flag: &Arg) -> bool {
     flag.get_action().takes_values() && !flag.is_require_equals_set()
 }
 
-fn values(argument: &Arg) -> Vec<String> {
-    let values = argument.get_possible_values();
-    values.iter().filter(|value| !value.is_hide_set()).map(|value| value.get_name().to_owned()).collect()
+fn values(argument: &Arg) -> Wanted {
+    let name = argument.get_value_names().and_then(|names| names.first()).map(|name| name.as_str());
+    match name {
+        _ if argument.get_value_hint() == ValueHint::AnyPath => Wanted::File,
+        Some("CONTEXT") => Wanted::Context,
+        Some("NAMESPACE") => Wanted::Namespace,
+        _ => {
+            let setting = Key::of(argument.get_id().as_str()).map(flags::words).unwrap_or_default();
+            let values = argument.get_possible_values();
+            let shown = values.iter().filter(|value| !value.is_hide_set()).map(|value| value.get_name());
+            Wanted::Words(setting.iter().copied().chain(shown).map(str::to_owned).collect())
+        }
+    }
 }
 
 #[cfg(test)]
@@ -90,9 +147,15 @@ mod tests {
     use crate::Args;
     use clap::CommandFactory;
 
-    fn completed(words: &[&str]) -> Vec<String> {
+    fn ask(words: &[&str]) -> Asked {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-        let answer = answer(Args::command(), &words);
+        asked(Args::command(), &words)
+    }
+
+    fn completed(words: &[&str]) -> Vec<String> {
+        let asked = ask(words);
+        let Wanted::Words(candidates) = &asked.wanted else { panic!("{words:?}: {asked:?}") };
+        let answer = answer(&asked, candidates.clone());
         let mut lines: Vec<String> = answer.lines().map(str::to_owned).collect();
         assert_eq!(lines.pop().as_deref(), Some(NO_FILES));
         lines
@@ -108,19 +171,44 @@ mod tests {
         assert_eq!(completed(&["completion", "b"]), ["bash"]);
         // No value is known, and the namespace is none of the commands.
         assert!(completed(&["on", "--schedule", ""]).is_empty());
-        assert!(completed(&["on", "--dry-run", ""]).is_empty());
+        assert!(completed(&["on", "a", ""]).is_empty(), "a second namespace");
         // Nor is a flag's value a command.
         assert_eq!(completed(&["-n", "on", "stat"]), ["status"]);
+        assert_eq!(completed(&["-n=on", "stat"]), ["status"]);
+    }
+
+    #[test]
+    fn values_are_completed_behind_the_equals_sign_as_well() {
+        assert_eq!(completed(&["status", "--output=j"]), ["json"]);
+        assert_eq!(completed(&["status", "-o="]), ["text", "json"]);
+        assert_eq!(completed(&["on", "--mode="]), ["evict", "delete", "force"]);
+        assert_eq!(completed(&["on", "a", "--mode", "d"]), ["delete"]);
+        assert_eq!(completed(&["on", "a", "--dry-run=t"]), ["true"]);
+        assert!(completed(&["on", "--nothing=j"]).is_empty());
     }
 
     #[test]
     fn files_are_offered_only_where_one_is_meant() {
-        let ask = |words: &[&str]| {
-            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-            answer(Args::command(), &words)
-        };
-        assert_eq!(ask(&["on", "--kubeconfig", ""]), ":0\n");
-        assert_eq!(ask(&["on", "--context", ""]), ":4\n");
-        assert_eq!(ask(&[]), ":4\n");
+        for words in [&["on", "--kubeconfig", ""][..], &["on", "--kubeconfig=/et"]] {
+            assert_eq!(answer(&ask(words), Vec::new()), ":0\n");
+        }
+        assert_eq!(answer(&ask(&[]), Vec::new()), ":4\n");
+    }
+
+    #[test]
+    fn names_are_asked_for_where_one_is_meant_and_of_the_cluster_that_is() {
+        for (words, wanted, typed) in [
+            (&["on", ""][..], Wanted::Namespace, ""),
+            (&["halt", "--reason", "r", "le"], Wanted::Namespace, "le"),
+            (&["status", "-n", "le"], Wanted::Namespace, "le"),
+            (&["status", "--namespace=le"], Wanted::Namespace, "le"),
+            (&["--context", ""], Wanted::Context, ""),
+            (&["on", "a", "--context=st"], Wanted::Context, "st"),
+        ] {
+            assert_eq!(ask(words), Asked { wanted, typed: typed.to_owned(), target: Target::default() });
+        }
+        let target = ask(&["--context=staging", "on", "--kubeconfig", "/f", ""]).target;
+        assert_eq!(target.context.as_deref(), Some("staging"));
+        assert_eq!(target.kubeconfig, Some("/f".into()));
     }
 }

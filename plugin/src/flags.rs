@@ -24,6 +24,17 @@ impl SettingFlags {
     }
 }
 
+/// The words that a setting's value is one of; none where it is anything else.
+#[must_use]
+pub fn words(key: Key) -> &'static [&'static str] {
+    match key {
+        Key::Mode => &["evict", "delete", "force"],
+        Key::SingleReplica => &["refuse", "allow"],
+        Key::DryRun => &["true", "false"],
+        _ => &[],
+    }
+}
+
 impl clap::Args for SettingFlags {
     fn augment_args(command: Command) -> Command {
         Key::ALL.into_iter().fold(command, |command, key| {
@@ -73,6 +84,18 @@ mod tests {
             ["metadata.annotations[purechaos.dev/limit]", "metadata.annotations[purechaos.dev/schedule]"]
         );
         assert!(problems[0].message.starts_with("Invalid value: \"0\": expected "), "{problems:?}");
+    }
+
+    #[test]
+    fn words_that_are_offered_are_understood() {
+        for key in Key::ALL {
+            for word in words(key) {
+                assert_eq!(given(&[(key.word(), word)]).check(), Ok(()), "{key:?} {word}");
+                assert!(key.expected().contains(&format!("`{word}`")), "{key:?} {word}");
+            }
+            let is_choice = key.expected().contains("` or `") && !key.expected().contains("such as");
+            assert_eq!(!words(key).is_empty(), is_choice, "{key:?}: {}", key.expected());
+        }
     }
 
     #[test]

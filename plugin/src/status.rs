@@ -1,6 +1,6 @@
 //! `status`: the records, as `kubectl get chaos` shows them, with what its columns can't say.
 
-use agent::explanation::countdown;
+use agent::explanation::{countdown, one_line};
 use agent::ledger::ACTIVE;
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -44,18 +44,17 @@ fn row(record: &OptIn, now: Timestamp) -> [String; 7] {
         status.state.clone().unwrap_or_default(),
         why(record),
     ]
+    .map(|cell| one_line(&cell))
 }
 
 /// Why nothing is killed, in words; the webhook's where it admitted nothing, else the agent's.
 pub(crate) fn why(record: &OptIn) -> String {
     if record.spec.verdict != Verdict::Admitted {
-        return record.spec.reason.clone().unwrap_or_default();
+        return one_line(record.spec.reason.as_deref().unwrap_or_default());
     }
     let mut conditions = record.status.iter().flat_map(|status| &status.conditions);
     let active = conditions.find(|condition| condition.type_ == ACTIVE);
-    let sentence = active.map(|condition| condition.message.clone()).unwrap_or_default();
-    // One line for each namespace, whatever is in it.
-    sentence.replace('\n', " ")
+    active.map(|condition| one_line(&condition.message)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -81,7 +80,7 @@ mod tests {
         let halted = json!({
             "nextSlot": "2026-11-23T12:04:44Z", "kills": 3, "state": "halted",
             "conditions": [{
-                "type": "Active", "status": "False", "reason": "NothingKilled", "message": "halted by incident 4711",
+                "type": "Active", "status": "False", "reason": "NothingKilled", "message": "halted by\nincident \u{1b}[2J4711",
                 "lastTransitionTime": "2026-11-23T12:00:00Z"
             }],
         });
@@ -89,7 +88,7 @@ mod tests {
         let records = [record("a", admitted, halted), record("longer", refused, json!({}))];
         let expected = "\
 NAMESPACE   OPTED IN BY   SCHEDULE    NEXT            KILLS   STATE    WHY
-a           mara          every 10m   in 4 min 44 s   3       halted   halted by incident 4711
+a           mara          every 10m   in 4 min 44 s   3       halted   halted by incident \\u{1b}[2J4711
 longer                                                                 remove `chaos`
 ";
         assert_eq!(table(&records, "2026-11-23T12:00:00Z".parse().unwrap()), expected);

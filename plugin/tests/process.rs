@@ -2,146 +2,21 @@
 //! printed where, and the exit code.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a test")]
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
+mod server;
 
-use serde_json::{Value, json};
+use std::process::Command;
+
+use serde_json::json;
+
+use server::{Answer, Ended, Server, run};
 
 const DENIED: &str = "admission webhook \"opt-in.purechaos.dev\" denied the request: metadata.annotations[chaos]: Forbidden: only who may \
                       delete Pods in namespace a may opt it in, and user kim lacks that right";
 
-/// One request, as it came.
-#[derive(Debug, Clone, PartialEq)]
-struct Request {
-    line: String,
-    headers: Vec<String>,
-    body: Value,
-}
-
-/// What is answered to each request.
-#[derive(Clone)]
-struct Answer {
-    code: u16,
-    warning: Option<&'static str>,
-    body: String,
-}
-
-impl Answer {
-    fn namespace(annotations: &Value) -> Self {
-        let metadata = json!({"name": "a", "annotations": annotations});
-        let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}).to_string();
-        Self { code: 200, warning: None, body }
-    }
-
-    fn status(code: u16, reason: &str, message: &str) -> Self {
-        let status = json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": message});
-        Self { code, warning: None, body: status.to_string() }
-    }
-}
-
-/// An API server on a port of its own, and the kubeconfig that leads there.
-struct Server {
-    requests: Arc<Mutex<Vec<Request>>>,
-    address: SocketAddr,
-    kubeconfig: PathBuf,
-}
-
-impl Server {
-    fn start(answer: Answer) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let requests = Arc::new(Mutex::new(Vec::new()));
-        let noted = Arc::clone(&requests);
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                serve(stream.unwrap(), &answer, &noted);
-            }
-        });
-        let kubeconfig = write_kubeconfig(address);
-        Self { requests, address, kubeconfig }
-    }
-
-    fn only_request(&self) -> Request {
-        let requests = self.requests.lock().unwrap();
-        assert_eq!(requests.len(), 1, "{requests:?}");
-        requests[0].clone()
-    }
-
-    fn chaos(&self, line: &[&str]) -> Ended {
-        run(Command::new(env!("CARGO_BIN_EXE_kubectl-chaos")).args(line).env("KUBECONFIG", &self.kubeconfig))
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _gone = std::fs::remove_file(&self.kubeconfig);
-    }
-}
-
-fn serve(mut stream: TcpStream, answer: &Answer, noted: &Mutex<Vec<Request>>) {
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
-    let mut head = Vec::new();
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line).unwrap();
-        match line.trim_end() {
-            "" => break,
-            line => head.push(line.to_owned()),
-        }
-    }
-    let line = head.remove(0);
-    let length =
-        head.iter().find_map(|header| header.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
-    let mut body = vec![0; length.unwrap_or(0)];
-    reader.read_exact(&mut body).unwrap();
-    let body = serde_json::from_slice(&body).unwrap_or_default();
-    noted.lock().unwrap().push(Request { line, headers: head, body });
-    let warning = answer.warning.map_or_else(String::new, |text| format!("warning: 299 - \"{text}\"\r\n"));
-    let (code, body) = (answer.code, &answer.body);
-    write!(
-        stream,
-        "HTTP/1.1 {code} .\r\ncontent-type: application/json\r\n{warning}content-length: {}\r\nconnection: close\r\n\r\n{body}",
-        body.len()
-    )
-    .unwrap();
-}
-
-/// Contexts `mara`, the current one, and `kim`, both of namespace `b`.
-fn write_kubeconfig(address: SocketAddr) -> PathBuf {
-    let named = |field: &str, name: &str, value: Value| json!({"name": name, field: value});
-    let people = ["mara", "kim"];
-    let config = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "mara",
-        "clusters": [named("cluster", "c", json!({"server": format!("http://{address}")}))],
-        "users": people.map(|name| named("user", name, json!({"token": format!("token-of-{name}")}))),
-        "contexts": people.map(|name| named("context", name, json!({"cluster": "c", "user": name, "namespace": "b"}))),
-    });
-    let file =
-        std::env::temp_dir().join(format!("kubectl-chaos-{}-{}.json", std::process::id(), address.port()));
-    std::fs::write(&file, config.to_string()).unwrap();
-    file
-}
-
-#[derive(Debug, PartialEq)]
-struct Ended {
-    code: Option<i32>,
-    out: String,
-    error: String,
-}
-
-fn run(command: &mut Command) -> Ended {
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Ended { code: output.status.code(), out: text(output.stdout), error: text(output.stderr) }
-}
-
 #[test]
 fn what_is_sent_is_what_the_printed_command_would_have_sent() {
     let server = Server::start(Answer {
-        warning: Some("this opt-in never kills"),
+        warning: Some("this opt-in never kills (für Mara)"),
         ..Answer::namespace(&json!({"chaos": "yes", "purechaos.dev/schedule": "every 10m"}))
     });
     let ended = server.chaos(&["on", "a", "--schedule", "every 10m"]);
@@ -151,7 +26,7 @@ fn what_is_sent_is_what_the_printed_command_would_have_sent() {
             code: Some(0),
             out: "kubectl annotate --overwrite namespace a chaos=yes purechaos.dev/schedule='every 10m'\nnamespace/a annotated\n"
                 .to_owned(),
-            error: "Warning: this opt-in never kills\n".to_owned(),
+            error: "Warning: this opt-in never kills (für Mara)\n".to_owned(),
         }
     );
     let request = server.only_request();
@@ -174,7 +49,7 @@ fn a_dry_run_is_the_api_servers() {
         "kubectl annotate --overwrite --dry-run=server namespace a purechaos.dev/halt=r\nnamespace/a annotated (server dry run)\n"
     );
     assert_eq!(ended.code, Some(0));
-    let line = server.only_request().line;
+    let line = server.only_change().line;
     assert!(line.starts_with("PATCH ") && line.contains("dryRun=All"), "{line}");
 }
 
@@ -182,7 +57,7 @@ fn a_dry_run_is_the_api_servers() {
 fn context_and_kubeconfig_say_who_asks_and_where() {
     let server = Server::start(Answer::namespace(&json!({})));
     assert_eq!(server.chaos(&["resume", "a", "--context", "kim"]).code, Some(0));
-    assert!(server.only_request().headers.contains(&"authorization: Bearer token-of-kim".to_owned()));
+    assert!(server.only_change().headers.contains(&"authorization: Bearer token-of-kim".to_owned()));
 
     // The flag wins over the variable, and is in the command that is printed.
     let other = Server::start(Answer::namespace(&json!({})));
@@ -192,8 +67,113 @@ fn context_and_kubeconfig_say_who_asks_and_where() {
         ended.out.starts_with(&format!("kubectl --kubeconfig {file} annotate namespace a ")),
         "{ended:?}"
     );
-    assert!(other.only_request().headers.contains(&"authorization: Bearer token-of-mara".to_owned()));
-    assert_eq!(server.requests.lock().unwrap().len(), 1);
+    assert!(other.only_change().headers.contains(&"authorization: Bearer token-of-mara".to_owned()));
+    server.only_change();
+}
+
+#[test]
+fn several_kubeconfigs_are_read_as_kubectl_reads_them() {
+    let server = Server::start(Answer::namespace(&json!({})));
+    let file = |end: &str, text: &str| {
+        let file = server.kubeconfig.with_extension(end);
+        std::fs::write(&file, text).unwrap();
+        file
+    };
+    let (empty, broken) = (file("empty", "current-context: ''\n"), file("broken", "contexts: {"));
+    let on = |files: &[&std::path::Path]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-chaos"));
+        // As in a Pod: whoever names a kubeconfig doesn't mean that.
+        command
+            .args(["on", "a"])
+            .env("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+            .env("KUBERNETES_SERVICE_PORT", "1");
+        run(command.env("KUBECONFIG", std::env::join_paths(files).unwrap()))
+    };
+    let missing = std::path::Path::new("/nowhere/config");
+    let ended = on(&[missing, &empty, &server.kubeconfig]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(server.only_change().headers.contains(&"authorization: Bearer token-of-mara".to_owned()));
+    for (files, words) in [
+        (&[server.kubeconfig.as_path(), &broken][..], broken.to_str().unwrap()),
+        (&[missing], "/nowhere/config"),
+        (&[&empty], "current context"),
+    ] {
+        let ended = on(files);
+        assert_eq!((ended.code, ended.out.as_str()), (Some(1), ""), "{ended:?}");
+        assert!(ended.error.contains(words), "{words}: {ended:?}");
+    }
+    server.only_change();
+    for file in [empty, broken] {
+        std::fs::remove_file(file).unwrap();
+    }
+}
+
+#[test]
+fn a_round_at_once_is_asked_for_by_the_api_servers_clock() {
+    let slot = "2020-01-01T00:00:10Z";
+    let record = json!({
+        "apiVersion": "purechaos.dev/v1alpha1", "kind": "OptIn", "metadata": {"name": "chaos", "namespace": "a"},
+        "spec": {"namespaceUid": "u", "verdict": "Admitted"}, "status": {"kills": 1, "lastSlot": slot, "state": "no Pods"},
+    });
+    let dated = Answer {
+        date: Some("Wed, 01 Jan 2020 00:00:00 GMT"),
+        body: record.to_string(),
+        ..Answer::namespace(&json!({}))
+    };
+    let server = Server::answering(move |request| {
+        if request.line.starts_with("GET ") { dated.clone() } else { Answer::namespace(&json!({})) }
+    });
+    let ended = server.chaos(&["now", "a"]);
+    assert!(ended.code == Some(0) && ended.out.ends_with("nothing was killed: no Pods\n"), "{ended:?}");
+    assert_eq!(server.only_change().body["metadata"]["annotations"]["purechaos.dev/also-at"], slot);
+
+    let absent =
+        Server::start(Answer { body: "404 page not found\n".to_owned(), ..Answer::status(404, "", "") });
+    let ended = absent.chaos(&["now", "a"]);
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.error.contains("Pure Chaos isn't installed in this cluster"), "{ended:?}");
+}
+
+#[test]
+fn names_of_namespaces_are_completed_by_the_cluster_that_is_meant() {
+    let names = ["default", "learning-place"].map(|name| json!({"metadata": {"name": name}}));
+    let list = json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList", "metadata": {}, "items": names});
+    let server = Server::start(Answer { body: list.to_string(), ..Answer::namespace(&json!({})) });
+    let ended = server.chaos(&["__complete", "--", "--context=kim", "on", "le"]);
+    assert_eq!((ended.out.as_str(), ended.error.as_str()), ("learning-place\n:4\n", ""));
+    let request = server.only_request();
+    assert!(request.line.starts_with("GET /api/v1/namespaces?"), "{request:?}");
+    assert!(request.headers.contains(&"authorization: Bearer token-of-kim".to_owned()), "{request:?}");
+
+    let refusing = Server::start(Answer::status(403, "Forbidden", "no"));
+    let ended = refusing.chaos(&["__complete", "--", "on", ""]);
+    assert_eq!((ended.code, ended.out.as_str(), ended.error.as_str()), (Some(0), ":4\n", ""));
+}
+
+#[test]
+fn where_a_change_has_no_answer_it_may_have_been_done() {
+    let record = json!({
+        "apiVersion": "purechaos.dev/v1alpha1", "kind": "OptIn", "metadata": {"name": "chaos", "namespace": "a"},
+        "spec": {"namespaceUid": "u", "verdict": "Admitted"},
+    });
+    let look = "it may have been done: kubectl --context kim get namespace a -o yaml shows whether";
+    for code in [0, 504] {
+        let record = Answer { body: record.to_string(), ..Answer::namespace(&json!({})) };
+        let server = Server::answering(move |request| {
+            if request.line.starts_with("GET ") {
+                record.clone()
+            } else {
+                Answer::status(code, "", "none in time")
+            }
+        });
+        let on = server.chaos(&["--context", "kim", "on", "a"]);
+        assert!(on.code == Some(1) && on.error.contains(look), "{on:?}");
+        assert!(!on.error.contains("round"), "{on:?}");
+        let now = server.chaos(&["--context", "kim", "now", "a"]).error;
+        assert!(now.contains(look) && now.contains(", and a round may come at 2"), "{now}");
+        let withdraw = "; kubectl --context kim annotate namespace a purechaos.dev/also-at- withdraws it";
+        assert!(now.contains(withdraw), "{now}");
+    }
 }
 
 #[test]
@@ -204,8 +184,11 @@ fn status_is_of_the_contexts_namespace_unless_another_is_named() {
         (&["status", "-n", "a"], "/apis/purechaos.dev/v1alpha1/namespaces/a/optins"),
         (&["status", "-A", "-n", "a"], "/apis/purechaos.dev/v1alpha1/optins"),
     ] {
-        let server = Server::start(Answer { code: 200, warning: None, body: list.clone() });
-        assert_eq!(server.chaos(line).code, Some(0), "{line:?}");
+        let server = Server::start(Answer { body: list.clone(), ..Answer::namespace(&json!({})) });
+        let ended = server.chaos(&[&["--context", "kim"], line].concat());
+        assert_eq!(ended.code, Some(0), "{line:?}");
+        let hint = "has not opted in: kubectl chaos --context kim on ";
+        assert!(line.contains(&"-A") || ended.out.contains(hint), "{ended:?}");
         let asked = server.only_request().line;
         assert!(asked.starts_with(&format!("GET {path}?")), "{asked}");
     }
@@ -220,7 +203,7 @@ fn a_refusal_is_told_in_the_api_servers_words_and_exits_1() {
             Answer::status(409, "Conflict", "Operation cannot be fulfilled on namespaces \"a\""),
             "Operation cannot be fulfilled on namespaces \"a\"",
         ),
-        (Answer { code: 502, warning: None, body: "<html>Bad Gateway</html>".to_owned() }, "502"),
+        (Answer { body: "<html>Bad Gateway</html>".to_owned(), ..Answer::status(502, "", "") }, "502"),
     ] {
         let code = answer.code;
         let server = Server::start(answer);
@@ -237,8 +220,10 @@ fn a_refusal_is_told_in_the_api_servers_words_and_exits_1() {
 #[test]
 fn who_may_not_annotate_is_told_who_can_help() {
     let message = "namespaces \"a\" is forbidden: User \"kim\" cannot patch resource \"namespaces\" in API group \"\" in the namespace \"a\"";
-    let plain = Server::start(Answer::status(403, "Forbidden", message)).chaos(&["on", "a"]).error;
-    assert!(plain.contains(message) && plain.contains("kubectl auth can-i patch namespaces/a"), "{plain}");
+    let server = Server::start(Answer::status(403, "Forbidden", message));
+    let plain = server.chaos(&["on", "a", "--context", "kim"]).error;
+    let ask = "; see kubectl --context kim auth can-i patch namespaces/a -n a, and ask";
+    assert!(plain.contains(message) && plain.contains(ask), "{plain}");
     // The webhook says itself what to do.
     let denied = Server::start(Answer::status(403, "Forbidden", DENIED)).chaos(&["on", "a"]).error;
     assert_eq!(denied, format!("error: failed to annotate namespace a: {DENIED}\n"));
@@ -247,7 +232,7 @@ fn who_may_not_annotate_is_told_who_can_help() {
 #[test]
 fn status_says_what_to_do_where_there_is_none_to_see() {
     for (line, code, advice) in [
-        (&["status", "-A"][..], 403, "kubectl chaos status -n NAMESPACE"),
+        (&["status", "-A", "--context", "kim"][..], 403, "kubectl chaos --context kim status -n NAMESPACE"),
         (&["status"], 404, "Pure Chaos isn't installed"),
     ] {
         let ended = Server::start(Answer::status(code, "", "said the API server")).chaos(line);
@@ -284,9 +269,17 @@ fn what_is_not_understood_never_leaves_this_machine() {
     let ended = server.chaos(&["on", "a", "--schedule", "hourly"]);
     assert_eq!((ended.code, ended.out.as_str()), (Some(1), ""));
     assert!(ended.error.contains("purechaos.dev/schedule") && ended.error.contains("hourly"), "{ended:?}");
-    for line in
-        [&["on"][..], &["on", "a", "--shedule=x"], &["on", "a", "-n", "b"], &["halt", "a"], &["explode", "a"]]
-    {
+    for line in [
+        &["on"][..],
+        &["on", "a", "--shedule=x"],
+        &["on", "a", "-n", "b"],
+        &["halt", "a"],
+        &["explode", "a"],
+        &["on", "a/status"],
+        &["on", "--", "--all"],
+        &["halt", "", "--reason", "r"],
+        &["status", "-n", ""],
+    ] {
         // Nor is a kubeconfig looked for.
         let ended = server.chaos(&[&["--kubeconfig", "/nowhere/config"], line].concat());
         assert_eq!((ended.code, ended.out.as_str()), (Some(2), ""), "{line:?}: {ended:?}");

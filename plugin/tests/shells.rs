@@ -16,6 +16,8 @@ impl Installed {
         std::fs::create_dir_all(&folder).unwrap();
         std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_kubectl-chaos"), folder.join("kubectl-chaos"))
             .unwrap();
+        let contexts = ["staging", "arn:aws:eks:one"].map(|name| format!("{{name: '{name}'}}")).join(", ");
+        std::fs::write(folder.join("config"), format!("contexts: [{contexts}]\n")).unwrap();
         Self { folder }
     }
 
@@ -27,6 +29,13 @@ impl Installed {
         let file = self.folder.join(format!("_{shell}"));
         std::fs::write(&file, output.stdout).unwrap();
         file
+    }
+
+    /// With the plugin on the path, and a kubeconfig that has contexts and no cluster.
+    fn in_place(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env("PATH", self.path()).env("KUBECONFIG", self.folder.join("config"));
+        command
     }
 
     fn path(&self) -> String {
@@ -66,8 +75,7 @@ fn bash_offers(installed: &Installed, script: &Path, words: &[&str]) -> Vec<Stri
         list.join(" "),
         words.len() - 1
     );
-    let output =
-        Command::new("bash").args(["--norc", "-c", &ask]).env("PATH", installed.path()).output().unwrap();
+    let output = installed.in_place("bash").args(["--norc", "-c", &ask]).output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
 }
@@ -88,8 +96,18 @@ fn bash_completes_commands_flags_and_values() {
     assert_eq!(
         bash_offers(&installed, &script, &["kubectl-chaos", "on", ""]),
         [""],
-        "names of namespaces aren't known"
+        "no cluster tells the names of namespaces"
     );
+    // As bash breaks the words.
+    for (words, offered) in [
+        (&["kubectl-chaos", "status", "--output", "=", "j"][..], &["json"][..]),
+        (&["kubectl-chaos", "status", "--output", "="], &["text", "json"]),
+        (&["kubectl-chaos", "on", "--context", "st"], &["staging"]),
+        (&["kubectl-chaos", "on", "--context", "arn", ":", "aws", ":", "e"], &["eks:one"]),
+        (&["kubectl-chaos", "on", "--context", "=", "arn", ":"], &["aws:eks:one"]),
+    ] {
+        assert_eq!(bash_offers(&installed, &script, words), offered, "{words:?}");
+    }
     let all = bash_offers(&installed, &script, &["kubectl-chaos", ""]);
     assert!(all.contains(&"resume".to_owned()) && !all.contains(&"__complete".to_owned()), "{all:?}");
 }
@@ -112,9 +130,9 @@ fn zsh_makes(installed: &Installed, script: &Path, typed: &str) -> String {
          zpty -w -n shell $'{typed}\\t\\x18'\nwhile zpty -r shell said; do :; done\ntrue",
         setup.display()
     );
-    let output = Command::new("timeout")
+    let output = installed
+        .in_place("timeout")
         .args(["30", "zsh", "-f", "-c", &drive])
-        .env("PATH", installed.path())
         .stdin(Stdio::null())
         .output()
         .unwrap();
@@ -133,6 +151,8 @@ fn zsh_completes_commands_flags_and_values() {
         ("kubectl-chaos stat", "kubectl-chaos status "),
         ("kubectl-chaos on a --sched", "kubectl-chaos on a --schedule "),
         ("kubectl-chaos status --output j", "kubectl-chaos status --output json "),
+        ("kubectl-chaos status --output=j", "kubectl-chaos status --output=json "),
+        ("kubectl-chaos on --context=st", "kubectl-chaos on --context=staging "),
         ("kubectl-chaos __comp", "kubectl-chaos __comp"),
     ] {
         assert_eq!(zsh_makes(&installed, &script, typed), expected);
@@ -148,11 +168,13 @@ fn kubectl_is_answered_in_its_own_form() {
         (&["o"][..], "on\noff\n:4\n"),
         (&["on", "a", "--sched"], "--schedule\n:4\n"),
         (&["status", "-o", "j"], "json\n:4\n"),
+        (&["status", "-o=j"], "json\n:4\n"),
+        (&["on", "--context", ""], "staging\narn:aws:eks:one\n:4\n"),
         (&["on", "--kubeconfig", ""], ":0\n"),
+        (&["on", ""], ":4\n"),
         (&["nothing", "x"], ":4\n"),
     ] {
-        let output =
-            Command::new("sh").arg(&script).args(words).env("PATH", installed.path()).output().unwrap();
+        let output = installed.in_place("sh").arg(&script).args(words).output().unwrap();
         assert!(output.status.success() && output.stderr.is_empty(), "{words:?}: {output:?}");
         assert_eq!(String::from_utf8(output.stdout).unwrap(), expected, "{words:?}");
     }

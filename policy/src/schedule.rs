@@ -123,14 +123,19 @@ impl Timetable {
         uniform < -(-self.interval().as_secs_f64() / mean.as_secs_f64()).exp_m1()
     }
 
-    /// Whether the slot comes less than the shortest interval after the last one that was served, and one of the two was asked for: that would be a
-    /// way around the platform's ceiling.
+    /// Whether the slot comes too soon after the last one that was served, which would be a way around the platform's ceiling: less than the shortest
+    /// interval after it where one of the two was asked for, and less than nine tenths of that in any case, which is as close as jitter brings slots.
     #[must_use]
     pub fn is_too_soon(&self, slot: Timestamp, last: Option<Timestamp>) -> bool {
-        let since = |last: Timestamp| Duration::try_from(slot.duration_since(last)).unwrap_or_default();
+        // Of a last slot that is neither on the schedule nor asked for any more only the instant is left: what was asked for can be replaced or removed.
         let is_asked_for = |slot: Timestamp| self.also_at == Some(slot);
         last.is_some_and(|last| {
-            (is_asked_for(slot) || is_asked_for(last)) && since(last) < self.shortest_interval
+            let least = if is_asked_for(slot) || is_asked_for(last) {
+                self.shortest_interval
+            } else {
+                self.shortest_interval * 9 / 10
+            };
+            Duration::try_from(slot.duration_since(last)).unwrap_or_default() < least
         })
     }
 
@@ -217,6 +222,19 @@ mod tests {
                 (0..100).all(|workload| timetable.is_due("u", &workload.to_string(), asked)),
                 "{schedule}"
             );
+        }
+    }
+
+    #[test]
+    fn what_was_asked_for_keeps_its_distance_though_it_was_replaced_or_removed() {
+        let usual = timetable("every 10m");
+        let last = Some(at("2026-11-23T12:00:10Z"));
+        let replaced = Timetable { also_at: Some(at("2026-11-23T12:00:40Z")), ..usual.clone() };
+        for timetable in [&usual, &replaced] {
+            let is_too_soon = |slot| timetable.is_too_soon(at(slot), last);
+            assert!(is_too_soon("2026-11-23T12:00:40Z") && is_too_soon("2026-11-23T12:00:50Z"));
+            // Nor does it stand in the way for longer.
+            assert!(!is_too_soon("2026-11-23T12:01:10Z"));
         }
     }
 
@@ -319,6 +337,8 @@ mod tests {
             prop_assert!(first > start);
             prop_assert!(first.duration_since(start).as_millis() <= interval + interval / 10);
             prop_assert!(gap >= interval - interval / 10 && gap <= interval + interval / 10, "{}", gap);
+            let densest = Timetable { shortest_interval: Duration::from_secs(seconds), ..timetable };
+            prop_assert!(!densest.is_too_soon(second, Some(first)), "jitter is no way around a ceiling");
         }
 
         #[test]

@@ -1,10 +1,11 @@
 //! The Kubernetes client, and the time limit that every call but a watch has.
 
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 
 /// How long one call may take. An eviction may legitimately take 10 s: the API server retries conflicts inside it.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(15);
@@ -68,49 +69,100 @@ pub async fn call<T>(request: impl Future<Output = Result<T, kube::Error>>) -> R
 /// When the configuration can't be read or the client not be made.
 pub async fn connect(kubeconfig: Option<&Path>) -> anyhow::Result<kube::Client> {
     let config = match kubeconfig {
-        Some(file) => read(file).await?,
+        Some(file) => configured(read(file)?, None)
+            .await
+            .with_context(|| format!("failed to use kubeconfig {}", file.display()))?,
         None => kube::Config::incluster()
             .context("failed to find the cluster: not in a Pod with a ServiceAccount; give --kubeconfig")?,
     };
     client(config)
 }
 
-/// A client with the rights of a person, as kubectl finds them: of this kubeconfig, of those that `KUBECONFIG` names, of `~/.kube/config`; else
-/// of the Pod that this runs in. Of the kubeconfig's current context, unless another is named.
+/// A client with the rights of a person, as kubectl finds them: of this kubeconfig, of those that `KUBECONFIG` names, of `~/.kube/config`; where there is
+/// none of them, of the Pod that this runs in. Of the kubeconfig's current context, unless another is named.
 ///
 /// # Errors
-/// When there is none of these, or the client can't be made.
+/// When there is none of these, one can't be read or used, or the client can't be made.
 pub async fn connect_as_person(
     kubeconfig: Option<&Path>,
     context: Option<&str>,
 ) -> anyhow::Result<kube::Client> {
-    let config = match (kubeconfig, context) {
-        (Some(file), context) => read_context(file, context).await?,
+    let config = match (of_person(kubeconfig)?, context) {
+        (Some(kubeconfig), context) => configured(kubeconfig, context).await?,
         // Whoever names a context means none but that one.
-        (None, Some(context)) => kube::Config::from_kubeconfig(&options(Some(context)))
-            .await
-            .with_context(|| format!("failed to use context {context}"))?,
-        (None, None) => kube::Config::infer()
-            .await
+        (None, Some(context)) => anyhow::bail!("failed to use context {context}: there is no kubeconfig"),
+        (None, None) => kube::Config::incluster()
             .context("failed to find a cluster: neither a kubeconfig nor a Pod with a ServiceAccount")?,
     };
     client(config)
 }
 
-fn options(context: Option<&str>) -> KubeConfigOptions {
-    KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() }
+/// The names of the contexts that a person can choose from.
+///
+/// # Errors
+/// When a kubeconfig can't be read.
+pub fn contexts(kubeconfig: Option<&Path>) -> anyhow::Result<Vec<String>> {
+    let contexts = of_person(kubeconfig)?.map(|kubeconfig| kubeconfig.contexts).unwrap_or_default();
+    Ok(contexts.into_iter().map(|context| context.name).collect())
 }
 
-async fn read(file: &Path) -> anyhow::Result<kube::Config> {
-    read_context(file, None).await
+/// The kubeconfig of a person; none where nobody named one and there is no `~/.kube/config`.
+fn of_person(file: Option<&Path>) -> anyhow::Result<Option<Kubeconfig>> {
+    if let Some(file) = file {
+        return read(file).map(Some);
+    }
+    let named = std::env::var_os("KUBECONFIG").unwrap_or_default();
+    let named: Vec<PathBuf> =
+        std::env::split_paths(&named).filter(|file| !file.as_os_str().is_empty()).collect();
+    if named.is_empty() {
+        let usual = std::env::home_dir().map(|home| home.join(".kube").join("config"));
+        return usual.map_or(Ok(None), |file| read_if_there(&file));
+    }
+    fold(&named).map(Some)
 }
 
-async fn read_context(file: &Path, context: Option<&str>) -> anyhow::Result<kube::Config> {
-    let kubeconfig = Kubeconfig::read_from(file)
-        .with_context(|| format!("failed to read kubeconfig {}", file.display()))?;
-    kube::Config::from_custom_kubeconfig(kubeconfig, &options(context))
-        .await
-        .with_context(|| format!("failed to use kubeconfig {}", file.display()))
+/// Several kubeconfigs as one, by kubectl's rules: the first to say something wins, and one that isn't there says nothing.
+fn fold(files: &[PathBuf]) -> anyhow::Result<Kubeconfig> {
+    let mut folded: Option<Kubeconfig> = None;
+    for file in files {
+        let Some(next) = read_if_there(file)? else { continue };
+        folded = Some(match folded {
+            Some(before) => before
+                .merge(next)
+                .with_context(|| format!("failed to add kubeconfig {} to those before it", file.display()))?,
+            None => next,
+        });
+    }
+    folded.with_context(|| {
+        let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+        format!("failed to find a kubeconfig: KUBECONFIG names {}, and there is none", names.join(", "))
+    })
+}
+
+fn read_if_there(file: &Path) -> anyhow::Result<Option<Kubeconfig>> {
+    match Kubeconfig::read_from(file) {
+        Ok(mut kubeconfig) => {
+            // Empty is how kubectl writes that there is none.
+            kubeconfig.current_context = kubeconfig.current_context.filter(|name| !name.is_empty());
+            Ok(Some(kubeconfig))
+        }
+        Err(KubeconfigError::ReadConfig(error, _)) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("failed to read kubeconfig {}", file.display())),
+    }
+}
+
+fn read(file: &Path) -> anyhow::Result<Kubeconfig> {
+    read_if_there(file)?
+        .with_context(|| format!("failed to read kubeconfig {}: there is no such file", file.display()))
+}
+
+async fn configured(kubeconfig: Kubeconfig, context: Option<&str>) -> anyhow::Result<kube::Config> {
+    let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await;
+    config.with_context(|| match context {
+        Some(context) => format!("failed to use context {context} of the kubeconfig"),
+        None => "failed to use the kubeconfig's current context".to_owned(),
+    })
 }
 
 fn client(mut config: kube::Config) -> anyhow::Result<kube::Client> {
@@ -133,5 +185,35 @@ mod tests {
         };
         let error = CallError::Kube(kube::Error::Api(Box::new(status)));
         assert_eq!((error.to_string().as_str(), error.code()), ("pods is forbidden (403)", Some(403)));
+    }
+
+    #[test]
+    fn kubeconfigs_are_folded_as_kubectl_folds_them() {
+        let folder = std::env::temp_dir().join(format!("kubeconfigs-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let write = |name: &str, text: &str| {
+            let file = folder.join(name);
+            std::fs::write(&file, text).unwrap();
+            file
+        };
+        let first =
+            write("first", "current-context: ''\ncontexts: [{name: a, context: {cluster: first, user: u}}]");
+        let second = write(
+            "second",
+            "current-context: b\ncontexts: [{name: a, context: {cluster: second, user: u}}, {name: b}]",
+        );
+        let broken = write("broken", "contexts: {");
+        let missing = folder.join("missing");
+
+        let folded = fold(&[missing.clone(), first.clone(), second]).unwrap();
+        assert_eq!(folded.current_context.as_deref(), Some("b"), "an empty one says nothing");
+        let names: Vec<_> = folded.contexts.iter().map(|context| context.name.as_str()).collect();
+        assert_eq!(names, ["a", "b"]);
+        assert_eq!(folded.contexts[0].context.as_ref().unwrap().cluster, "first");
+        for (files, words) in [(vec![first, broken], "broken"), (vec![missing], "missing")] {
+            let error = fold(&files).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

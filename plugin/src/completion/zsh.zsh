@@ -3,6 +3,8 @@
 _kubectl-chaos() {
     local -a found
     found=("${(@f)$("${words[1]}" __complete -- "${(@)words[2,CURRENT]}" 2>/dev/null)}")
+    # The value of a flag is completed alone, behind its `=`.
+    compset -P '-*='
     if [[ ${found[-1]} == :0 ]]; then
         _files
     else
