@@ -213,11 +213,8 @@ impl Metrics {
     }
 
     /// Starts a workload's series at 0 when it is first seen, so that `increase()` misses nothing. It has to be one that [`has_series`].
-    pub fn see(&self, namespace: &str, workload: &WorkloadReference, mode: Option<Mode>) {
+    pub fn see(&self, namespace: &str, workload: &WorkloadReference) {
         let WorkloadReference { kind, name, uid: _ } = workload;
-        if let Some(mode) = mode {
-            self.kills.with_label_values(&[namespace, kind, name, mode.word()]);
-        }
         if !self.known().entry(namespace.to_owned()).or_default().insert((kind.clone(), name.clone())) {
             return;
         }
@@ -243,7 +240,7 @@ impl Metrics {
 
     /// Counts a kill.
     pub fn kill(&self, namespace: &str, workload: &WorkloadReference, mode: Mode) {
-        self.see(namespace, workload, Some(mode));
+        self.see(namespace, workload);
         self.kills.with_label_values(&[namespace, &workload.kind, &workload.name, mode.word()]).inc();
     }
 
@@ -261,7 +258,7 @@ impl Metrics {
         duration: Option<Duration>,
     ) {
         let WorkloadReference { kind, name, uid: _ } = workload;
-        self.see(namespace, workload, None);
+        self.see(namespace, workload);
         self.recoveries.with_label_values(&[namespace, kind, name, outcome.label()]).inc();
         if let (Outcome::Recovered, Some(duration)) = (outcome, duration) {
             self.recovery_seconds.with_label_values(&[namespace, kind]).observe(duration.as_secs_f64());
@@ -276,7 +273,7 @@ impl Metrics {
 
     /// Counts restarts of a workload's containers.
     pub fn container_restarts(&self, namespace: &str, workload: &WorkloadReference, restarts: u64) {
-        self.see(namespace, workload, None);
+        self.see(namespace, workload);
         self.container_restarts
             .with_label_values(&[namespace, &workload.kind, &workload.name])
             .inc_by(restarts);
@@ -346,7 +343,7 @@ mod tests {
         let metrics = Metrics::new(&registry, "abc", &[Mode::Evict]).unwrap();
         let web = workload("Deployment", "web", 3).reference;
         metrics.begin("a");
-        metrics.see("a", &web, Some(Mode::Evict));
+        metrics.see("a", &web);
         let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
         assert!(text.contains(
             "pure_chaos_kills_total{mode=\"evict\",target_namespace=\"a\",workload=\"web\",workload_kind=\"Deployment\"} 0"
@@ -380,7 +377,7 @@ mod tests {
         let metrics = Metrics::new(&registry, "abc", &[Mode::Evict, Mode::Delete]).unwrap();
         let rollout = workload("Rollout", "web", 3).reference;
         let text = || prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
-        metrics.see("a", &rollout, Some(Mode::Evict));
+        metrics.see("a", &rollout);
         for mode in ["evict", "delete"] {
             let series = format!(
                 "pure_chaos_kills_total{{mode=\"{mode}\",target_namespace=\"a\",workload=\"web\",workload_kind=\"Rollout\"}} 0"

@@ -8,7 +8,6 @@ use jiff::Timestamp;
 use kube::Api;
 use policy::record::{OptIn, Verdict};
 use policy::schedule::Timetable;
-use policy::settings::Mode;
 use rand::rngs::ChaCha8Rng;
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
@@ -209,10 +208,21 @@ impl NamespaceTask {
 
     fn plan_next(&mut self) {
         self.suspect_clock();
-        let next = self.slot_after(self.floor.instant().max(self.deps.clock.wall()));
+        let next = self.next_round();
         self.ledger.set_next_slot(next);
         self.deps.metrics.set_next_slot(&self.name, next);
         self.deps.board.show(&self.name, &self.record, &self.ledger, next);
+    }
+
+    /// The next slot that won't be skipped for coming too soon.
+    fn next_round(&self) -> Option<Timestamp> {
+        let timetable = self.timetable.as_ref()?;
+        let mut next = self.slot_after(self.floor.instant().max(self.deps.clock.wall()))?;
+        // Ends: no slot is too soon that is the shortest interval away.
+        while timetable.is_too_soon(next, self.ledger.last_slot()) {
+            next = self.slot_after(next)?;
+        }
+        Some(next)
     }
 
     /// A last slot more than two rounds ahead means that a clock was or is wrong. Nothing at or before it is served in any case; this says so.
@@ -264,7 +274,7 @@ impl NamespaceTask {
                 self.floor.raise(slot);
                 return self.skip(
                     slot,
-                    "it was less than the platform's shortest interval after the last one, and one of the two was asked for",
+                    "it was less than the platform's shortest interval after the last one, for one was asked for or the schedule changed",
                 );
             }
             Due::Round(slot) => slot,
@@ -292,9 +302,7 @@ impl NamespaceTask {
     }
 
     async fn enter(&mut self, event: PodEvent) -> Vec<Ended> {
-        let settings = self.record.spec.settings.as_ref();
-        let mode = settings.and_then(|settings| Mode::parse(&settings.mode));
-        self.recoveries.enter(event, mode, &mut self.ledger).await
+        self.recoveries.enter(event, &mut self.ledger).await
     }
 }
 

@@ -7,7 +7,6 @@ use policy::consent::Consent;
 use policy::durations;
 use policy::eligibility::{Eligibility, NamespaceView};
 use policy::record::{OptIn, Pending, WorkloadReference};
-use policy::settings::Mode;
 use runtime::client::CallError;
 use tokio::time::Instant;
 
@@ -122,7 +121,7 @@ impl Recoveries {
     }
 
     /// Enters what the Pod watch showed, and looks at the recoveries that it concerns.
-    pub async fn enter(&mut self, event: PodEvent, mode: Option<Mode>, ledger: &mut Ledger) -> Vec<Ended> {
+    pub async fn enter(&mut self, event: PodEvent, ledger: &mut Ledger) -> Vec<Ended> {
         let PodEvent { at, change } = event;
         let is_list = matches!(change, PodChange::Listed(_));
         let noticed = self.book.enter(at, change);
@@ -140,7 +139,7 @@ impl Recoveries {
                 if is_list { self.lineage.known(pod) } else { self.lineage.workload_of(pod).await };
             if let Some(workload) = workload {
                 if has_series(pod) {
-                    self.deps.metrics.see(&self.namespace, &workload, mode);
+                    self.deps.metrics.see(&self.namespace, &workload);
                 }
                 concerned.insert(workload.uid);
             }

@@ -17,7 +17,7 @@ fn agent() -> Registry {
     metrics.begin("a");
     let web =
         WorkloadReference { kind: "Deployment".to_owned(), name: "web".to_owned(), uid: "u".to_owned() };
-    metrics.see("a", &web, Some(Mode::Evict));
+    metrics.see("a", &web);
     metrics.set_next_slot("a", None);
     registry
 }
