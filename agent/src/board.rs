@@ -307,6 +307,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_told_late_stands_where_it_belongs() {
+        let board = Board::default();
+        for second in [1, 3, 2, 4, 2] {
+            board.decide(Decision { at: Timestamp::from_second(second).unwrap(), ..decision("") });
+        }
+        let seconds: Vec<i64> =
+            board.snapshot().decisions.iter().map(|decision| decision.at.as_second()).collect();
+        assert_eq!(seconds, [4, 3, 2, 2, 1]);
+    }
+
+    #[test]
     fn long_texts_are_cut_between_characters() {
         let board = Board::default();
         board.set_halt(Some(&"é".repeat(100_000)));
