@@ -7,7 +7,7 @@ SHELL := /usr/bin/env bash
 NAME ?= demo
 # Which Kubernetes a new local cluster runs: 1.37 unless it is set, or 1.34.
 KUBERNETES ?=
-# A cluster of yours, by its context's name in your kubeconfig; then REGISTRY is needed as well.
+# A cluster of yours, by its context's name in your kubeconfig; what needs images then needs REGISTRY as well.
 CONTEXT ?=
 # Where images go and nodes pull from; the local cluster's own without CONTEXT.
 REGISTRY ?=
@@ -21,7 +21,7 @@ export NAME KUBERNETES CONTEXT REGISTRY OVERLAY ARCH
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "  NAME=demo picks the local cluster, KUBERNETES=1.34 what a new one runs; CONTEXT=... REGISTRY=... use one of yours instead (deploy, undeploy, demo)."
+	@echo "  NAME=demo picks the local cluster, KUBERNETES=1.34 what a new one runs; CONTEXT=... uses one of yours instead (deploy, undeploy, demo), with REGISTRY=... for its images."
 
 fmt: ## Format the code
 	cargo fmt --all
@@ -39,7 +39,7 @@ check: ## Formatting, lints, documentation, scripts, manifests
 	shellcheck $$(git ls-files '*.sh' .ci/run)
 
 build: ## Build the static binaries of the images: ARCH=arm64 too
-	@tests/cluster/toolchains.sh
+	@tests/cluster/toolchains.sh rust
 	@for arch in $(ARCH); do tests/static.sh "$$arch"; done
 
 test: ## Run all tests, those on a real cluster included
@@ -49,8 +49,8 @@ crd: ## Write the record's CustomResourceDefinition into the manifests
 	cargo run --quiet --locked --package tests --bin crd > manifests/base/crd.yaml.new
 	mv manifests/base/crd.yaml.new manifests/base/crd.yaml
 
-images: build ## Build the images and push them to REGISTRY
-	@REGISTRY="$$(manifests/registry.sh)" tests/images.sh
+images: ## Build the images and push them to REGISTRY
+	@registry="$$(manifests/registry.sh)"; $(MAKE) --no-print-directory build; REGISTRY="$$registry" tests/images.sh
 
 cluster-up: ## Boot a local Kubernetes cluster: NAME=demo
 	@tests/cluster/up.sh

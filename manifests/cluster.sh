@@ -8,10 +8,6 @@ CONTEXT="${CONTEXT:-}"
 PATH="$ROOT/.cluster/bin:$PATH"
 
 if [[ -n $CONTEXT ]]; then
-    if [[ -z ${REGISTRY:-} ]]; then
-        echo "CONTEXT=$CONTEXT also needs REGISTRY=..., a registry that you can push to and the cluster's nodes can pull from." >&2
-        exit 2
-    fi
     selected=(--context "$CONTEXT")
     # What a person types to see the same.
     spoken="kubectl --context $CONTEXT"
@@ -20,7 +16,6 @@ else
         echo "There is no local cluster $NAME. Boot it: make cluster-up NAME=$NAME; or name one of yours: CONTEXT=... REGISTRY=..." >&2
         exit 2
     fi
-    REGISTRY="$(<"$ROOT/.cluster/$NAME/registry")"
     selected=(--kubeconfig "$ROOT/.cluster/$NAME/kubeconfig")
     # shellcheck disable=SC2034
     spoken="kubectl"

@@ -3,6 +3,7 @@
 set -euo pipefail
 # shellcheck source=manifests/cluster.sh
 . "$(dirname "$0")/cluster.sh"
+registry="$("$ROOT/manifests/registry.sh")"
 
 from="../../../manifests${OVERLAY:+/overlays/$OVERLAY}"
 [[ -f $ROOT/manifests${OVERLAY:+/overlays/$OVERLAY}/kustomization.yaml ]] || {
@@ -21,9 +22,9 @@ apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
 resources: [$from]
 images:
-  - {name: chaos, newName: $REGISTRY/chaos, newTag: $tag}
-  - {name: chaos-webhook, newName: $REGISTRY/chaos-webhook, newTag: $tag}
-  - {name: chaos-certs, newName: $REGISTRY/chaos-certs, newTag: $tag}
+  - {name: chaos, newName: $registry/chaos, newTag: $tag}
+  - {name: chaos-webhook, newName: $registry/chaos-webhook, newTag: $tag}
+  - {name: chaos-certs, newName: $registry/chaos-certs, newTag: $tag}
 END
 
 kubectl apply -k "$folder"

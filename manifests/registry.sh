@@ -1,10 +1,18 @@
 #!/usr/bin/env bash
-# Prints the registry that images are pushed to: REGISTRY, or else the local cluster's own.
+# Prints the registry that images are pushed to and pulled from: REGISTRY, or else the local cluster's own.
 set -euo pipefail
 if [[ -z ${CONTEXT:-} && -n ${REGISTRY:-} ]]; then
     echo "$REGISTRY"
     exit
 fi
+# Also says what is missing before anything is built.
 # shellcheck source=manifests/cluster.sh
 . "$(dirname "$0")/cluster.sh"
-echo "$REGISTRY"
+if [[ -z $CONTEXT ]]; then
+    cat "$ROOT/.cluster/$NAME/registry"
+elif [[ -n ${REGISTRY:-} ]]; then
+    echo "$REGISTRY"
+else
+    echo "CONTEXT=$CONTEXT also needs REGISTRY=..., a registry that you can push to and the cluster's nodes can pull from." >&2
+    exit 2
+fi

@@ -38,6 +38,7 @@ fn cert_manager_takes_the_place_of_certs() {
             (&object["apiVersion"], &object["metadata"]["namespace"]),
             (&json!("cert-manager.io/v1"), &json!("pure-chaos"))
         );
+        assert_eq!(object["metadata"]["labels"]["app.kubernetes.io/part-of"], "pure-chaos", "{name}");
         object["spec"].clone()
     };
     assert_eq!(issued.len(), 4);

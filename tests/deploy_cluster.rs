@@ -1,6 +1,6 @@
-//! `make undeploy` takes all of it away, with opted-in namespaces around; `make deploy` brings it back.
+//! `make undeploy` takes all of it away, with opted-in namespaces around and the webhook dead; `make deploy` brings it back.
 
-use tests::cluster::{Namespace, eventually, kubectl};
+use tests::cluster::{Namespace, eventually, kubectl, object};
 use tests::manifests::{eventually_nothing_is_ours, script};
 use tests::repository::root;
 
@@ -14,9 +14,18 @@ fn undeploy_leaves_nothing_and_deploy_brings_it_back() {
     kubectl(&["apply", "-f", nodes.to_str().unwrap()]).succeeds();
     let cronjob = ["create", "cronjob", "chaos-runner", "--image=chaos:0.1.0", "--schedule=0 0 1 1 *"];
     kubectl(&[&["-n", "pure-chaos"], &cronjob[..]].concat()).succeeds();
+    let metadata = || object(&["namespace", &namespace.name])["metadata"].clone();
+    let before = metadata();
+    let dead =
+        ["-n", "pure-chaos", "delete", "deployment", "webhook", "--cascade=foreground", "--timeout=60s"];
+    kubectl(&dead).succeeds();
     script("manifests/undeploy.sh");
     assert!(!namespace.has_binding());
     eventually_nothing_is_ours();
+    let after = metadata();
+    for key in ["uid", "annotations", "labels", "finalizers"] {
+        assert_eq!(after[key], before[key], "{key}");
+    }
     kubectl(&["annotate", "namespace", &namespace.name, "chaos-"]).succeeds();
     // Twice is no error.
     script("manifests/undeploy.sh");

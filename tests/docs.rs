@@ -235,6 +235,7 @@ fn every_link_between_the_documents_leads_somewhere() {
         "docs/alerts.md",
         "docs/runbooks.md",
         "docs/dashboard.md",
+        "docs/kubectl-chaos.md",
     ];
     let mut links = 0;
     for document in documents {

@@ -30,6 +30,29 @@ fn certificate() -> Option<String> {
 /// As a GitOps tool that applies on the server, under its own name.
 const SERVER_SIDE: [&str; 3] = ["--server-side", "--force-conflicts", "--field-manager=gitops"];
 
+/// Every object of ours that only an installer writes, with its version.
+fn versions() -> Vec<String> {
+    let namespaced = "networkpolicies,roles,rolebindings,services,serviceaccounts,configmaps";
+    let cluster_wide = "clusterroles,clusterrolebindings,priorityclasses,validatingadmissionpolicies,\
+                        validatingadmissionpolicybindings,namespaces";
+    let mut versions = Vec::new();
+    for (kinds, version) in [
+        (namespaced, "resourceVersion"),
+        (cluster_wide, "resourceVersion"),
+        // Their status is written by others.
+        ("deployments,customresourcedefinitions", "generation"),
+    ] {
+        let ours = object(&[kinds, "-n", "pure-chaos", "-l", "app.kubernetes.io/part-of=pure-chaos"]);
+        for item in ours["items"].as_array().unwrap() {
+            let metadata = &item["metadata"];
+            assert!(!metadata[version].is_null(), "{item}");
+            versions.push(format!("{} {} {}", item["kind"], metadata["name"], metadata[version]));
+        }
+    }
+    assert!(versions.len() > 25, "{versions:?}");
+    versions
+}
+
 fn same(arguments: &[&str]) {
     let output: Output = kubectl(&[&["diff"], arguments].concat());
     assert!(output.ok, "{arguments:?} differs:\n{}{}", output.stdout, output.stderr);
@@ -55,14 +78,10 @@ fn nothing_differs_after_certificates_have_changed() {
     change_authority();
     same(&apply);
     let before = authorities();
-    let versions = || {
-        let all = object(&["deployments,networkpolicies,roles,rolebindings,services", "-n", "pure-chaos"]);
-        let items = all["items"].as_array().unwrap().clone();
-        items.into_iter().map(|item| item["metadata"]["generation"].clone()).collect::<Vec<_>>()
-    };
-    let generations = versions();
+    let known = versions();
     kubectl(&[&["apply"], &apply[..]].concat()).succeeds();
-    assert_eq!((authorities(), versions()), (before.clone(), generations), "applied again, all is as it was");
+    assert_eq!(authorities(), before);
+    assert_eq!(versions(), known, "applied again, all is as it was");
 
     let on_server = [&SERVER_SIDE[..], &apply[..]].concat();
     kubectl(&[&["apply"], &on_server[..]].concat()).succeeds();
@@ -78,4 +97,21 @@ fn nothing_differs_after_certificates_have_changed() {
     same(&apply);
     let namespace = Namespace::new("drift");
     namespace.opt_in(&["purechaos.dev/schedule=every 12h"]);
+}
+
+#[test]
+fn applied_again_a_halt_stays() {
+    let folder = installed();
+    let halt = || object(&["namespace", "pure-chaos"])["metadata"]["annotations"].clone();
+    kubectl(&["annotate", "namespace", "pure-chaos", "purechaos.dev/halt=incident 4711"]).succeeds();
+    kubectl(&["apply", "-k", &folder]).succeeds();
+    let by_kubectl = halt();
+    kubectl(&[&["apply"], &SERVER_SIDE[..], &["-k", &folder]].concat()).succeeds();
+    let on_server = halt();
+    kubectl(&["annotate", "namespace", "pure-chaos", "purechaos.dev/halt-"]).succeeds();
+    for annotations in [by_kubectl, on_server] {
+        assert_eq!(annotations["purechaos.dev/halt"], "incident 4711");
+        // Flux would first make what was set with kubectl its own, and then drop it: with this it doesn't.
+        assert_eq!(annotations["kustomize.toolkit.fluxcd.io/ssa"], "Merge");
+    }
 }

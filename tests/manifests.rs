@@ -1,6 +1,8 @@
 //! The manifests against the code.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use policy::platform::PlatformPolicy;
 use tests::repository::{read, root};
@@ -115,4 +117,26 @@ fn both_webhooks_fail_closed_within_five_seconds() {
         );
         assert!(webhook["namespaceSelector"].is_null(), "protected namespaces would be annotated unseen");
     }
+}
+
+#[test]
+fn only_what_needs_images_asks_for_a_registry() {
+    // Whichever kubectl there is, it knows no such context.
+    let folder = std::env::temp_dir().join(format!("no-kubectl-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let kubectl = folder.join("kubectl");
+    std::fs::write(&kubectl, "#!/bin/sh\nexit 1\n").unwrap();
+    std::fs::set_permissions(&kubectl, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
+    let asks = |script: &str| {
+        let mut command = Command::new(root().join("manifests").join(script));
+        command.env("CONTEXT", "nobody-has-it").env("KUBECONFIG", "/dev/null").env("PATH", &path);
+        let output = command.env_remove("REGISTRY").output().unwrap();
+        assert!(!output.status.success(), "{script}: {output:?}");
+        String::from_utf8(output.stderr).unwrap().contains("REGISTRY")
+    };
+    let asking: Vec<&str> =
+        ["registry.sh", "release.sh", "undeploy.sh"].into_iter().filter(|script| asks(script)).collect();
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(asking, ["registry.sh", "release.sh"]);
 }

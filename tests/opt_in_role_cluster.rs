@@ -1,50 +1,89 @@
-//! Component opt-in-role, tried as the owner whom it is for: chaos annotations and nothing else, through all three namespace resources.
+//! Component opt-in-role, tried as the owner whom it is for: chaos annotations and nothing else, through all three namespace resources, and
+//! by whatever roles the owner makes of the right.
 
 use serde_json::{Value, json};
 use tests::cluster::{Namespace, Output, eventually, kubectl, kubectl_with, object};
 use tests::repository::root;
 
-const OWNER: &str = "--as=olivia";
+const OLIVIA: &str = "--as=olivia";
+const REFUSED: &str = "is for its chaos annotations";
 
-fn component(verb: &[&str]) {
-    let folder = root().join("manifests/components/opt-in-role");
-    for file in ["role.yaml", "policy.yaml"] {
-        kubectl(&[verb, &["-f", folder.join(file).to_str().unwrap()]].concat()).succeeds();
+/// The component on the cluster, until this is dropped.
+struct Component;
+
+impl Component {
+    fn new() -> Self {
+        Self::kubectl("apply").succeeds();
+        Self
     }
+
+    fn kubectl(verb: &str) -> Output {
+        let folder = root().join("manifests/components/opt-in-role");
+        let files = ["role.yaml", "policy.yaml"].map(|file| folder.join(file).display().to_string());
+        kubectl(&[verb, "-f", &files[0], "-f", &files[1]])
+    }
+}
+
+impl Drop for Component {
+    fn drop(&mut self) {
+        Self::kubectl("delete");
+    }
+}
+
+/// A namespace whose owner is Olivia: she has all rights in it, and by the component's role one to it.
+fn owned(name: &str) -> Namespace {
+    let namespace = Namespace::new(name);
+    bind(&namespace, "admin", "clusterrole=admin", "user=olivia");
+    bind(&namespace, "opt-in", "clusterrole=pure-chaos-opt-in", "user=olivia");
+    // A policy is enforced some time after it was made.
+    eventually("the policy", || {
+        let output = patch(&namespace, OLIVIA, &["--dry-run=server"], &labelled());
+        output.stderr.contains(REFUSED).then_some(())
+    });
+    namespace
+}
+
+fn bind(namespace: &Namespace, name: &str, role: &str, subject: &str) {
+    let (role, subject) = (format!("--{role}"), format!("--{subject}"));
+    kubectl(&["-n", &namespace.name, "create", "rolebinding", name, &role, &subject]).succeeds();
 }
 
 /// As `kubectl annotate`, by the owner.
 fn annotate(namespace: &Namespace, annotations: &[&str]) -> Output {
-    kubectl(&[&["annotate", OWNER, "--overwrite", "namespace", &namespace.name], annotations].concat())
+    kubectl(&[&["annotate", OLIVIA, "--overwrite", "namespace", &namespace.name], annotations].concat())
 }
 
-fn patch(namespace: &Namespace, flag: Option<&str>, patch: &Value) -> Output {
+fn patch(namespace: &Namespace, who: &str, flags: &[&str], patch: &Value) -> Output {
     let patch = patch.to_string();
-    let mut arguments = vec!["patch", OWNER, "namespace", &namespace.name, "--type=merge", "-p", &patch];
-    arguments.extend(flag);
-    kubectl(&arguments)
+    kubectl(&[&["patch", who, "namespace", &namespace.name, "--type=merge", "-p", &patch], flags].concat())
+}
+
+/// A PUT of the whole Namespace, changed so.
+fn put(namespace: &Namespace, who: &str, subresource: &str, change: impl Fn(&mut Value)) -> Output {
+    let mut whole = object(&["namespace", &namespace.name]);
+    change(&mut whole);
+    let path = format!("/api/v1/namespaces/{}{subresource}", namespace.name);
+    kubectl_with(&["replace", who, "--raw", &path], &whole)
+}
+
+fn labelled() -> Value {
+    json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "privileged"}}})
+}
+
+fn chaos(value: &Value) -> Value {
+    json!({"metadata": {"annotations": {"chaos": value}}})
 }
 
 #[test]
 fn owners_change_chaos_annotations_and_nothing_else() {
-    let (namespace, other) = (Namespace::new("owned"), Namespace::new("another"));
-    let name = namespace.name.as_str();
-    let bind = |role: &str| {
-        let clusterrole = format!("--clusterrole={role}");
-        kubectl(&["-n", name, "create", "rolebinding", role, &clusterrole, "--user=olivia"]).succeeds();
-    };
+    let other = Namespace::new("another");
     // Why it is needed: an admin of a namespace may do everything in it, and nothing to it.
-    bind("admin");
-    annotate(&namespace, &["chaos=yes"]).fails_with("cannot patch resource \"namespaces\"");
+    bind(&other, "admin", "clusterrole=admin", "user=olivia");
+    annotate(&other, &["chaos=yes"]).fails_with("cannot patch resource \"namespaces\"");
 
-    component(&["apply"]);
-    bind("pure-chaos-opt-in");
-    // A policy is enforced some time after it was made.
-    let labelled = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "privileged"}}});
-    eventually("the policy", || {
-        let output = patch(&namespace, Some("--dry-run=server"), &labelled);
-        output.stderr.contains("is for its chaos annotations").then_some(())
-    });
+    let component = Component::new();
+    let namespace = owned("owned");
+    let name = namespace.name.as_str();
     annotate(&namespace, &["chaos=yes", "purechaos.dev/schedule=every 12h"]).succeeds();
     eventually("the record", || namespace.has_binding().then_some(()));
     annotate(&namespace, &["purechaos.dev/halt=lunch"]).succeeds();
@@ -52,7 +91,7 @@ fn owners_change_chaos_annotations_and_nothing_else() {
     annotate(&namespace, &["chaos=Yes"]).fails_with("write `yes` to opt in");
 
     for (subject, change, words) in [
-        ("a label", labelled.clone(), "and for nothing else of it"),
+        ("a label", labelled(), "and for nothing else of it"),
         (
             "another annotation",
             json!({"metadata": {"annotations": {"scheduler.alpha.kubernetes.io/node-selector": "a=b"}}}),
@@ -74,23 +113,116 @@ fn owners_change_chaos_annotations_and_nothing_else() {
             "and for nothing else of it",
         ),
     ] {
-        let output = patch(&namespace, None, &change);
+        let output = patch(&namespace, OLIVIA, &[], &change);
         assert!(!output.ok && output.stderr.contains(words), "{subject}: {output:?}");
     }
-    // What the role doesn't give it doesn't give.
-    let through = json!({"metadata": {"annotations": {"chaos": "yes"}}});
-    patch(&namespace, Some("--subresource=status"), &through)
-        .fails_with("cannot patch resource \"namespaces/status\"");
-    let mut whole = object(&["namespace", name]);
-    whole["spec"]["finalizers"] = json!([]);
-    let path = format!("/api/v1/namespaces/{name}/finalize");
-    kubectl_with(&["replace", OWNER, "--raw", &path], &whole).fails_with("namespaces/finalize");
-    annotate(&other, &["chaos=yes"]).fails_with("cannot get resource \"namespaces\"");
-    kubectl(&["delete", OWNER, "namespace", name]).fails_with("cannot delete resource \"namespaces\"");
+    let applied = json!({
+        "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "annotations": {"chaos": "yes"}},
+    });
+    kubectl_with(&["apply", OLIVIA], &applied)
+        .fails_with("not for kubectl.kubernetes.io/last-applied-configuration");
+    kubectl_with(&["apply", OLIVIA, "--server-side", "--force-conflicts"], &applied).succeeds();
 
-    // Nobody else is held by it: who may update a Namespace has the right from elsewhere.
+    // What the role doesn't give it doesn't give.
+    patch(&namespace, OLIVIA, &["--subresource=status"], &chaos(&json!("yes")))
+        .fails_with("cannot patch resource \"namespaces/status\"");
+    put(&namespace, OLIVIA, "/finalize", |_| ()).fails_with("cannot update resource \"namespaces/finalize\"");
+    put(&namespace, OLIVIA, "", |_| ()).fails_with("cannot update resource \"namespaces\"");
+    annotate(&other, &["chaos=yes"]).fails_with("cannot patch resource \"namespaces\"");
+    kubectl(&["delete", OLIVIA, "namespace", name]).fails_with("cannot delete resource \"namespaces\"");
+
+    drop(component);
+    annotate(&namespace, &["chaos-"]).fails_with("cannot patch resource \"namespaces\"");
+}
+
+#[test]
+fn the_other_resources_of_a_namespace_lead_nowhere_else() {
+    let _component = Component::new();
+    let namespace = owned("subresources");
+    // As somebody might who thinks that it is the same right.
+    let role =
+        ["create", "role", "more", "--verb=patch,update", "--resource=namespaces/status,namespaces/finalize"];
+    kubectl(&[&["-n", &namespace.name], &role[..]].concat()).succeeds();
+    bind(&namespace, "more", "role=more", "user=olivia");
+
+    let status = ["--subresource=status"];
+    eventually("the right to the status", || {
+        patch(&namespace, OLIVIA, &status, &chaos(&json!("yes"))).ok.then_some(())
+    });
+    patch(&namespace, OLIVIA, &status, &labelled()).fails_with(REFUSED);
+    let condition = json!({"status": {"conditions": [{"type": "Mine", "status": "True"}]}});
+    patch(&namespace, OLIVIA, &status, &condition).fails_with(REFUSED);
+    put(&namespace, OLIVIA, "/status", |whole| whole["metadata"]["labels"]["team"] = json!("mine"))
+        .fails_with(REFUSED);
+
+    put(&namespace, OLIVIA, "/finalize", |whole| {
+        whole["metadata"]["annotations"].as_object_mut().unwrap().remove("chaos");
+    })
+    .succeeds();
+    put(&namespace, OLIVIA, "/finalize", |whole| whole["metadata"]["labels"]["team"] = json!("mine"))
+        .fails_with(REFUSED);
+    put(&namespace, OLIVIA, "/finalize", |whole| whole["spec"]["finalizers"] = json!([])).fails_with(REFUSED);
+}
+
+#[test]
+fn no_role_of_the_owners_making_frees_anybody() {
+    let _component = Component::new();
+    let namespace = owned("escapes");
+    let name = namespace.name.as_str();
+    // The API server lets her hand on what she has, as a role without our name.
+    let olivia = |arguments: &[&str]| kubectl(&[&["-n", name, OLIVIA], arguments].concat());
+    olivia(&["create", "role", "mine", "--verb=get,patch", "--resource=namespaces"]).succeeds();
+    olivia(&["create", "role", "more", "--verb=update", "--resource=namespaces"])
+        .fails_with("attempting to grant RBAC permissions not currently held");
+    let account = format!("--serviceaccount={name}:default");
+    olivia(&["create", "rolebinding", "account", "--role=mine", &account]).succeeds();
+    olivia(&["auth", "can-i", "impersonate", "serviceaccount/default"]).succeeds();
+    let account = format!("--as=system:serviceaccount:{name}:default");
+    eventually("the account's right", || {
+        patch(
+            &namespace,
+            &account,
+            &[],
+            &json!({"metadata": {"annotations": {"purechaos.dev/halt": "lunch"}}}),
+        )
+        .ok
+        .then_some(())
+    });
+    patch(&namespace, &account, &[], &labelled()).fails_with(REFUSED);
+
+    olivia(&["create", "rolebinding", "mine", "--role=mine", "--user=olivia"]).succeeds();
+    olivia(&["delete", "rolebinding", "opt-in"]).succeeds();
+    patch(&namespace, OLIVIA, &[], &labelled()).fails_with(REFUSED);
+    annotate(&namespace, &["purechaos.dev/halt-"]).succeeds();
+}
+
+#[test]
+fn whoever_has_the_right_from_outside_is_left_alone() {
+    let _component = Component::new();
+    let namespace = owned("outside");
+    let name = namespace.name.as_str();
+    let label = json!({"metadata": {"labels": {"team": "ours"}}});
     kubectl(&["label", "namespace", name, "team=theirs"]).succeeds();
-    annotate(&namespace, &["chaos-"]).succeeds();
-    component(&["delete"]);
-    annotate(&namespace, &["chaos=yes"]).fails_with("cannot patch resource \"namespaces\"");
+
+    // Patch in the whole cluster, and nothing beside it.
+    let everywhere = format!("opt-in-role-{}", std::process::id());
+    let role = "--clusterrole=pure-chaos-opt-in";
+    bind(&namespace, "vera", "clusterrole=pure-chaos-opt-in", "user=vera");
+    kubectl(&["create", "clusterrolebinding", &everywhere, role, "--user=vera"]).succeeds();
+    let patched = std::panic::catch_unwind(|| {
+        eventually("the right from outside", || patch(&namespace, "--as=vera", &[], &label).ok.then_some(()));
+    });
+    kubectl(&["delete", "clusterrolebinding", &everywhere]).succeeds();
+    patched.unwrap();
+
+    // Update, by a role that the owner could not have made.
+    kubectl(&["-n", name, "create", "role", "all", "--verb=get,patch,update", "--resource=namespaces"])
+        .succeeds();
+    bind(&namespace, "walter", "role=all", "user=walter");
+    eventually("the right to update", || patch(&namespace, "--as=walter", &[], &label).ok.then_some(()));
+
+    // What ends a namespace that is deleted.
+    let controller = "--as=system:serviceaccount:kube-system:namespace-controller";
+    put(&namespace, controller, "/finalize", |whole| whole["metadata"]["labels"]["team"] = json!("none"))
+        .succeeds();
 }

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # A Prometheus (Debian's) beside a cluster, which scrapes what the manifests advertise: each container port named `metrics` of our Pods. It
 # reaches them through the API server, with the rights of the kubeconfig, so it needs no way into the Pod network.
-#   prometheus.sh start    starts it, and prints its address once every target is scraped
+#   prometheus.sh start    starts it, and prints its address once every target is scraped; ends with 3 where the kubeconfig signs in in a
+#                          way that Prometheus can't, such as the programs of EKS and GKE
 #   prometheus.sh stop     ends it
 set -euo pipefail
 if [[ $1 == stop && -z ${CONTEXT:-} ]]; then
@@ -49,8 +50,12 @@ if [[ -s $folder/client.crt ]]; then
 elif [[ -s $folder/token ]]; then
     who=$'tls_config: {ca_file: ca.crt}\n    authorization: {credentials_file: token}'
 else
-    echo "The kubeconfig has neither a client certificate nor a token that Prometheus could use." >&2
-    exit 1
+    user="$(of_config '.contexts[0].context.user')"
+    program="$(of_config '.users[0].user.exec.command')"
+    rm -rf "$folder"
+    echo "Prometheus can't sign in as $user of the kubeconfig, who has ${program:+a program for it, $program, and }neither a client certificate nor a token." \
+        "Name a context whose user has one of these." >&2
+    exit 3
 fi
 port=9095
 while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do

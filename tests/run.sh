@@ -28,7 +28,7 @@ reason=""
 if [[ "$(uname -s)" != Linux ]]; then
     reason="the node needs Linux, and this is $(uname -s)"
 elif ((EUID)); then
-    reason="the node needs root, for its namespaces: sudo make test"
+    reason="the node needs root, for its namespaces: sudo env \"PATH=\$PATH\" \"HOME=\$HOME\" make test"
 fi
 if [[ -n $reason ]]; then
     say "SKIPPED ($reason): ${cluster_tests[*]}"

@@ -1,4 +1,4 @@
-//! From the first version to this one, as people do it, and away with all of it while the webhook is dead.
+//! From the first version to this one, as people do it, and away with all of it.
 
 use std::process::Command;
 use std::time::Duration;
@@ -83,10 +83,6 @@ async fn from_the_first_version_to_this_one_and_away() {
             (kills(&namespace) > known).then_some(())
         });
 
-        // Away with it, and the webhook is dead already.
-        let dead =
-            ["-n", "pure-chaos", "delete", "deployment", "webhook", "--cascade=foreground", "--timeout=60s"];
-        kubectl(&dead).succeeds();
         script("manifests/undeploy.sh");
         eventually_nothing_is_ours();
         let after = object(&["namespace", &namespace.name])["metadata"].clone();

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Checks that Rust by rustup and a new enough Go are there; both belong to the user, so nothing is installed here.
+# Checks that Rust by rustup and a new enough Go are there, or with argument `rust` that alone: only the local cluster needs Go. Both belong
+# to the user, so nothing is installed here.
 set -euo pipefail
 
 go_at_least=1.26
@@ -10,6 +11,7 @@ if ! command -v rustup >/dev/null || ! command -v cargo >/dev/null; then
     failed=1
 fi
 
+[[ ${1:-} != rust ]] || exit "$failed"
 go_version="$(cd / && { GOTOOLCHAIN=local go env GOVERSION 2>/dev/null || true; })"
 go_version="${go_version#go}"
 if [[ -z $go_version || "$(printf '%s\n' "$go_at_least" "$go_version" | sort -V | head -n1)" != "$go_at_least" ]]; then

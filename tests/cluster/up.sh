@@ -6,7 +6,8 @@ asked="${KUBERNETES:-}"
 . "$(dirname "$0")/env.sh"
 
 if ((EUID)); then
-    echo "The local cluster needs root, for its namespaces. Run this with sudo, or name a cluster of yours with CONTEXT=..." >&2
+    # sudo by itself would hide what is on the PATH and in the home of who calls it: rustup, cargo, go.
+    echo "The local cluster needs root, for its namespaces: sudo env \"PATH=\$PATH\" \"HOME=\$HOME\" make ...; or name a cluster of yours with CONTEXT=..." >&2
     exit 1
 fi
 if [[ ! -d $HERE/$MODULE ]]; then
