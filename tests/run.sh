@@ -51,6 +51,8 @@ export NAME=test
 
 say "Debian packages"
 tests/cluster/packages.sh curl jq prometheus prometheus-alertmanager webhook
+say "Binaries for arm64"
+tests/arm64.sh
 say "Cluster test"
 tests/cluster/up.sh
 say "Images, and Pure Chaos on the cluster"

@@ -16,7 +16,7 @@ if command -v dpkg-query >/dev/null; then
 else
     # Without Debian's database only the commands can be looked for.
     declare -A command_of=([nftables]=nft [busybox-static]=busybox [iproute2]=ip [procps]=pgrep [util-linux]=unshare [prometheus]=promtool
-        [prometheus-alertmanager]=amtool
+        [prometheus-alertmanager]=amtool [qemu-user-static]=qemu-aarch64-static
         [gcc-x86-64-linux-gnu]=x86_64-linux-gnu-gcc [libc6-dev-amd64-cross]=x86_64-linux-gnu-gcc
         [gcc-aarch64-linux-gnu]=aarch64-linux-gnu-gcc [libc6-dev-arm64-cross]=aarch64-linux-gnu-gcc)
     for package in "${wanted[@]}"; do

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# The binaries of the arm64 images: built as `make build ARCH=arm64` does, but not optimised, which takes minutes and decides nothing of what is
+# looked at here. Each has to be a static program for that machine, and to start where it or an emulator can be had.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+CARGO_PROFILE_DIST_LTO=off CARGO_PROFILE_DIST_OPT_LEVEL=0 CARGO_PROFILE_DIST_CODEGEN_UNITS=16 tests/static.sh arm64
+
+emulator=()
+if [[ "$(uname -m)" != aarch64 ]]; then
+    tests/cluster/packages.sh qemu-user-static || true
+    emulator=(qemu-aarch64-static)
+fi
+version="$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)"
+for binary in target/static/arm64/{agent,webhook,certs}; do
+    if [[ "$(readelf --file-header "$binary")" != *'Machine:'*AArch64* ]]; then
+        echo "$binary is not for aarch64; see readelf --file-header $binary" >&2
+        exit 1
+    fi
+    # What names an interpreter or a library finds neither in an image that holds nothing else.
+    if readelf --program-headers --dynamic "$binary" | grep -E 'INTERP|NEEDED' >&2; then
+        echo "$binary is not static; see readelf --program-headers --dynamic $binary" >&2
+        exit 1
+    fi
+    if ((${#emulator[@]})) && ! command -v "${emulator[0]}" >/dev/null; then
+        echo "$binary is static; it was not started, for want of ${emulator[0]}"
+        continue
+    fi
+    said="$("${emulator[@]}" "$binary" --version)"
+    if [[ $said != *" $version"* ]]; then
+        echo "$binary --version says $said, and not $version" >&2
+        exit 1
+    fi
+    echo "$binary is static, and starts: $said"
+done
