@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use jiff::{Timestamp, ToSpan};
 use serde_json::{Value, json};
 use tests::away::without_webhook_configuration;
-use tests::cluster::{Namespace, Output, PATIENCE, eventually, kubectl, kubectl_with, object};
+use tests::cluster::{Namespace, Output, PATIENCE, both_webhooks, eventually, kubectl, kubectl_with, object};
 
 /// What a test makes cluster-wide and takes away again, whatever becomes of it.
 struct Made(Vec<[String; 2]>);
@@ -212,6 +212,8 @@ fn the_platform_may_adopt_what_the_webhook_did_not_see() {
             .succeeds();
         kubectl(&["-n", "pure-chaos", "rollout", "status", "deployment", "webhook", "--timeout=90s"])
             .succeeds();
+        // One that still ends would write its own verdict.
+        eventually("replicas of that policy and no other", both_webhooks);
     };
     let deployment = object(&["deployment", "webhook", "-n", "pure-chaos"]);
     let volumes = deployment["spec"]["template"]["spec"]["volumes"].as_array().unwrap();
