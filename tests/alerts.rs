@@ -173,6 +173,10 @@ fn rounds_that_all_fail() {
                 "a round in between has no candidate",
                 &[(FAILED, twice), (NO_CANDIDATE, "0x23 1x25"), with_rights],
             ),
+            case(
+                "a round in between is refused, as by a halt",
+                &[(FAILED, twice), (REFUSED, "0x23 1x25"), (halted, "0x23 1x25"), with_rights],
+            ),
             case("a round in between is a dry run", &[(FAILED, twice), (DRY_RUN, "0x23 1x25"), with_rights]),
             case("the agent restarts", &[(FAILED, "7x25 0x20"), good, with_rights]),
         ],

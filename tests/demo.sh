@@ -17,7 +17,8 @@ make --no-print-directory deploy OVERLAY="${OVERLAY:-demo}"
 # Prometheus, where there is one: of Debian's packages, as root.
 prometheus=""
 if tests/cluster/packages.sh prometheus >/dev/null 2>&1 && command -v prometheus >/dev/null; then
-    prometheus="$(tests/prometheus.sh start)" || prometheus=""
+    # 3: nothing of it can be had through this kubeconfig.
+    prometheus="$(tests/prometheus.sh start)" || { code=$?; ((code == 3)) || exit "$code"; }
 fi
 [[ -n $prometheus ]] || echo "Without Prometheus: what it would count is read off the agent's metrics."
 
@@ -28,7 +29,11 @@ heading() {
 run() {
     local word line=""
     for word in "$@"; do
-        [[ $word != *' '* ]] || word="${word%%=*}='${word#*=}'"
+        if [[ $word == *=*' '* ]]; then
+            word="${word%%=*}='${word#*=}'"
+        elif [[ $word == *' '* ]]; then
+            word="'$word'"
+        fi
         line+="$word "
     done
     line="${line% }"
@@ -78,7 +83,10 @@ page_answers() {
 }
 # show_page: the page of the agent that there is, for as long as that lives.
 show_page() {
-    [[ -z $forward ]] || kill "$forward" 2>/dev/null || true
+    if [[ -n $forward ]]; then
+        kill "$forward" 2>/dev/null || true
+        wait "$forward" 2>/dev/null || true
+    fi
     setsid kubectl "${selected[@]}" -n pure-chaos port-forward deployment/agent "$port:9090" >/dev/null 2>&1 </dev/null &
     forward=$!
     within 60 "the agent's own page does not answer as one that leads" page_answers
@@ -219,8 +227,8 @@ $spoken get chaos -A -o wide
 $spoken -n $namespace events
 $spoken get --raw /api/v1/namespaces/pure-chaos/services/agent:metrics/proxy/metrics
 The agent's own page: $page, until kill $forward or make cluster-down
-${prometheus:+Prometheus: $prometheus, until tests/prometheus.sh stop or make cluster-down
-}To remove Pure Chaos:   make undeploy$([[ -n $CONTEXT ]] && echo " CONTEXT=$CONTEXT REGISTRY=$REGISTRY" || echo " NAME=$NAME")
+${prometheus:+Prometheus: $prometheus, until ${CONTEXT:+CONTEXT=$CONTEXT }tests/prometheus.sh stop${CONTEXT:- or make cluster-down}
+}To remove Pure Chaos:   make undeploy$([[ -n $CONTEXT ]] && echo " CONTEXT=$CONTEXT" || echo " NAME=$NAME")
 To remove the namespace: $spoken delete namespace $namespace
 END
 [[ -n $CONTEXT ]] || echo "To remove everything:   make cluster-down${NAME:+ NAME=$NAME}"

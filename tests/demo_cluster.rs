@@ -56,6 +56,7 @@ fn the_demo_ends_well_in_a_foreign_cluster() {
         "ChaosRecovered",
         "median recovery",
         "blocked_by_pdb: a PodDisruptionBudget allows no eviction",
+        "create deployment restless --image=chentex/random-logger -- sh -c 'sleep 3; exit 1'\n",
         // Of what crashed; nothing else in it has no kills.
         "kills                    0\n",
         "10/10",
@@ -95,7 +96,7 @@ fn the_demo_ends_well_in_a_foreign_cluster() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let mut stop = Command::new(root().join("tests/prometheus.sh"));
     stop.arg("stop").env("KUBECONFIG", kubeconfig());
-    stop.env("CONTEXT", context.trim_start_matches("CONTEXT=")).env("REGISTRY", "none");
+    stop.env("CONTEXT", context.trim_start_matches("CONTEXT="));
     run(&mut stop).succeeds();
     run(Command::new("promtool").args(["query", "instant", address, "up"])).fails();
 }

@@ -99,17 +99,23 @@ fn nothing_differs_after_certificates_have_changed() {
     namespace.opt_in(&["purechaos.dev/schedule=every 12h"]);
 }
 
+/// Ends the halt of everything when it goes out of scope, also when the test fails.
+struct HaltEnds;
+
+impl Drop for HaltEnds {
+    fn drop(&mut self) {
+        kubectl(&["annotate", "namespace", "pure-chaos", "purechaos.dev/halt-"]);
+    }
+}
+
 #[test]
 fn applied_again_a_halt_stays() {
     let folder = installed();
-    let halt = || object(&["namespace", "pure-chaos"])["metadata"]["annotations"].clone();
     kubectl(&["annotate", "namespace", "pure-chaos", "purechaos.dev/halt=incident 4711"]).succeeds();
-    kubectl(&["apply", "-k", &folder]).succeeds();
-    let by_kubectl = halt();
-    kubectl(&[&["apply"], &SERVER_SIDE[..], &["-k", &folder]].concat()).succeeds();
-    let on_server = halt();
-    kubectl(&["annotate", "namespace", "pure-chaos", "purechaos.dev/halt-"]).succeeds();
-    for annotations in [by_kubectl, on_server] {
+    let _ended = HaltEnds;
+    for how in [&[][..], &SERVER_SIDE] {
+        kubectl(&[&["apply"], how, &["-k", &folder]].concat()).succeeds();
+        let annotations = object(&["namespace", "pure-chaos"])["metadata"]["annotations"].clone();
         assert_eq!(annotations["purechaos.dev/halt"], "incident 4711");
         // Flux would first make what was set with kubectl its own, and then drop it: with this it doesn't.
         assert_eq!(annotations["kustomize.toolkit.fluxcd.io/ssa"], "Merge");

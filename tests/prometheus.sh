@@ -104,4 +104,5 @@ for _ in {1..120}; do
 done
 echo "Prometheus does not see the metrics of every part; its last lines:" >&2
 tail -n 5 "$folder/log" >&2
+stop
 exit 1

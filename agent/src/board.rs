@@ -14,6 +14,8 @@ use crate::recovery::{Outcome, Recovery};
 pub const DECISIONS: usize = 50;
 /// How many ended recoveries are kept of each namespace.
 pub const RECOVERIES: usize = 20;
+/// How long a round may take, roughly.
+const LONGEST_ROUND: Duration = Duration::from_secs(120);
 /// How many characters are kept of a name, a user or a schedule.
 pub const TEXT: usize = 200;
 /// How many characters are kept of a sentence: as many as the webhook gives a reason, so that what to do about it is not cut off.
@@ -228,10 +230,11 @@ impl Board {
             sentence: cut(&sentence, SENTENCE),
         };
         let decisions = &mut self.lock().decisions;
-        decisions.truncate(DECISIONS - 1);
-        // A round is told of when it has ended, so what another namespace did meanwhile may be here already.
-        let later = decisions.iter().take_while(|known| known.at > decision.at).count();
+        // A round is told of when it has ended, so what another namespace did meanwhile may be here already. More of a difference is a stepped clock's.
+        let is_later = |known: &&Decision| known.at > decision.at && known.at < decision.at + LONGEST_ROUND;
+        let later = decisions.iter().take_while(is_later).count();
         decisions.insert(later, decision);
+        decisions.truncate(DECISIONS);
     }
 
     /// A namespace has no record any more. What was decided there stays.
@@ -309,12 +312,12 @@ mod tests {
     #[test]
     fn what_is_told_late_stands_where_it_belongs() {
         let board = Board::default();
-        for second in [1, 3, 2, 4, 2] {
+        for second in [1_000, 1, 3, 2, 4, 2] {
             board.decide(Decision { at: Timestamp::from_second(second).unwrap(), ..decision("") });
         }
         let seconds: Vec<i64> =
             board.snapshot().decisions.iter().map(|decision| decision.at.as_second()).collect();
-        assert_eq!(seconds, [4, 3, 2, 2, 1]);
+        assert_eq!(seconds, [4, 3, 2, 2, 1, 1_000], "the first by a clock that was set back since");
     }
 
     #[test]

@@ -164,7 +164,10 @@ impl Display for Text<'_> {
 pub fn one_line(text: &str) -> String {
     let shown = |character: char| match character {
         '\n' => " ".to_owned(),
-        other if other.is_control() => other.escape_default().to_string(),
+        // The latter turn the direction of what follows.
+        other if other.is_control() || matches!(other, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
+            other.escape_default().to_string()
+        }
         other => other.to_string(),
     };
     text.chars().map(shown).collect()

@@ -175,15 +175,19 @@ impl NamespaceTask {
         self.record = record;
     }
 
-    /// Whether the record's state still tells of a verdict or of settings that no longer hold, or of nothing.
+    /// Whether the record's state still tells of a verdict or of a mode of rounds that no longer holds, or of nothing. What refuses is not told from
+    /// the settings, and stays until a round has looked.
     fn is_stale_state(&self, record: &Arc<OptIn>) -> bool {
-        if Arc::ptr_eq(&self.record, record) {
+        let is_dry_run = record.spec.settings.as_ref().is_some_and(|settings| settings.dry_run);
+        let contradicts = |state| state == if is_dry_run { STATE_ACTIVE } else { STATE_DRY_RUN };
+        let is_of_verdict = if Arc::ptr_eq(&self.record, record) {
             // What an earlier process left.
             let verdicts = [Refusal::NotAdmitted.label(), Refusal::UnknownSetting.label()];
             self.ledger.state().is_none_or(|state| verdicts.contains(&state))
         } else {
-            self.record.spec.verdict != Verdict::Admitted || self.record.spec.settings != record.spec.settings
-        }
+            self.record.spec.verdict != Verdict::Admitted
+        };
+        is_of_verdict || self.ledger.state().is_some_and(contradicts)
     }
 
     fn watch_pods(&mut self) {
@@ -217,7 +221,8 @@ impl NamespaceTask {
     /// The next slot that won't be skipped for coming too soon.
     fn next_round(&self) -> Option<Timestamp> {
         let timetable = self.timetable.as_ref()?;
-        let mut next = self.slot_after(self.floor.instant().max(self.deps.clock.wall()))?;
+        let served = self.ledger.last_slot().unwrap_or(Timestamp::MIN);
+        let mut next = self.slot_after(self.floor.instant().max(self.deps.clock.wall()).max(served))?;
         // Ends: no slot is too soon that is the shortest interval away.
         while timetable.is_too_soon(next, self.ledger.last_slot()) {
             next = self.slot_after(next)?;

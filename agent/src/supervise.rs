@@ -175,8 +175,16 @@ impl Supervisor {
             if let Some(before) = before {
                 before.cancelled().await;
             }
+            if is_gone.is_cancelled() || end.is_cancelled() {
+                return;
+            }
             let record = receiver.borrow_and_update().clone();
-            NamespaceTask::new(deps, name, record, rng, end).run(receiver, is_gone).await;
+            let (board, shown) = (deps.board.clone(), name.clone());
+            NamespaceTask::new(deps, name, record, rng, end).run(receiver, is_gone.clone()).await;
+            if is_gone.is_cancelled() {
+                // Once more: it may have been lost a moment before it was shown.
+                board.forget(&shown);
+            }
         });
         self.followed.insert(namespace, Followed { record_uid: uid, records: sender, gone, over });
         self.deps.metrics.set_opt_ins(self.followed.len());

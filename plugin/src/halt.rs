@@ -28,7 +28,7 @@ pub async fn halt(
     let before = reason(client, &change.namespace).await;
     make(client, target, change, out).await?;
     if let Some(Some(reason)) = before {
-        writeln!(out, "{} was halted already: {}", what(&change.namespace), one_line(&reason))?;
+        writeln!(out, "{} was halted already: {}", what(&change.namespace), told(&reason))?;
     }
     Ok(())
 }
@@ -47,7 +47,7 @@ pub async fn resume(
     make(client, target, change, out).await?;
     let (what, would) = (what(&change.namespace), if change.dry_run { "would have " } else { "" });
     match before {
-        Some(Some(reason)) => writeln!(out, "{would}ended the halt of {what}: {}", one_line(&reason))?,
+        Some(Some(reason)) => writeln!(out, "{would}ended the halt of {what}: {}", told(&reason))?,
         Some(None) => writeln!(out, "{what} was not halted")?,
         None => {}
     }
@@ -58,6 +58,11 @@ pub async fn resume(
 async fn reason(client: &Client, name: &str) -> Option<Option<String>> {
     let looked = tokio::time::timeout(LOOK, apply::annotations(client, name)).await;
     Some(looked.ok()?.ok()?.remove(HALT))
+}
+
+/// Its presence halts, whatever it says.
+fn told(reason: &str) -> String {
+    if reason.is_empty() { "no reason was given".to_owned() } else { one_line(reason) }
 }
 
 fn what(namespace: &str) -> String {

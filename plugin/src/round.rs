@@ -1,13 +1,11 @@
 //! What a record says of a round that was asked for.
 
 use agent::explanation::one_line;
+use agent::ledger::STATE_DRY_RUN;
 use jiff::Timestamp;
 use policy::record::{OptIn, OptInStatus, Verdict};
 
 use crate::status::why;
-
-/// The agent's state after a round that was a dry run.
-const DRY_RUN: &str = "dry run";
 
 /// What became of a round.
 #[derive(Debug, PartialEq, Eq)]
@@ -65,7 +63,10 @@ fn told(before: &OptIn, after: &OptIn) -> String {
         ..=0 => {
             let state = after.status.as_ref().and_then(|status| status.state.clone()).unwrap_or_default();
             match (state.as_str(), why(after)) {
-                (DRY_RUN, _) => "nothing was killed, for it is a dry run".to_owned(),
+                (STATE_DRY_RUN, why) if why.is_empty() => {
+                    "nothing was killed, for it is a dry run".to_owned()
+                }
+                (STATE_DRY_RUN, why) => format!("nothing was killed, for it is a dry run: {why}"),
                 (state, why) if why.is_empty() => format!("nothing was killed: {}", one_line(state)),
                 (state, why) => format!("nothing was killed: {}: {why}", one_line(state)),
             }
@@ -78,8 +79,6 @@ fn told(before: &OptIn, after: &OptIn) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use agent::metrics::RoundOutcome;
-    use agent::report::RoundReport;
     use serde_json::{Value, json};
 
     const SLOT: &str = "2026-11-23T12:00:10Z";
@@ -130,18 +129,21 @@ mod tests {
             "type": "Active", "status": "False", "reason": "NothingKilled", "message": "no Pod could be killed: 2 too_young",
             "lastTransitionTime": SLOT,
         }]);
+        let dry_run = json!([{
+            "type": "Active", "status": "False", "reason": "DryRun", "message": "would have been killed: web-1", "lastTransitionTime": SLOT,
+        }]);
         for (state, conditions, expected) in [
             ("too_young", refused, "nothing was killed: too_young: no Pod could be killed: 2 too_young"),
             ("no Pods", json!([]), "nothing was killed: no Pods"),
-            (DRY_RUN, json!([]), "nothing was killed, for it is a dry run"),
+            (STATE_DRY_RUN, json!([]), "nothing was killed, for it is a dry run"),
+            (
+                STATE_DRY_RUN,
+                dry_run,
+                "nothing was killed, for it is a dry run: would have been killed: web-1",
+            ),
         ] {
             assert_eq!(ended(state, conditions), Seen::Ended(expected.to_owned()));
         }
-        assert_eq!(
-            RoundReport::new(RoundOutcome::DryRun, String::new()).state(),
-            DRY_RUN,
-            "the agent's word"
-        );
     }
 
     #[test]

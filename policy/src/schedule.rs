@@ -124,18 +124,20 @@ impl Timetable {
     }
 
     /// Whether the slot comes too soon after the last one that was served, which would be a way around the platform's ceiling: less than the shortest
-    /// interval after it where one of the two was asked for, and less than nine tenths of that in any case, which is as close as jitter brings slots.
+    /// interval after it where one of the two was asked for, and less than nine tenths of that else, which is as close as jitter brings slots. What `cron`
+    /// says itself is never too soon: where the clocks change an hour is missing, and that must not decide it.
     #[must_use]
     pub fn is_too_soon(&self, slot: Timestamp, last: Option<Timestamp>) -> bool {
         // Of a last slot that is neither on the schedule nor asked for any more only the instant is left: what was asked for can be replaced or removed.
         let is_asked_for = |slot: Timestamp| self.also_at == Some(slot);
         last.is_some_and(|last| {
-            let least = if is_asked_for(slot) || is_asked_for(last) {
-                self.shortest_interval
-            } else {
-                self.shortest_interval * 9 / 10
+            let least = match &self.schedule {
+                _ if is_asked_for(slot) || is_asked_for(last) => self.shortest_interval,
+                Schedule::Cron(cron) if cron.newest_until(last, &self.zone) == Some(last) => Duration::ZERO,
+                _ => self.shortest_interval * 9 / 10,
             };
-            Duration::try_from(slot.duration_since(last)).unwrap_or_default() < least
+            // One that is not after the last is none that could be served.
+            slot > last && Duration::try_from(slot.duration_since(last)).is_ok_and(|since| since < least)
         })
     }
 
@@ -236,6 +238,22 @@ mod tests {
             // Nor does it stand in the way for longer.
             assert!(!is_too_soon("2026-11-23T12:01:10Z"));
         }
+    }
+
+    #[test]
+    fn a_change_of_the_clocks_makes_no_slot_of_cron_too_soon() {
+        let cron = Timetable {
+            zone: TimeZone::get("Europe/Berlin").unwrap(),
+            shortest_interval: Duration::from_secs(6 * 3_600),
+            ..timetable("cron 0 */6 * * *")
+        };
+        // From midnight to six in the morning it is five hours.
+        let last = at("2027-03-27T23:00:00Z");
+        let next = cron.next_after(UID, last).unwrap();
+        assert_eq!(next, at("2027-03-28T04:00:00Z"));
+        assert!(!cron.is_too_soon(next, Some(last)));
+        // What was asked for is no slot of it.
+        assert!(cron.is_too_soon(next, Some(at("2027-03-27T23:00:01Z"))));
     }
 
     #[test]

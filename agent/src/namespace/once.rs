@@ -59,9 +59,9 @@ impl NamespaceTask {
                 }
                 Visit::Round(Box::new(report))
             }
-            None => Visit::NotDue(self.slot_after(now)),
+            None => Visit::NotDue(self.next_round()),
         };
-        let next = self.slot_after(now);
+        let next = self.next_round();
         self.ledger.set_next_slot(next);
         self.save().await;
         (visit, ended)

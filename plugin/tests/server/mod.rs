@@ -100,6 +100,10 @@ fn serve(mut stream: TcpStream, answer: &dyn Fn(&Request) -> Answer, noted: &Mut
             line => head.push(line.to_owned()),
         }
     }
+    // A connection that was opened and not used.
+    if head.is_empty() {
+        return;
+    }
     let line = head.remove(0);
     let length =
         head.iter().find_map(|header| header.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
