@@ -4,7 +4,13 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-CARGO_PROFILE_DIST_LTO=off CARGO_PROFILE_DIST_OPT_LEVEL=0 CARGO_PROFILE_DIST_CODEGEN_UNITS=16 tests/static.sh arm64
+export CARGO_PROFILE_DIST_LTO=off CARGO_PROFILE_DIST_OPT_LEVEL=0 CARGO_PROFILE_DIST_CODEGEN_UNITS=16
+tests/static.sh arm64 || {
+    code=$?
+    ((code == 3)) || exit "$code"
+    echo "SKIPPED (what compiles for arm64 can't be had here): make build ARCH=arm64, where it can"
+    exit
+}
 
 emulator=()
 if [[ "$(uname -m)" != aarch64 ]]; then

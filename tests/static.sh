@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the static binaries of the images for one architecture, as container images name it, into target/static/ARCH. On a machine of
-# another architecture it compiles across; Debian has what that takes, and rustup the rest.
+# another architecture it compiles across; Debian has what that takes, and rustup the rest. Where they don't give it, this ends with 3.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,10 +15,10 @@ esac
 target="$machine-unknown-linux-gnu"
 
 if ! rustup target list --installed | grep -qx "$target"; then
-    rustup target add "$target"
+    timeout 300 rustup target add "$target" || exit 3
 fi
 if [[ "$(uname -m)" != "$machine" ]]; then
-    tests/cluster/packages.sh "${packages[@]}"
+    tests/cluster/packages.sh "${packages[@]}" || exit 3
     variable="CARGO_TARGET_${target^^}_LINKER"
     export "${variable//-/_}=$machine-linux-gnu-gcc"
 fi
