@@ -73,13 +73,14 @@ while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
 done
 page="http://127.0.0.1:$port/"
 forward=""
-page_answers() {
+# page_says WORDS: whether the page has them.
+page_says() {
     local answer=""
     {
         printf 'GET / HTTP/1.0\r\nHost: localhost\r\n\r\n' >&3
         answer="$(cat <&3)"
     } 2>/dev/null 3<>"/dev/tcp/127.0.0.1/$port" || true
-    [[ $answer == *"Namespaces that opted in"* ]]
+    [[ $answer == *"$1"* ]]
 }
 # show_page: the page of the agent that there is, for as long as that lives.
 show_page() {
@@ -89,7 +90,7 @@ show_page() {
     fi
     setsid kubectl "${selected[@]}" -n pure-chaos port-forward deployment/agent "$port:9090" >/dev/null 2>&1 </dev/null &
     forward=$!
-    within 60 "the agent's own page does not answer as one that leads" page_answers
+    within 60 "the agent's own page does not answer as one that leads" page_says "Namespaces that opted in"
 }
 
 # What an earlier demonstration left; somebody else's namespace of this name is left alone.
@@ -142,6 +143,8 @@ tailing=$!
 enough() { (($(total pure_chaos_recoveries_total 'outcome="recovered"') - before >= wanted)); }
 # A round that meets a change of its Pod lets the workload rest for two minutes.
 within 300 "fewer than $wanted kills recovered" enough
+
+within 10 "the agent's own page tells of no kill" page_says '>killed</span>'
 
 heading "What happened"
 kill "$watching" "$tailing" 2>/dev/null || true

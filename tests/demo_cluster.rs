@@ -70,14 +70,8 @@ fn the_demo_ends_well_in_a_foreign_cluster() {
     let (page, end) = told("The agent's own page: ").split_once(", until kill ").unwrap();
     let answer =
         run(Command::new("curl").args(["--silent", "--show-error", "--max-time", "10", page])).succeeds();
-    // Of the agent that took over, in whose time Pods died.
-    for part in [
-        "Namespaces that opted in",
-        "<td role=\"cell\" data-of=\"Namespace\">learning-place</td>",
-        ">killed</span>",
-    ] {
-        assert!(answer.contains(part), "{part:?} is missing in:\n{answer}");
-    }
+    // What it tells of a kill the demonstration looked for itself; the agent that is left may have led for no kill.
+    assert!(answer.contains("Namespaces that opted in"), "{answer}");
     run(Command::new("kill").arg(end.split(' ').next().unwrap())).succeeds();
     let (address, _) = told("Prometheus: ").split_once(',').unwrap();
     // Over both agents: the one that led first is gone, and its series with it.

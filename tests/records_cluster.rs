@@ -227,7 +227,7 @@ fn they_read_well() {
     let seen = kubectl(&[&mine[..], &["-o", "wide", &user]].concat()).succeeds();
     println!("{seen}");
     assert_eq!(columns(&seen), [&narrow[..], &wide[..]].concat());
-    for word in ["every 1h", "active", "evict", "true"] {
+    for word in ["every 1h", "dry run", "evict", "true"] {
         assert!(seen.contains(word), "{word}: {seen}");
     }
     let seen = kubectl(&["get", "chaos", "-A"]).succeeds();
