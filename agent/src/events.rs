@@ -17,9 +17,16 @@ use crate::refusal::Refusal;
 /// How long the process waits at its end for Events under way.
 const LAST_EVENTS: Duration = Duration::from_secs(3);
 
+/// The most bytes in a note: the API server's validation of `events.k8s.io/v1`.
+const LONGEST_NOTE: usize = 1_024;
+
+const ELLIPSIS: &str = "…";
+
 /// Writes Events in the background.
 #[derive(Clone)]
 pub struct Events {
+    client: Client,
+    reporter: Reporter,
     recorder: Recorder,
     tasks: TaskTracker,
 }
@@ -29,7 +36,8 @@ impl Events {
     #[must_use]
     pub fn new(client: Client, instance: Option<String>) -> Self {
         let reporter = Reporter { controller: "purechaos.dev/agent".to_owned(), instance };
-        Self { recorder: Recorder::new(client, reporter), tasks: TaskTracker::new() }
+        let recorder = Recorder::new(client.clone(), reporter.clone());
+        Self { client, reporter, recorder, tasks: TaskTracker::new() }
     }
 
     /// Waits for the Events under way, but not for long.
@@ -107,15 +115,16 @@ impl Events {
 
     /// `ChaosHalted`, on the namespace `pure-chaos`.
     pub fn halted(&self, uid: &str, text: &str) {
-        let regarding = namespace_reference(SYSTEM_NAMESPACE, uid);
-        self.publish(
-            EventType::Warning,
-            "ChaosHalted",
-            "Halt",
-            format!("Every kill is halted: {text}"),
-            regarding,
-            None,
-        );
+        let event = Event {
+            type_: EventType::Warning,
+            reason: "ChaosHalted".to_owned(),
+            note: Some(format!("Every kill is halted: {text}")),
+            action: "Halt".to_owned(),
+            secondary: None,
+        };
+        // A recorder of its own: counted with the halt before, this one would be told with that one's reason.
+        let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
+        self.write(recorder, event, namespace_reference(SYSTEM_NAMESPACE, uid));
     }
 
     fn publish(
@@ -134,14 +143,27 @@ impl Events {
             action: action.to_owned(),
             secondary,
         };
-        let recorder = self.recorder.clone();
+        self.write(self.recorder.clone(), event, regarding);
+    }
+
+    fn write(&self, recorder: Recorder, mut event: Event, regarding: ObjectReference) {
+        event.note = event.note.map(shortened);
         self.tasks.spawn(async move {
             if let Err(error) = call(recorder.publish(&event, &regarding)).await {
                 let namespace = regarding.namespace.as_deref().unwrap_or_default();
-                tracing::warn!(namespace, reason, error = %error, "failed to write an Event");
+                tracing::warn!(namespace, reason = event.reason, error = %error, "failed to write an Event");
             }
         });
     }
+}
+
+/// A note that the API server takes: whoever halts may write more.
+fn shortened(mut note: String) -> String {
+    if note.len() > LONGEST_NOTE {
+        note.truncate(note.floor_char_boundary(LONGEST_NOTE - ELLIPSIS.len()));
+        note.push_str(ELLIPSIS);
+    }
+    note
 }
 
 /// `too_young` as `TooYoung`, the form of an Event's action.

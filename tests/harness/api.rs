@@ -148,10 +148,19 @@ impl Api {
 
     /// The reasons of the Events written so far.
     pub fn events(&self) -> Vec<String> {
+        self.field_of_events("reason")
+    }
+
+    /// What the Events written so far say.
+    pub fn notes(&self) -> Vec<String> {
+        self.field_of_events("note")
+    }
+
+    fn field_of_events(&self, field: &str) -> Vec<String> {
         let world = self.world.lock().unwrap();
         let events =
             world.calls.iter().filter(|call| call.path.contains("events.k8s.io") && call.verb == "POST");
-        events.filter_map(|call| call.body["reason"].as_str().map(str::to_owned)).collect()
+        events.filter_map(|call| call.body[field].as_str().map(str::to_owned)).collect()
     }
 }
 
