@@ -11,6 +11,7 @@ pub mod back_off;
 pub mod board;
 pub mod budget;
 pub mod decisions;
+pub mod deps;
 pub mod election;
 pub mod events;
 pub mod explain;

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::decisions::skipped;
+use crate::deps::Deps;
 use crate::ledger::{Activity, Ledger, STATE_ACTIVE, STATE_DRY_RUN};
 use crate::permission::not_admitted;
 use crate::pods::{self, PodEvent};
@@ -22,7 +23,7 @@ use crate::recoveries::{Ended, Recoveries};
 use crate::recovery::Outcome;
 use crate::refusal::Refusal;
 use crate::report::RoundReport;
-use crate::round::{Deps, Occasion, round};
+use crate::round::{Occasion, round};
 use crate::slots::{Due, Floor, Serve, due};
 
 /// How often a pending recovery's workload is read, beside at each of its Pod events.

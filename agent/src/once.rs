@@ -17,6 +17,7 @@ use runtime::process::ended_by_signal;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{OnceArgs, read_policy};
+use crate::deps::Deps;
 use crate::lease::Candidacy;
 use crate::metrics::RoundOutcome;
 use crate::namespace::NamespaceTask;
@@ -25,7 +26,6 @@ use crate::narration::{ended_line, visit_lines};
 use crate::observe::list_all;
 use crate::recoveries::Ended;
 use crate::recovery::Outcome;
-use crate::round::Deps;
 use crate::run::{generator, identity};
 use crate::{installed_policy, own_rights};
 

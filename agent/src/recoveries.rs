@@ -11,14 +11,15 @@ use runtime::client::CallError;
 use tokio::time::Instant;
 
 use crate::board::{Decision, EndedLine, What};
+use crate::deps::Deps;
 use crate::ledger::Ledger;
 use crate::lineage::Lineage;
 use crate::metrics::has_series;
 use crate::observe::read_namespace;
 use crate::pod_book::PodBook;
 use crate::pods::{PodChange, PodEvent};
+use crate::recovery::Kill;
 use crate::recovery::{Outcome, Recovery, Sighting, Surroundings};
-use crate::round::{Deps, Kill};
 use crate::views::{Observation, WorkloadView};
 use crate::workloads;
 

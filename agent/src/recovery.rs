@@ -8,11 +8,32 @@ use jiff::Timestamp;
 use policy::record::{Pending, WorkloadReference};
 use tokio::time::Instant;
 
-use crate::round::Kill;
+use crate::guards::Candidate;
 use crate::views::{PodView, WorkloadView};
 
 /// Seconds by which this machine's clock may differ from the API server's, whose creation times are whole seconds.
 const CLOCK_SLACK: i64 = 2;
+
+/// A kill that the API server accepted, and the moment of its answer.
+#[derive(Debug)]
+pub struct Kill {
+    /// What was killed.
+    pub candidate: Candidate,
+    /// When the API server answered.
+    pub answered: Instant,
+    /// The same, by the wall clock.
+    pub at: Timestamp,
+    /// How long the recovery may take.
+    pub deadline: Duration,
+}
+
+impl Kill {
+    /// The form in which its pending recovery outlives this process.
+    #[must_use]
+    pub fn pending(&self) -> Pending {
+        Recovery::begin(self, &BTreeSet::new()).pending()
+    }
+}
 
 /// How a recovery ended. The order is that of precedence, if several hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

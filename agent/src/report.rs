@@ -9,8 +9,8 @@ use crate::guards::{Candidate, Refused};
 use crate::ledger::{STATE_ACTIVE, STATE_DRY_RUN};
 use crate::metrics::RoundOutcome;
 use crate::permission::Forbidden;
+use crate::recovery::Kill;
 use crate::refusal::Refusal;
-use crate::round::Kill;
 use crate::views::Observation;
 
 /// What a round did.

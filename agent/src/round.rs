@@ -1,109 +1,28 @@
 //! One round: observe, check, select, kill. What recovers afterwards is the caller's.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
-use kube::Client;
-use policy::platform::PlatformPolicy;
 use policy::record::{Intent, OptIn, Pending, WorkloadReference};
 use policy::schedule::Timetable;
 use policy::settings::Settings;
-use prometheus::Registry;
 use rand::Rng;
-use runtime::clock::Clock;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::board::Board;
-use crate::budget::Budget;
 use crate::decisions::tried;
-use crate::events::Events;
+use crate::deps::Deps;
 use crate::guards::{Candidate, Circumstances, screen};
 use crate::kill::{Attempt, Failure, Warrant, kill};
-use crate::lease::Leadership;
 use crate::ledger::Ledger;
-use crate::metrics::{Metrics, RoundOutcome};
+use crate::metrics::RoundOutcome;
 use crate::observe::{NotPermitted, ObserveError, authority, observe};
 use crate::permission::Forbidden;
-use crate::recovery::Recovery;
+use crate::recovery::Kill;
 use crate::refusal::Refusal;
 use crate::report::RoundReport;
 use crate::select::{keep_due, select_victims};
 use crate::slots::Serve;
-
-/// What every round needs: the world, and ways to tell it.
-#[derive(Clone)]
-pub struct Deps {
-    /// The Kubernetes client.
-    pub client: Client,
-    /// The clocks.
-    pub clock: Arc<dyn Clock>,
-    /// The platform's policy.
-    pub policy: Arc<PlatformPolicy>,
-    /// The metric families.
-    pub metrics: Metrics,
-    /// What the agent's page is made of.
-    pub board: Board,
-    /// The Events.
-    pub events: Events,
-    /// The whole cluster's kills.
-    pub budget: Arc<Budget>,
-    /// Whether this process leads.
-    pub leadership: Leadership,
-    /// Whether the cluster's nodes may be read.
-    pub reads_nodes: Arc<AtomicBool>,
-}
-
-impl Deps {
-    /// Makes what follows from the rest. `instance` names this process in Events.
-    ///
-    /// # Errors
-    /// When the registry has these metrics already.
-    pub fn new(
-        client: Client,
-        clock: Arc<dyn Clock>,
-        policy: PlatformPolicy,
-        registry: &Registry,
-        instance: Option<String>,
-        leadership: Leadership,
-        reads_nodes: Arc<AtomicBool>,
-    ) -> prometheus::Result<Self> {
-        Ok(Self {
-            events: Events::new(client.clone(), instance),
-            metrics: Metrics::new(registry, &policy.hash, &policy.ceilings.modes)?,
-            board: Board::default(),
-            budget: Arc::new(Budget::new(policy.kills_per_minute)),
-            policy: Arc::new(policy),
-            leadership,
-            client,
-            clock,
-            reads_nodes,
-        })
-    }
-}
-
-/// A kill that the API server accepted, and the moment of its answer.
-#[derive(Debug)]
-pub struct Kill {
-    /// What was killed.
-    pub candidate: Candidate,
-    /// When the API server answered.
-    pub answered: Instant,
-    /// The same, by the wall clock.
-    pub at: Timestamp,
-    /// How long the recovery may take.
-    pub deadline: Duration,
-}
-
-impl Kill {
-    /// The form in which its pending recovery outlives this process.
-    fn pending(&self) -> Pending {
-        Recovery::begin(self, &BTreeSet::new()).pending()
-    }
-}
 
 /// What a round is given.
 #[derive(Debug)]

@@ -17,10 +17,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::{RunArgs, read_policy};
 use crate::board::Board;
+use crate::deps::Deps;
 use crate::halt::observe_halt;
 use crate::lease::Candidacy;
 use crate::metrics;
-use crate::round::Deps;
 use crate::supervise::supervise;
 use crate::{own_rights, page};
 

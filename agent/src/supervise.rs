@@ -18,9 +18,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::deps::Deps;
 use crate::namespace::NamespaceTask;
 use crate::pods;
-use crate::round::Deps;
 
 /// A namespace's series end this long after it lost its record, so that the last scrape gets them.
 const SERIES_LINGER: Duration = Duration::from_secs(600);

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use agent::board::Board;
-use agent::round::Deps;
+use agent::deps::Deps;
 use agent::supervise::supervise;
 use jiff::Timestamp;
 use policy::digest::digest;

@@ -7,11 +7,11 @@ use policy::record::WorkloadReference;
 
 use super::{NamespaceTask, REST};
 use crate::decisions::decisions;
+use crate::deps::Deps;
 use crate::ledger::Activity;
 use crate::metrics::RoundOutcome;
 use crate::refusal::Refusal;
 use crate::report::RoundReport;
-use crate::round::Deps;
 
 /// What the last round's Events said: what stays so isn't told again.
 #[derive(Default)]
