@@ -149,7 +149,7 @@ fn by_cronjob(namespace: &Namespace) {
     let typed = ["-n", "pure-chaos", "create", "cronjob", "chaos-runner", &image, "--schedule=*/1 * * * *"];
     let created = kubectl(&typed);
     // Pod Security warns of what `restricted` demands, and enforces `baseline`.
-    let warned = created.stderr.lines().all(|line| line.starts_with("Warning: would violate PodSecurity"));
+    let warned = created.stderr.starts_with("Warning: would violate PodSecurity \"restricted:");
     assert!(created.ok && warned, "{created:?}");
     let finished = || {
         let jobs = object(&["jobs", "-n", "pure-chaos"]);
