@@ -95,6 +95,31 @@ pub struct Decision {
     pub sentence: String,
 }
 
+/// A decision as it is shown: what is refused again and again for the same reason is one line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DecisionLine {
+    /// The last time.
+    pub last: Decision,
+    /// How many times.
+    pub times: u32,
+    /// The first time.
+    pub since: Timestamp,
+}
+
+impl From<Decision> for DecisionLine {
+    fn from(decision: Decision) -> Self {
+        Self { times: 1, since: decision.at, last: decision }
+    }
+}
+
+impl DecisionLine {
+    /// Whether this says the same again, where nothing was done.
+    fn is_repeated_by(&self, decision: &Decision) -> bool {
+        let is_deed = matches!(decision.what, What::Killed | What::Ended(_));
+        !is_deed && self.last == Decision { at: self.last.at, ..decision.clone() }
+    }
+}
+
 /// A kill whose recovery has not ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PendingLine {
@@ -148,7 +173,7 @@ pub struct Snapshot {
     /// The namespaces with a record. Shared, so that a page of thousands is taken without holding up the tasks that write them.
     pub namespaces: BTreeMap<String, Arc<NamespaceLine>>,
     /// The last decisions, newest first.
-    pub decisions: VecDeque<Decision>,
+    pub decisions: VecDeque<DecisionLine>,
 }
 
 /// Where the tasks write, and the page reads.
@@ -230,10 +255,19 @@ impl Board {
             sentence: cut(&sentence, SENTENCE),
         };
         let decisions = &mut self.lock().decisions;
+        let before = decisions.iter().position(|line| line.is_repeated_by(&decision));
+        let before = before.and_then(|place| decisions.remove(place));
+        let line = match before {
+            Some(DecisionLine { times, since, .. }) => {
+                DecisionLine { last: decision, times: times.saturating_add(1), since }
+            }
+            None => decision.into(),
+        };
         // A round is told of when it has ended, so what another namespace did meanwhile may be here already. More of a difference is a stepped clock's.
-        let is_later = |known: &&Decision| known.at > decision.at && known.at < decision.at + LONGEST_ROUND;
+        let at = line.last.at;
+        let is_later = |known: &&DecisionLine| known.last.at > at && known.last.at < at + LONGEST_ROUND;
         let later = decisions.iter().take_while(is_later).count();
-        decisions.insert(later, decision);
+        decisions.insert(later, line);
         decisions.truncate(DECISIONS);
     }
 
@@ -277,65 +311,4 @@ fn cut(text: &str, most: usize) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn decision(sentence: &str) -> Decision {
-        Decision {
-            at: Timestamp::UNIX_EPOCH,
-            namespace: "a".to_owned(),
-            workload: String::new(),
-            pod: String::new(),
-            what: What::Nothing,
-            sentence: sentence.to_owned(),
-        }
-    }
-
-    #[test]
-    fn the_newest_are_kept_and_nothing_grows() {
-        let board = Board::default();
-        board.begin("a");
-        for n in 0..120 {
-            board.decide(decision(&n.to_string()));
-            let duration = Some(Duration::from_secs(n));
-            board.ended("a", EndedLine { outcome: Outcome::Recovered, duration });
-        }
-        let snapshot = board.snapshot();
-        assert_eq!(snapshot.decisions.len(), DECISIONS);
-        assert_eq!(snapshot.decisions[0].sentence, "119");
-        assert_eq!(snapshot.decisions[DECISIONS - 1].sentence, "70");
-        let recoveries = &snapshot.namespaces["a"].recoveries;
-        let seconds = |at: usize| recoveries[at].duration.unwrap().as_secs();
-        assert_eq!((recoveries.len(), seconds(0), seconds(RECOVERIES - 1)), (RECOVERIES, 100, 119));
-    }
-
-    #[test]
-    fn what_is_told_late_stands_where_it_belongs() {
-        let board = Board::default();
-        for second in [1_000, 1, 3, 2, 4, 2] {
-            board.decide(Decision { at: Timestamp::from_second(second).unwrap(), ..decision("") });
-        }
-        let seconds: Vec<i64> =
-            board.snapshot().decisions.iter().map(|decision| decision.at.as_second()).collect();
-        assert_eq!(seconds, [4, 3, 2, 2, 1, 1_000], "the first by a clock that was set back since");
-    }
-
-    #[test]
-    fn long_texts_are_cut_between_characters() {
-        let board = Board::default();
-        board.set_halt(Some(&"é".repeat(100_000)));
-        let Halt::Yes(text) = board.snapshot().halt else { panic!("halted") };
-        assert_eq!(text, format!("{}…", "é".repeat(SENTENCE)));
-        board.decide(decision(&"x".repeat(SENTENCE)));
-        assert_eq!(board.snapshot().decisions[0].sentence, "x".repeat(SENTENCE), "nothing to cut");
-    }
-
-    #[test]
-    fn a_namespace_that_is_gone_stays_gone() {
-        let board = Board::default();
-        board.begin("a");
-        board.forget("a");
-        board.ended("a", EndedLine { outcome: Outcome::OptedOut, duration: None });
-        assert_eq!(board.snapshot(), Snapshot::default());
-    }
-}
+mod tests;

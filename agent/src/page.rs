@@ -14,7 +14,7 @@ use policy::keys::SYSTEM_NAMESPACE;
 use runtime::clock::Clock;
 use tokio::sync::watch;
 
-use crate::board::{Board, Decision, Halt, PendingLine, Snapshot};
+use crate::board::{Board, Decision, DecisionLine, Halt, PendingLine, Snapshot};
 use crate::lease::{LEASE, Leadership};
 
 mod bars;
@@ -241,8 +241,9 @@ fn decisions(board: &Snapshot, now: Timestamp) -> Markup {
     }
 }
 
-fn decision(line: &Decision, now: Timestamp) -> Markup {
-    let Decision { at, namespace, workload, pod, what, sentence } = line;
+fn decision(line: &DecisionLine, now: Timestamp) -> Markup {
+    let DecisionLine { last, times, since } = line;
+    let Decision { at, namespace, workload, pod, what, sentence } = last;
     html! {
         tr role="row" {
             td role="cell" data-of="When" { (ago(*at, now)) br; span.quiet { (instant(*at)) } }
@@ -255,6 +256,7 @@ fn decision(line: &Decision, now: Timestamp) -> Markup {
             td role="cell" data-of="Why, or how" {
                 @if let Some(reason) = what.reason() { code { (reason) } @if !sentence.is_empty() { ": " } }
                 (marked(sentence))
+                @if *times > 1 { br; span.quiet { (times) " times since " (instant(*since)) } }
             }
         }
     }

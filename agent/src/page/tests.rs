@@ -6,7 +6,7 @@ use runtime::clock::TokioClock;
 use tower::ServiceExt;
 
 use super::*;
-use crate::board::{DECISIONS, EndedLine, NamespaceLine, PendingLine, What};
+use crate::board::{DECISIONS, DecisionLine, EndedLine, NamespaceLine, PendingLine, What};
 use crate::recovery::Outcome;
 use crate::refusal::Refusal;
 
@@ -47,13 +47,15 @@ fn hostile() -> (Snapshot, usize) {
         recoveries: [EndedLine { outcome: Outcome::Recovered, duration: Some(Duration::from_secs(1)) }]
             .into(),
     };
-    let decision = |what| Decision {
-        at: noon(),
-        namespace: text(),
-        workload: text(),
-        pod: text(),
-        what,
-        sentence: text(),
+    let decision = |what| {
+        DecisionLine::from(Decision {
+            at: noon(),
+            namespace: text(),
+            workload: text(),
+            pod: text(),
+            what,
+            sentence: text(),
+        })
     };
     let board = Snapshot {
         halt: Halt::Yes(text()),
@@ -105,6 +107,9 @@ fn a_namespace_and_what_was_decided_there() {
         decision(What::Refused(young.label()), young.meaning()),
         decision(What::Failed(None), "the API server is away"),
     ];
+    let mut decisions = decisions.map(DecisionLine::from);
+    decisions[2] =
+        DecisionLine { times: 3, since: noon() - Duration::from_secs(1_200), ..decisions[2].clone() };
     let board = Snapshot {
         halt: Halt::No,
         namespaces: [("shop".to_owned(), line.into())].into(),
@@ -124,7 +129,7 @@ fn a_namespace_and_what_was_decided_there() {
         "<td role=\"cell\" data-of=\"Pod\">web-2</td><td role=\"cell\" data-of=\"Killed\">7 s ago</td>",
         "<title>0.8 s</title>",
         "<code>too_young</code>: younger than <code>min-age</code>",
-        "the API server is away",
+        "the API server is away<br><span class=\"quiet\">3 times since <time datetime=\"2026-11-23T11:40:00Z\">",
     ] {
         assert!(html.contains(words), "{words} is missing in {html}");
     }
@@ -165,7 +170,7 @@ fn it_is_bounded_however_much_there_is() {
     let board = Board::default();
     for n in 0..1_000 {
         board.begin(&format!("namespace-{n}"));
-        board.decide(decision(What::Nothing, &"x".repeat(100_000)));
+        board.decide(decision(What::Killed, &"x".repeat(100_000)));
     }
     let mut board = board.snapshot();
     let line = |n: usize| PendingLine {
