@@ -50,7 +50,7 @@ fn a_kill_is_pending_until_it_has_recovered() {
         has(&html, "1 recovered, in ");
         has(&html, "s after the kill");
         let words: Vec<&str> =
-            stage.board.snapshot().decisions.iter().map(|decision| decision.what.word()).collect();
+            stage.board.snapshot().decisions.iter().map(|line| line.last.what.word()).collect();
         assert_eq!(words, ["recovered", "killed"], "newest first");
     });
 }

@@ -251,7 +251,7 @@ fn while_a_kills_result_is_not_known_there_is_no_other() {
             (json!(1), Value::Null)
         );
         let found = "mode evict, as was found out later";
-        assert!(stage.board.snapshot().decisions.iter().any(|decision| decision.sentence == found));
+        assert!(stage.board.snapshot().decisions.iter().any(|line| line.last.sentence == found));
     });
 }
 
