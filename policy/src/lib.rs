@@ -17,6 +17,7 @@ pub mod keys;
 pub mod lock;
 pub mod outlook;
 pub mod platform;
+pub mod protected;
 pub mod record;
 pub mod schedule;
 pub mod settings;

@@ -27,7 +27,7 @@ use sha2::{Digest, Sha256};
 use crate::ceilings::Ceilings;
 use crate::days::{self, Days};
 use crate::digest::hex;
-use crate::eligibility::Protected;
+use crate::protected::Protected;
 use crate::settings::{Key, NotUnderstood, Problem, Settings};
 
 /// Kills in the whole cluster in any minute, where the platform says nothing.
