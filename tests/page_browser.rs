@@ -141,9 +141,10 @@ fn board(clock: &TokioClock) -> Board {
         (What::Ended(Outcome::Recovered), "Deployment web", "web-7d9f8b6c5d-abcde", "2.3 s after the kill"),
         (What::Killed, "Deployment web", "web-7d9f8b6c5d-abcde", "mode evict"),
     ];
-    for (at, (what, workload, pod, sentence)) in (0..).zip(rounds.into_iter().cycle().take(60)) {
+    // Enough for a full page, though what isn't done is counted in one line.
+    for (at, (what, workload, pod, sentence)) in (0..).zip(rounds.into_iter().cycle().take(160)) {
         board.decide(Decision {
-            at: ago(4 * (60 - at)),
+            at: ago(4 * (160 - at)),
             namespace: "learning-place".to_owned(),
             workload: workload.to_owned(),
             pod: pod.to_owned(),
