@@ -57,14 +57,13 @@ const fn at_home(
 }
 
 /// What the agent needs everywhere and at home, as in `manifests/base/rbac-agent.yaml`.
-pub const NEEDED: [Right; 10] = [
+pub const NEEDED: [Right; 9] = [
     everywhere("get", "optins"),
     everywhere("list", "optins"),
     everywhere("watch", "optins"),
     everywhere("patch", "optins/status"),
     at_home("get", "", "namespaces", ""),
     at_home("create", "events.k8s.io", "events", ""),
-    at_home("patch", "events.k8s.io", "events", ""),
     at_home("create", "coordination.k8s.io", "leases", ""),
     at_home("get", "coordination.k8s.io", "leases", LEASE),
     at_home("update", "coordination.k8s.io", "leases", LEASE),
