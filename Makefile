@@ -1,7 +1,7 @@
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help fmt check build test crd images cluster-up cluster-down cluster-status deploy undeploy release-manifests demo picture bench fuzz clean
+.PHONY: help fmt check build test test-fast soak crd images cluster-up cluster-down cluster-status deploy undeploy release-manifests demo picture bench fuzz clean
 
 # Which local cluster; each has its own folder .cluster/$(NAME).
 NAME ?= demo
@@ -35,8 +35,10 @@ check: ## Formatting, lints, documentation, scripts, manifests
 	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
 	@echo "check: documentation"
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
-	@echo "check: scripts"
-	shellcheck $$(git ls-files '*.sh' .ci/run)
+	@echo "check: scripts, workflows, whitespace"
+	shellcheck $$(git ls-files '*.sh' .ci/run .githooks)
+	@go -C tests/lint tool actionlint
+	@tools="$$(go -C tests/lint tool -n editorconfig-checker)" && git ls-files -z | xargs -0 "$$tools" -no-color -disable-indent-size -disable-max-line-length
 
 build: ## Build the static binaries of the images: ARCH=arm64 too
 	@tests/cluster/toolchains.sh rust
@@ -44,6 +46,13 @@ build: ## Build the static binaries of the images: ARCH=arm64 too
 
 test: ## Run all tests, those on a real cluster included
 	@tests/run.sh
+
+test-fast: ## Run the tests that need no cluster
+	@tests/cluster/toolchains.sh
+	cargo test --locked --workspace
+
+soak: ## Run the long forms of the tests, before a release: hours
+	@SOAK=1 tests/run.sh
 
 crd: ## Write the record's CustomResourceDefinition into the manifests
 	cargo run --quiet --locked --package tests --bin crd > manifests/base/crd.yaml.new

@@ -29,6 +29,12 @@ if [[ -n "$(kubectl get crd optins.purechaos.dev --ignore-not-found -o name)" ]]
         exit 1
     fi
 fi
+# A RoleBinding without an owner goes with no record: its record was never written, or somebody took the owner away.
+# shellcheck disable=SC2016
+ours='{{range .items}}{{if eq .roleRef.name "pure-chaos-agent"}}{{.metadata.namespace}} {{end}}{{end}}'
+for namespace in $(kubectl get rolebindings -A --field-selector metadata.name=pure-chaos-agent -o go-template="$ours"); do
+    gone rolebinding/pure-chaos-agent -n "$namespace"
+done
 gone -k "$ROOT/manifests"
 # What components added: all of it carries our label.
 gone clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings -l app.kubernetes.io/part-of=pure-chaos

@@ -1,5 +1,6 @@
-//! Each alert by Prometheus' own `promtool`, which `make test` installs before the tests that need a cluster: it fires when it should, and
-//! not in the nearest cases where it should not. Series are in promtool's notation: `0x2 5` is 0, 0, 0, 5; `_x2` are two that are missing.
+//! Each alert under Prometheus's own `promtool`, which `make test` installs before the tests that
+//! need a cluster. Each alert fires when it should, and is silent in the nearest cases in which it
+//! should be. Series use promtool's notation: `0x2 5` is 0, 0, 0, 5; `_x2` are two missing values.
 
 use std::process::Command;
 
@@ -181,7 +182,7 @@ fn rounds_that_all_fail() {
             case("the agent restarts", &[(FAILED, "7x25 0x20"), good, with_rights]),
         ],
     );
-    // Every six hours: one round in two hours says nothing, all of a day do.
+    // A round every six hours: one round in two hours proves nothing, but all rounds of a day do.
     let rare = "0x72 1x72 2x72 3x144";
     let at = |about, series: &[(&'static str, &str)], time| silent(about, series, time);
     check(
@@ -238,7 +239,7 @@ fn slots_that_pass_unserved() {
 fn kills_that_stopped() {
     let shop: &[(&str, &str)] = &[("target_namespace", "shop")];
     let value: &[(&str, &str)] = &[(r#"{{ $value | printf "%.0f" }}"#, "24")];
-    // Nine days with a kill in each hour, and what comes after.
+    // Nine days with a kill in each hour, and the time after them.
     let killed = (KILLED, "0+1x216 216x50");
     let none = (NO_CANDIDATE, "0x216 1+1x50");
     let refused = (REFUSED, "0x216 1+1x50");
@@ -246,7 +247,7 @@ fn kills_that_stopped() {
         |word: &str| format!(r#"pure_chaos_refusals_total{{target_namespace="shop",reason="{word}"}}"#);
     let [not_admitted, spent, halted] = ["not_admitted", "budget_spent", "halted"].map(reason);
     let (not_admitted, spent, halted) = (not_admitted.as_str(), spent.as_str(), halted.as_str());
-    // There from the start, as every reason is.
+    // The series exists from the start, like that of every reason.
     let quiet = (not_admitted, "0x266");
     let since = "0x216 1+1x50";
     let case = |about, series: &[(&'static str, &str)]| {
@@ -282,7 +283,7 @@ fn kills_that_stopped() {
     );
 }
 
-/// Nine days with a kill in so many hours, then none.
+/// Nine days with one kill in this many hours, then none.
 fn one_in(hours: usize) -> String {
     let days: Vec<String> = (0..216 / hours).map(|kills| format!("{kills}x{}", hours - 1)).collect();
     format!("{} {}x50", days.join(" "), 216 / hours)

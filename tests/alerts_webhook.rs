@@ -1,4 +1,4 @@
-//! The alerts of webhook and certs.
+//! The alerts about the webhook and certs.
 
 use tests::alert_rules::rules;
 use tests::promtool::{Case, Fires, check, fires, silent};
@@ -154,6 +154,38 @@ fn a_webhook_configuration_that_somebody_changed() {
             silent("an hour ago", &[(restored, "0x150 1x90"), (changes, "0x150 1x90")], "213m"),
             silent("certs restarts", &[(restored, "2x150 0x90")], "160m"),
             silent("another certs begins", &[(restored, "2x150 stale"), (next, "_x152 0x90")], "160m"),
+        ],
+    );
+}
+
+#[test]
+fn callers_who_do_not_know_the_path() {
+    let one = r#"pure_chaos_unauthenticated_requests_total{instance="a"}"#;
+    let other = r#"pure_chaos_unauthenticated_requests_total{instance="b"}"#;
+    let value = r#"{{ $value | printf "%.0f" }}"#;
+    check(
+        "PureChaosUnauthenticatedRequests",
+        "1m",
+        &[
+            fires("all at once", &[(one, "0x90 45x40")], "94m", &[], &[(value, "45")]),
+            fires("three a minute", &[(one, "0+3x120")], "60m", &[], &[(value, "45")]),
+            fires("of both replicas", &[(one, "0+2x120"), (other, "0+2x120")], "60m", &[], &[(value, "60")]),
+            fires(
+                "before the first scrape",
+                &[(one, "0x90 stale"), (other, "_x92 45x40")],
+                "93m",
+                &[],
+                &[(value, "45")],
+            ),
+            silent(
+                "a key made anew: the 20 kills of two minutes, and opt-ins",
+                &[(one, "0x90 14x60"), (other, "0x90 15x60")],
+                "94m",
+            ),
+            silent("two a minute", &[(one, "0+1x120"), (other, "0+1x120")], "60m"),
+            silent("one at each change of the path", &[(one, "0x9 1x9 2x9 3x9 4x9 5x9 6x60")], "60m"),
+            silent("long ago", &[(one, "0x90 45x60")], "110m"),
+            silent("a replica restarts", &[(one, "90x90 0x40")], "94m"),
         ],
     );
 }

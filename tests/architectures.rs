@@ -1,4 +1,5 @@
-//! The architectures that images are made for: the Dockerfile, `tests/static.sh`, the manifests and README against each other.
+//! The architectures of the images. The tests compare the Dockerfile, `tests/static.sh`, the
+//! manifests and the page on installing.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,15 +14,16 @@ fn architectures() -> Vec<String> {
 }
 
 #[test]
-fn readme_says_which_architectures_are_built() {
+fn the_page_on_installing_says_which_architectures_are_built() {
     let architectures = architectures();
     assert!(architectures.len() > 1, "{architectures:?}");
+    let page = read("docs/install.md");
     let install =
-        read("README.md").split("\n## Install\n").nth(1).unwrap().split("\n## ").next().unwrap().to_owned();
+        page.split("\n## Images and architectures\n").nth(1).unwrap().split("\n## ").next().unwrap();
     let words = architectures.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" and ");
     assert!(install.contains(&words), "{words}");
     let platforms = architectures.iter().map(|name| format!("linux/{name}")).collect::<Vec<_>>().join(",");
-    for (file, text) in [("README.md", &install), ("Dockerfile", &read("Dockerfile"))] {
+    for (file, text) in [("docs/install.md", install), ("Dockerfile", &read("Dockerfile"))] {
         assert!(text.contains(&format!("--platform {platforms}")), "{file}: {platforms}");
     }
 }
@@ -31,21 +33,23 @@ fn each_image_holds_the_binary_of_its_own_architecture() {
     let dockerfile = read("Dockerfile");
     let mut stages = dockerfile.split("\nFROM ").skip(1);
     let build = stages.next().unwrap();
-    // Emulated, it would take hours.
+    // An emulated build would take hours.
     assert!(build.starts_with("--platform=$BUILDPLATFORM "), "{build}");
     assert!(build.contains("tests/static.sh \"$TARGETARCH\""), "{build}");
     let mut images = BTreeSet::new();
     for stage in stages {
         let name = stage.lines().next().unwrap().strip_prefix("scratch AS ").unwrap();
-        // Without its declaration the argument is empty in a stage, and the path that of another file.
+        // Without its declaration in a stage, the argument is empty there, and the path is that of
+        // another file.
         let declared = stage.find("\nARG TARGETARCH\n").unwrap_or(usize::MAX);
         let copied = stage.find(&format!("\nCOPY --from=build /$TARGETARCH/{name} /{name}\n"));
         assert!(copied.is_some_and(|copied| declared < copied), "{stage}");
         images.insert(name.to_owned());
     }
     let script = read("tests/static.sh");
-    let made = script.rsplit('{').next().unwrap().split('}').next().unwrap();
-    assert_eq!(images, made.split(',').map(str::to_owned).collect());
+    // The images that are built if none is named.
+    let made = script.rsplit("|| packages=(").next().unwrap().split(')').next().unwrap();
+    assert_eq!(images, made.split(' ').map(str::to_owned).collect());
 }
 
 #[test]

@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # The binaries of the arm64 images: built as `make build ARCH=arm64` does, but not optimised, which takes minutes and decides nothing of what is
-# looked at here. Each has to be a static program for that machine, and to start where it or an emulator can be had.
+# looked at here. Each has to be a static program for that machine, and to start where it or an emulator can be had. `make test` builds one of
+# them, `make soak` all.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 export CARGO_PROFILE_DIST_LTO=off CARGO_PROFILE_DIST_OPT_LEVEL=0 CARGO_PROFILE_DIST_CODEGEN_UNITS=16
-tests/static.sh arm64 || {
+packages=(certs)
+[[ ${SOAK:-} != 1 ]] || packages=(agent webhook certs)
+tests/static.sh arm64 "${packages[@]}" || {
     code=$?
     ((code == 3)) || exit "$code"
     echo "SKIPPED (what compiles for arm64 can't be had here): make build ARCH=arm64, where it can"
@@ -18,7 +21,8 @@ if [[ "$(uname -m)" != aarch64 ]]; then
     emulator=(qemu-aarch64-static)
 fi
 version="$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)"
-for binary in target/static/arm64/{agent,webhook,certs}; do
+for package in "${packages[@]}"; do
+    binary="target/static/arm64/$package"
     if [[ "$(LC_ALL=C readelf --file-header "$binary")" != *'Machine:'*AArch64* ]]; then
         echo "$binary is not for aarch64; see readelf --file-header $binary" >&2
         exit 1

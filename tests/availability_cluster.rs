@@ -1,4 +1,4 @@
-//! The webhook's replicas come and go, and nobody who opts in notices.
+//! The webhook's replicas come and go, and every opt-in still succeeds.
 
 use std::time::Duration;
 

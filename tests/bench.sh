@@ -26,6 +26,9 @@ finish() {
 }
 trap finish EXIT
 
+say "What it is compared with: a webhook on controller-runtime"
+(cd tests/bench/controller-runtime && go build -o "$work/controller-runtime" .)
+
 say "On loopback"
 "$binaries/bench" loopback "$work"
 [[ ${ONLY:-} != loopback ]] || exit 0

@@ -1,5 +1,5 @@
-//! The policies on what Pure Chaos's own accounts write: the webhook's RoleBindings, and the records. Whoever tries has every right for
-//! the test, so that not RBAC is what refuses.
+//! The admission policies on what Pure Chaos's own accounts write: the webhook's RoleBindings, and
+//! the records. During a test the account has every right, so that RBAC refuses nothing.
 
 use serde_json::{Value, json};
 use tests::away::{Away, Held, all_rights, run_as, write_as};
@@ -22,7 +22,8 @@ fn with(namespace: &str, change: impl FnOnce(&mut Value)) -> Value {
     binding
 }
 
-/// Nothing is stored: what is allowed is tried again and again, with the same outcome.
+/// Tries to create a binding as the webhook. Nothing is stored, so a test can repeat an allowed try
+/// with the same outcome.
 fn create(binding: &Value) -> Output {
     write_as("webhook", &["create", "--dry-run=server"], binding)
 }
@@ -36,7 +37,7 @@ fn refused(output: Output, words: &str) {
     );
 }
 
-/// What is wrong with a binding, the words of the refusal, and the change.
+/// What is wrong with a binding, the text of the refusal, and the change that makes it wrong.
 type Wrong = (&'static str, &'static str, fn(&mut Value));
 
 const SUBJECTS: &str = "may only bind to these ServiceAccounts of namespace pure-chaos: agent";
@@ -68,7 +69,7 @@ const WRONG_SUBJECTS: [Wrong; 9] = [
     }),
 ];
 
-/// What can't be changed of a RoleBinding that there is.
+/// Changes that the webhook may not make to an existing RoleBinding.
 const WRONG_OTHERWISE: [Wrong; 5] = [
     (
         "another ClusterRole",
@@ -92,7 +93,7 @@ const WRONG_OTHERWISE: [Wrong; 5] = [
     }),
 ];
 
-/// Opted in, but without the webhook's binding: what is there of it is the tests' own.
+/// A namespace that has opted in.
 fn opted_in(prefix: &str) -> Namespace {
     let namespace = Namespace::new(prefix);
     namespace.opt_in(&["purechaos.dev/schedule=every 12h"]);
@@ -104,14 +105,14 @@ fn the_webhook_may_create_just_the_one_binding() {
     let _rights = all_rights("webhook");
     let namespace = opted_in("bindings");
     let name = &namespace.name;
-    // A dry run of a creation meets the binding that is there only after the policy.
+    // A dry run of a creation fails on the existing binding only after the policy has allowed it.
     let answer = create(&binding(name)).fails();
     assert!(answer.contains("already exists"), "the right one is let through: {answer}");
     for (what, words, change) in WRONG_SUBJECTS.into_iter().chain(WRONG_OTHERWISE) {
         println!("create with {what}");
         refused(create(&with(name, change)), words);
     }
-    // Others may bind what they like.
+    // Other accounts may bind as they like.
     let mine = with(name, |b| b["metadata"]["name"] = json!("mine"));
     kubectl_with(&["create", "--dry-run=server"], &mine).succeeds();
 }
@@ -137,13 +138,13 @@ fn the_webhook_may_change_its_binding_to_nothing_else() {
     refused(write_as("webhook", &["apply", "--server-side", "--force-conflicts"], &applied), words);
     assert_eq!(object(&["rolebinding", "pure-chaos-agent", "-n", name])["subjects"], existing["subjects"]);
 
-    // Another binding is not its to change, whatever is in it.
+    // The webhook may not change another binding, whatever is in it.
     let mine = with(name, |b| b["metadata"]["name"] = json!("mine"));
     kubectl_with(&["create"], &mine).succeeds();
     let labelled = run_as("webhook", &["-n", name, "label", "rolebinding", "mine", "team=a"]);
     refused(labelled, "may only write RoleBinding pure-chaos-agent, not mine");
 
-    // The right change passes.
+    // The right change is allowed.
     let labelled = run_as("webhook", &["-n", name, "label", "rolebinding", "pure-chaos-agent", "team=a"]);
     labelled.succeeds();
 }
@@ -158,12 +159,16 @@ fn the_webhook_may_bind_only_where_somebody_opted_in() {
         refused(create(&binding(name)), &format!("namespace {name} is protected"));
     }
 
-    // A change in a place that opted out meanwhile. Not the webhook's own binding, which it removes there.
-    kubectl_with(&["create"], &binding(&plain.name)).succeeds();
+    // A change in a namespace that has opted out meanwhile. The webhook deletes the binding there,
+    // so a finalizer keeps it.
+    let kept = with(&plain.name, |b| b["metadata"]["finalizers"] = json!(["purechaos.dev/test"]));
+    kubectl_with(&["create"], &kept).succeeds();
+    let _kept = Held::new(&plain.name, "rolebinding/pure-chaos-agent");
     let label = ["-n", &plain.name, "label", "rolebinding", "pure-chaos-agent", "team=a"];
     refused(run_as("webhook", &label), "is not opted in");
 
-    // Being deleted, and held there by the binding. The API server itself lets nothing new be made in such a place.
+    // This namespace is being deleted, and the held binding keeps it from disappearing. The API
+    // server itself lets nobody create anything in such a namespace.
     let going = opted_in("bind-going");
     let _held = Held::new(&going.name, "rolebinding/pure-chaos-agent");
     kubectl(&["delete", "namespace", &going.name, "--wait=false"]).succeeds();
@@ -190,7 +195,7 @@ const RECORD_SENTENCE: &str = "the record follows the Namespace's annotations, a
 const STATUS_SENTENCE: &str =
     "the status of a record is the agent's account of what it did; nobody else writes it";
 
-/// A record that would be believed: everything in it is right, but for who wrote it.
+/// A forged record. Everything in it is right except for its writer.
 fn forged(namespace: &Namespace) -> Value {
     let annotations = [("chaos".to_owned(), "yes".to_owned())].into();
     json!({
@@ -215,7 +220,7 @@ fn only_the_webhook_writes_a_record() {
         write_as("default", how, &record).fails();
     }
     assert_eq!(namespace.record(), Value::Null);
-    // The webhook may, and then takes it away again because nobody opted in.
+    // The webhook may write the record, and then removes it because nobody opted in.
     write_as("webhook", &["create"], &record).succeeds();
     eventually("the end of a record without an opt-in", || (namespace.record() == Value::Null).then_some(()));
 
@@ -244,7 +249,8 @@ fn only_the_agent_writes_a_status() {
     let arguments = [&through_status[..], &[r#"{"status":{"kills":4711}}"#]].concat();
     kubectl(&arguments).fails_with(STATUS_SENTENCE);
     run_as("webhook", &arguments).fails_with(STATUS_SENTENCE);
-    // Where a spec or a status doesn't count, naming it is nothing.
+    // The API server ignores a spec or a status that the request can't change, so naming it has no
+    // effect.
     kubectl(&[&through_status[..], &[r#"{"spec":{"verdict":"NotAdmitted"}}"#]].concat()).succeeds();
     assert_eq!(namespace.record()["spec"]["verdict"], "Admitted");
     let elsewhere = [

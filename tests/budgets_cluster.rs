@@ -1,4 +1,5 @@
-//! PodDisruptionBudgets on a real API server: what they refuse is told, and refusals cost a team next to nothing.
+//! PodDisruptionBudgets on a real API server. The agent reports what they refuse, and refusals cost
+//! a team next to nothing.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -9,7 +10,8 @@ use tests::cluster::{Namespace, PATIENCE, eventually, kubeconfig, kubectl, metri
 
 const OFTEN: [&str; 2] = ["purechaos.dev/schedule=every 1s", "purechaos.dev/min-age=1s"];
 
-/// How long a charge lasts in a budget that nobody made good of: the API server's two minutes, of which this looks at most.
+/// How long the test watches the charges in a PodDisruptionBudget. The API server keeps a charge
+/// for two minutes.
 const WINDOW: Duration = Duration::from_secs(60);
 
 fn budget(namespace: &Namespace, name: &str, rule: &str) {
@@ -48,7 +50,8 @@ fn a_budget_that_allows_nothing_refuses_and_is_not_charged() {
     assert_eq!(namespace.record()["status"]["state"], "blocked_by_pdb");
     let budget = object(&["poddisruptionbudget", "all", "-n", &namespace.name]);
     assert_eq!((&budget["status"]["disruptedPods"], namespace.pods()), (&Value::Null, pods));
-    // Its own status says it, so nobody needs to be asked.
+    // The status of the PodDisruptionBudget says that it allows nothing, so the agent doesn't send
+    // an eviction.
     assert_eq!(
         mark.requests().iter().filter(|one| one.is_kill() && one.namespace == namespace.name).count(),
         0
@@ -63,7 +66,7 @@ fn two_budgets_on_one_pod_have_a_sentence_of_their_own() {
     budget(&namespace, "two", "--min-available=1");
     let pods = namespace.pods();
     namespace.opt_in(&OFTEN);
-    // The first try may meet a change, and then its workload rests for two minutes.
+    // The first try may meet a change. Then its workload rests for two minutes.
     within(PATIENCE * 4, "a failure", || {
         let failures = rounds(&namespace, "pure_chaos_kill_failures_total", "reason=\"pdb_misconfigured\"");
         (failures >= 1.0).then_some(())
@@ -80,7 +83,7 @@ fn two_budgets_on_one_pod_have_a_sentence_of_their_own() {
     assert_eq!(namespace.pods(), pods);
 }
 
-/// Changes each Pod as fast as the API server lets it, until told to stop; how often.
+/// Changes each Pod as fast as the API server allows, until told to stop. Counts the changes.
 fn flap(namespace: &str, pods: &[String], stop: &AtomicBool, changes: &AtomicUsize) {
     use k8s_openapi::api::core::v1::Pod;
     use kube::Api;
@@ -94,7 +97,7 @@ fn flap(namespace: &str, pods: &[String], stop: &AtomicBool, changes: &AtomicUsi
             while !stop.load(Ordering::Relaxed) {
                 let count = changes.fetch_add(1, Ordering::Relaxed);
                 let patch = json!({"metadata": {"annotations": {"flap": count.to_string()}}});
-                // A Pod that was killed after all can't be changed.
+                // If the agent killed the Pod after all, the Pod can't be changed.
                 if api.patch(pod, &PatchParams::default(), &Patch::Merge(&patch)).await.is_err() {
                     break;
                 }
@@ -117,10 +120,10 @@ fn however_its_pods_flap_a_budget_is_charged_once_in_two_minutes() {
         namespace.opt_in(&OFTEN);
         let refused = within(Duration::from_secs(120), "an eviction that met a change", || {
             let refused = rounds(&namespace, "pure_chaos_refusals_total", "reason=\"changed\"");
-            // Where the eviction was faster than the change, there is a recovery, and then another try.
+            // If the eviction was faster than the change, a recovery follows, and then another try.
             (refused >= 1.0).then_some(Instant::now())
         });
-        // What is charged now, before the disruption controller finds that nothing came of it.
+        // The charges now, before the disruption controller finds that no Pod went.
         let mut most = 0;
         while refused.elapsed() < WINDOW {
             let budget = object(&["poddisruptionbudget", "most", "-n", &namespace.name]);

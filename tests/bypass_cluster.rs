@@ -1,16 +1,17 @@
-//! Ways around the review of an opt-in: through every way to write an annotation, the same is refused and the same admitted.
+//! Ways around the review of an opt-in. Every way to write an annotation has the same refusals and
+//! the same admissions.
 
 use serde_json::{Map, Value};
 use tests::away::{WithoutWebhook, until_opt_ins_are_reviewed};
 use tests::cluster::{Namespace, eventually, kubectl, object};
 use tests::ways::{CHANGES, CREATIONS, Wanted, chaos_keys};
 
-/// Rarely enough that nothing happens while the tests run.
+/// A schedule so rare that no round comes while the tests run.
 const SCHEDULE: (&str, &str) = ("purechaos.dev/schedule", "every 12h");
 const DRY_RUN: (&str, &str) = ("purechaos.dev/dry-run", "true");
 const YES: (&str, &str) = ("chaos", "yes");
 
-/// What is refused wherever it is written, and the words of the refusal.
+/// What is refused by every way, and the text of the refusal.
 const REFUSED: [(Wanted, &str); 6] = [
     (
         &[("chaos", "Yes"), SCHEDULE],
@@ -23,11 +24,11 @@ const REFUSED: [(Wanted, &str); 6] = [
     (&[YES, ("purechaos.dev/limit", "9")], "the platform's ceilings.limit is `5`"),
 ];
 
-/// All of it in the way that people use most, and enough of it in each other.
+/// The cases for a way: all of them for the most usual ways, and enough of them for each other way.
 fn refused_by(way: &str) -> &'static [(Wanted<'static>, &'static str)] {
     match way {
         "annotate" | "create" => &REFUSED,
-        // Deletes first, which takes seconds each time.
+        // This way deletes first, which takes seconds each time.
         "replace-force" => &REFUSED[5..],
         _ => &REFUSED[3..],
     }
@@ -50,12 +51,12 @@ fn every_way_to_change_a_namespace_is_reviewed() {
         change(name, &[YES, SCHEDULE, DRY_RUN]).succeeds();
         eventually("an admitted record", || (verdict(&namespace) == "Admitted").then_some(()));
         assert_eq!(namespace.record()["spec"]["settings"]["dryRun"], true, "{way}");
-        // What was admitted stays, and whole, when something worse is refused.
+        // When the webhook refuses something worse, the admitted annotations stay unchanged.
         let stored = chaos_keys(name);
         let (wanted, words) = REFUSED[5];
         change(name, wanted).fails_with(words);
         assert_eq!(chaos_keys(name), stored, "{way}");
-        // Without dry run it is another opt-in, and admitted as such.
+        // Without the dry run this is another opt-in, and the webhook admits it.
         change(name, &[YES, SCHEDULE]).succeeds();
         eventually("a record of what is left", || {
             (namespace.record()["spec"]["settings"]["dryRun"] == false).then_some(())
@@ -112,7 +113,7 @@ fn a_key_in_another_case_is_no_opt_in() {
     }
     assert!(!chaos_keys(&namespace.name).contains_key("chaos"));
     assert_eq!(chaos_keys(&namespace.name)["CHAOS"], "yes");
-    // Whatever the webhook makes of it would be there before the record of a later opt-in.
+    // If the webhook made a record of this, it would make it before the record of a later opt-in.
     later.opt_in(&["purechaos.dev/schedule=every 12h"]);
     assert_eq!(namespace.record(), Value::Null);
     assert!(!namespace.has_binding());

@@ -1,4 +1,5 @@
-//! The agent, its slots and a wall clock that can't be trusted, in virtual time against an API in this process.
+//! The agent, its slots, and a wall clock that can't be trusted, in virtual time against a fake API
+//! in this process.
 
 use std::time::Duration;
 
@@ -10,18 +11,18 @@ use tests::stage::{RECORD, Stage, UID, first_round, noon, pass, play};
 
 const SECOND: i64 = 1_000;
 const HOUR: i64 = 3_600 * SECOND;
-/// One.
+/// One minute.
 const MINUTES: Duration = Duration::from_secs(60);
 
-/// Slots that were spent, in the order in which that was tried.
+/// The slots that the agent spent, in the order in which it tried to spend them.
 fn spent(stage: &Stage) -> Vec<Timestamp> {
     let calls = stage.api.calls();
     let spends =
-        calls.iter().filter(|call| call.verb == "PATCH" && call.body["status"]["intent"].is_object());
+        calls.iter().filter(|call| call.verb == "PATCH" && call.body["status"]["intents"].is_array());
     spends.filter_map(|call| call.body["status"]["lastSlot"].as_str()?.parse().ok()).collect()
 }
 
-/// Rounds of this process, whatever became of them.
+/// The rounds of this process, with any outcome.
 fn rounds(stage: &Stage) -> f64 {
     ["killed", "dry_run", "refused", "no_candidate", "failed"]
         .iter()
@@ -29,7 +30,7 @@ fn rounds(stage: &Stage) -> f64 {
         .sum()
 }
 
-/// What a Deployment does about Pods that were killed.
+/// Replaces killed Pods, as a Deployment does.
 fn replace_victims(stage: &Stage, replaced: &mut usize) {
     for call in stage.api.kills().iter().skip(*replaced) {
         let victim = call.path.trim_end_matches("/eviction");
@@ -50,11 +51,11 @@ fn a_clock_that_steps_back_makes_no_second_round() {
         assert_eq!(rounds(&stage), 1.0);
         let mut replaced = 0;
         replace_victims(&stage, &mut replaced);
-        // The same slot comes again, and the ones before it.
+        // The same slot comes again, and so do the slots before it.
         stage.clock.step(-HOUR);
         pass(60 * MINUTES).await;
         assert_eq!((rounds(&stage), stage.api.kills().len()), (1.0, 1));
-        // An hour later it is where it was, and goes on.
+        // An hour later the clock is back where it was, and the rounds go on.
         pass(11 * MINUTES).await;
         assert_eq!(spent(&stage).len(), 2);
     });
@@ -81,7 +82,7 @@ fn a_restart_with_a_clock_that_is_behind_makes_no_second_round() {
 
 #[test]
 fn a_clock_that_steps_ahead_makes_no_burst() {
-    // A day ahead, just so that a slot is missed, and just so that it is not.
+    // Steps of a day, of just enough to miss a slot, and of just too little to miss it.
     for (ahead, expected) in [(24 * HOUR, 0.0), (300 * SECOND, 0.0), (275 * SECOND, 1.0)] {
         play(async move {
             let mut stage = Stage::opted_in();
@@ -159,7 +160,7 @@ fn a_hundred_starts_just_after_slots_kill_nothing() {
     play(async {
         let mut stage = Stage::opted_in();
         stage.opt_in(&[("chaos", "yes"), ("purechaos.dev/schedule", "every 1m")]);
-        // Each just after a slot: that of this process, were it older.
+        // Each start comes just after a slot that an older process would have served.
         let timetable = stage.policy.settings(
             &[
                 ("chaos".to_owned(), "yes".to_owned()),
@@ -176,7 +177,8 @@ fn a_hundred_starts_just_after_slots_kill_nothing() {
             stage.start();
             let rest = Duration::try_from(next.duration_since(slot)).unwrap() - Duration::from_secs(1);
             pass(rest).await;
-            // Without Pods that are watched already the round would come to nothing, but it should not come at all.
+            // A round of a new process would fail, because no Pods are watched yet. But no round
+            // should begin at all.
             assert_eq!(rounds(&stage), 0.0);
             stage.stop().await;
             now = slot.checked_add(rest + Duration::from_millis(1)).unwrap();

@@ -1,4 +1,5 @@
-//! Who may opt in, what is warned of, how an opt-in ends by itself, and what the platform may change of that.
+//! Who may opt in, what the webhook warns about, how an opt-in ends at its `expires`, and what the
+//! platform may change about these rules.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,7 @@ use serde_json::{Value, json};
 use tests::away::without_webhook_configuration;
 use tests::cluster::{Namespace, Output, PATIENCE, both_webhooks, eventually, kubectl, kubectl_with, object};
 
-/// What a test makes cluster-wide and takes away again, whatever becomes of it.
+/// Cluster-wide objects that a test makes. The drop removes them, whatever happens in the test.
 struct Made(Vec<[String; 2]>);
 
 impl Made {
@@ -37,7 +38,7 @@ fn rbac(kind: &str, name: &str, rest: Value) -> Value {
     object
 }
 
-/// `kubectl annotate` by somebody else.
+/// Runs `kubectl annotate` as another user.
 fn annotate_as(who: &[&str], namespace: &str, annotations: &[&str]) -> Output {
     kubectl(&[who, &["annotate", "namespace", namespace], annotations].concat())
 }
@@ -47,7 +48,8 @@ fn only_who_may_delete_pods_there_may_opt_in() {
     let here = Namespace::new("may");
     let elsewhere = Namespace::new("may-not");
     let owner = format!("owners-{}", std::process::id());
-    // Everybody of this test may change any Namespace's annotations, which alone must not be enough.
+    // Every user of this test may change any Namespace's annotations. That alone must not be
+    // enough.
     let _editors = Made::new(&[
         rbac(
             "ClusterRole",
@@ -115,7 +117,12 @@ fn only_who_may_delete_pods_there_may_opt_in() {
                 .then_some(())
         });
         annotate_as(who, &elsewhere.name, &["chaos=yes"]).fails_with("lacks that right");
-        // Opting out needs no right but to change the annotation.
+        // The users may neither set what somebody else's opt-in would obey, nor opt in with an end
+        // that has passed.
+        annotate_as(who, &elsewhere.name, &["purechaos.dev/limit=5"]).fails_with("lacks that right");
+        let past = ["chaos=yes", "purechaos.dev/expires=2020-01-01T00:00:00Z"];
+        annotate_as(who, &elsewhere.name, &past).fails_with("lacks that right");
+        // To opt out, a user needs only the right to change the annotation.
         kubectl(&["-n", name, "delete", "rolebinding", "killers"]).succeeds();
         eventually("the right to be gone", || {
             let answer = annotate_as(who, name, &["purechaos.dev/limit=2"]);
@@ -133,10 +140,7 @@ fn only_who_may_delete_pods_there_may_opt_in() {
 fn an_opt_in_that_could_never_kill_is_warned_of_and_several_faults_are_told_together() {
     let namespace = Namespace::new("warned");
     for (settings, warning) in [
-        (
-            &["purechaos.dev/schedule=cron 0 0 31 2 *"][..],
-            "this opt-in never kills: its schedule never fires",
-        ),
+        (&["purechaos.dev/kinds=Deployment,CloneSet"][..], "no size is known of kind CloneSet"),
         (&["purechaos.dev/active-hours=Mon 09:00-09:00 UTC"], "active-hours and except leave no time"),
         (&["purechaos.dev/expires=2020-01-01T00:00:00Z"], "it expired at 2020-01-01T00:00:00Z"),
     ] {
@@ -150,17 +154,60 @@ fn an_opt_in_that_could_never_kill_is_warned_of_and_several_faults_are_told_toge
             "purechaos.dev/kinds=Job",
             "purechaos.dev/activehours=x",
             "purechaos.dev/expires=soon",
+            "purechaos.dev/schedule=cron 0 0 31 2 *",
         ])
         .fails();
     for words in [
         "metadata.annotations[purechaos.dev/kinds]: Invalid value: \"Job\": expected kinds",
         "did you mean `purechaos.dev/active-hours`?",
+        "it never fires: its months have no such day",
         "metadata.annotations[purechaos.dev/expires]: Invalid value: \"soon\": expected an instant, such as `2026-12-24T18:00:00Z`",
     ] {
         assert!(denial.contains(words), "{denial}");
     }
     assert_eq!(object(&["namespace", &namespace.name])["metadata"]["annotations"]["chaos"], Value::Null);
     assert_eq!(namespace.record(), Value::Null);
+}
+
+#[test]
+fn what_was_set_before_an_opt_in_is_named_at_it() {
+    let namespace = Namespace::new("waiting");
+    namespace.annotate(&["purechaos.dev/limit=5", "purechaos.dev/single-replica=allow"]).succeeds();
+    let output = namespace.annotate(&["chaos=yes", "purechaos.dev/schedule=every 12h"]);
+    let line =
+        |setting: &str| format!("set before this opt-in, and counts from now on: purechaos.dev/{setting}");
+    for setting in ["limit=5", "single-replica=allow"] {
+        assert!(output.ok && output.stderr.contains(&line(setting)), "{output:?}");
+    }
+    assert!(!output.stderr.contains("every 12h"), "{output:?}");
+}
+
+#[test]
+fn a_mistyped_halt_is_no_halt_and_says_so() {
+    let annotate =
+        |arguments: &[&str]| kubectl(&[&["annotate", "namespace", "pure-chaos"], arguments].concat());
+    for slip in [
+        "purechaos.dev/halted=x",
+        "purechaos.dev/Halt=x",
+        "pure-chaos.dev/halt=x",
+        "purechaos.io/halt=x",
+        "purechaos/halt=x",
+    ] {
+        annotate(&[slip])
+            .fails_with("to halt every kill: kubectl annotate namespace pure-chaos purechaos.dev/halt");
+    }
+    kubectl(&["label", "namespace", "pure-chaos", "purechaos.dev/halt=x"])
+        .fails_with("a label halts nothing");
+    // The webhook accepts keys of other projects, and our own key spelled correctly.
+    for others in ["chaos-mesh.org/inject", "litmuschaos.io/chaos"] {
+        annotate(&[&format!("{others}=x")]).succeeds();
+        annotate(&[&format!("{others}-")]).succeeds();
+    }
+    let elsewhere = Namespace::new("halted");
+    elsewhere.annotate(&["pure-chaos.dev/halt=x"]).fails_with("did you mean `purechaos.dev/halt`?");
+    elsewhere.annotate(&["purechaos.dev/halt=x"]).succeeds();
+    let labelled = kubectl(&["label", "namespace", &elsewhere.name, "chaos=yes"]);
+    assert!(labelled.ok && labelled.stderr.contains("no effect: label chaos=yes"), "{labelled:?}");
 }
 
 #[test]
@@ -182,7 +229,7 @@ fn an_opt_in_ends_by_itself() {
         assert!(begun.elapsed() < PATIENCE);
         std::thread::sleep(Duration::from_millis(20));
     }
-    // At once, whatever the record and the rights still say: they go a moment later.
+    // The locks refuse at once. The record and the rights go a moment later.
     let refusal = evict().fails();
     assert!(refusal.contains("expired at") || refusal.contains("cannot create resource"), "{refusal}");
     let gone = eventually("the end of the record and the rights", || {
@@ -194,7 +241,7 @@ fn an_opt_in_ends_by_itself() {
     eventually("the opt-in again, without an end", || namespace.has_binding().then_some(()));
 }
 
-/// Runs something when it goes out of scope, also when the test fails.
+/// Runs a function when it goes out of scope, also if the test fails.
 struct Undo<F: FnMut()>(F);
 
 impl<F: FnMut()> Drop for Undo<F> {
@@ -212,14 +259,15 @@ fn the_platform_may_adopt_what_the_webhook_did_not_see() {
             .succeeds();
         kubectl(&["-n", "pure-chaos", "rollout", "status", "deployment", "webhook", "--timeout=90s"])
             .succeeds();
-        // One that still ends would write its own verdict.
+        // A replica that is still ending would write its own verdict.
         eventually("replicas of that policy and no other", both_webhooks);
     };
     let deployment = object(&["deployment", "webhook", "-n", "pure-chaos"]);
     let volumes = deployment["spec"]["template"]["spec"]["volumes"].as_array().unwrap();
     let usual = volumes.iter().find_map(|volume| volume["configMap"]["name"].as_str()).unwrap().to_owned();
 
-    // Set while nobody looks: without a configuration, the API server does not ask.
+    // The annotation is set while nobody reviews: without a configuration, the API server doesn't
+    // call the webhook.
     {
         let _restored = without_webhook_configuration();
         namespace.annotate(&["chaos=yes"]).succeeds();
@@ -240,10 +288,12 @@ fn the_platform_may_adopt_what_the_webhook_did_not_see() {
             kubectl(&["-n", "pure-chaos", "delete", "configmap", "adopting"]);
         });
         uses("adopting");
-        eventually("the adopted opt-in's rights", || namespace.has_binding().then_some(()));
-        assert_eq!(namespace.record()["spec"]["admission"]["user"], "unknown (adoptExisting)");
+        eventually("the adopted opt-in and its rights", || {
+            let user = namespace.record()["spec"]["admission"]["user"].clone();
+            (user == "unknown (adoptExisting)" && namespace.has_binding()).then_some(())
+        });
     }
-    // The platform takes it back.
+    // The platform withdraws the adoption.
     eventually("the end of the adoption", || {
         (namespace.record()["spec"]["verdict"] == "NotAdmitted" && !namespace.has_binding()).then_some(())
     });

@@ -1,4 +1,5 @@
-//! The dashboard against what Grafana takes, what its makers' linter asks for, and what the binaries export.
+//! Compares the dashboard with what Grafana accepts, what Grafana's linter asks for, and what the
+//! binaries export.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,20 +11,21 @@ use tests::dashboard::{
 use tests::exported::registries;
 use tests::repository::read;
 
-/// What a metric's series are selected by, where they have the label.
+/// The labels by which a panel selects series, and their variables. They apply to each metric that
+/// has the label.
 const CHOICES: [(&str, &str); 2] = [("target_namespace", "namespace"), ("workload", "workload")];
 
-/// Units of Grafana that are used here.
+/// The units of Grafana that the dashboard uses.
 const UNITS: [&str; 7] = ["short", "s", "percentunit", "reqps", "string", "bool_yes_no", "dateTimeFromNow"];
 
 /// One selector in a query.
 #[derive(Debug)]
 struct Selector {
-    /// The function right around it, if any.
+    /// The function directly around the selector, if any.
     function: String,
     metric: String,
     matchers: Vec<String>,
-    /// What stands in brackets after it.
+    /// The range in brackets after the selector.
     range: Option<String>,
 }
 
@@ -31,7 +33,8 @@ fn is_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_'
 }
 
-/// Every selector of our metrics. It has to have matchers, and none of their values holds a brace or a comma.
+/// Every selector of our metrics. Each one must have matchers, and none of their values contains a
+/// brace or a comma.
 fn selectors(expr: &str) -> Vec<Selector> {
     expr.match_indices("pure_chaos_")
         .map(|(start, _)| {
@@ -50,7 +53,7 @@ fn selectors(expr: &str) -> Vec<Selector> {
         .collect()
 }
 
-/// Labels of each series' name that is exported, and whether it only grows.
+/// For each exported series name: its labels, and whether the series only grows.
 fn exported() -> BTreeMap<String, (BTreeSet<String>, bool)> {
     let mut exported = BTreeMap::new();
     for family in registries().iter().flat_map(|registry| registry.gather()) {
@@ -116,7 +119,8 @@ fn each_variable_offers_what_the_ones_before_it_leave() {
     }
 }
 
-/// The linter's rules on `instance` are left out, for the reason in `.lint`.
+/// This test leaves out the linter's rules on `instance`, for the reason in
+/// `manifests/components/grafana/.lint`.
 #[test]
 fn every_selector_is_of_what_is_exported_and_chosen() {
     let exported = exported();
@@ -129,7 +133,8 @@ fn every_selector_is_of_what_is_exported_and_chosen() {
                 exported.get(&metric).unwrap_or_else(|| panic!("{place}: nobody exports {metric}"));
             assert_eq!(matchers[0], r#"job=~"$job""#, "{place}: {expr}");
             for (label, variable) in CHOICES {
-                // What a variable is asked for can't be limited by itself, nor by those after it.
+                // The query of a variable can't be limited by the variable itself or by a later
+                // one.
                 let wanted = labels.contains(label)
                     && !(place == "workload" && label == place)
                     && place != "namespace";
@@ -178,7 +183,7 @@ fn legends_name_labels_that_the_answer_has() {
             for label in legend.split("{{").skip(1).map(|rest| rest.split("}}").next().unwrap()) {
                 assert!(kept.contains(label), "{legend}: {expr}");
             }
-            // Several lines that are called the same could not be told apart.
+            // Several lines with the same name could not be told apart.
             if text(target, "format") == "time_series" {
                 let dropped = kept
                     .iter()
@@ -240,10 +245,12 @@ fn an_answer_is_one_that_only_the_demonstration_can_give() {
     }
 }
 
-/// How often Prometheus scrapes, in seconds, where neither its owner nor a PodMonitor says so: Prometheus Operator's own default.
+/// How often Prometheus scrapes, in seconds, if neither its owner nor a PodMonitor sets an
+/// interval. This is Prometheus Operator's default.
 const SCRAPE: u64 = 30;
 
-/// Grafana's window is the step and a scrape, and four scrapes at least. The first shows each increment in one bar, the second in more.
+/// Grafana's `$__rate_interval` is the step plus a scrape, and at least four scrapes. The first
+/// part shows each increment in one bar, the second in more.
 #[test]
 fn no_increment_is_in_two_bars() {
     let monitors = read("manifests/components/prometheus-operator/pod-monitors.yaml");
@@ -301,7 +308,7 @@ fn panels_have_their_own_name_number_and_place() {
             assert!(taken.insert(cell), "{title} lies on another panel");
         }
         assert!(y >= last, "{title} comes before what is above it");
-        // A heading spans its row, and what follows lies below it.
+        // A heading spans its row, and its panels are below it.
         if panel["type"] == "row" {
             assert_eq!((x, w, h), (0, 24, 1), "{title}");
         }
@@ -319,7 +326,7 @@ fn the_component_is_made_of_the_file_that_people_import() {
     assert_eq!(made["files"], json!([&FILE[folder.len() + 1..]]));
     assert_eq!(made["options"]["labels"]["grafana_dashboard"], "1");
     assert_eq!(made["options"]["disableNameSuffixHash"], true);
-    // kubectl keeps what was applied in an annotation, and those may have 256 KiB.
+    // kubectl keeps the applied object in an annotation, and annotations may have 256 KiB.
     assert!(read(FILE).len() < 100_000);
 }
 
@@ -337,7 +344,7 @@ fn the_page_shows_the_annotations_as_they_are() {
         .iter()
         .map(|annotation| {
             let mut annotation = annotation.clone();
-            // Another dashboard lacks our variables.
+            // Another dashboard doesn't have our variables.
             annotation["expr"] =
                 json!(text(&annotation, "expr").replace(chosen, r#"target_namespace="learning-place""#));
             annotation

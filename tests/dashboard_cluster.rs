@@ -1,5 +1,6 @@
-//! Every query of the dashboard, asked of a real Prometheus that has scraped a demonstration in the last half hour. The demonstration's
-//! test does the same with its own; this is for any other, such as the one that `make demo` leaves running.
+//! Sends every query of the dashboard to a real Prometheus that has scraped a demonstration in the
+//! last half hour. The demonstration's test does the same with its own Prometheus. This test is for
+//! any other one, such as the one that `make demo` leaves running.
 
 use tests::dashboard::unanswered;
 

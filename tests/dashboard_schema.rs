@@ -1,4 +1,5 @@
-//! The dashboard against Grafana's own types, by a Go program: nobody generates those types for Rust.
+//! Checks the dashboard against Grafana's own types, with a Go program, because those types are not
+//! available for Rust.
 
 use std::process::Command;
 

@@ -1,4 +1,5 @@
-//! `make demo` on a cluster that is only known by its context's name, as if it were somebody's own.
+//! `make demo` on a cluster that is known only by its context's name, as if it were a user's own
+//! cluster.
 
 use std::process::Command;
 
@@ -6,7 +7,8 @@ use tests::cluster::{kubeconfig, run};
 use tests::manifests::registry;
 use tests::repository::root;
 
-/// A kubeconfig that knows the cluster and selects none, so that a command which forgets the context fails.
+/// A kubeconfig that contains the cluster and selects no context, so that a command which forgets
+/// the context fails.
 fn ambient() -> std::path::PathBuf {
     let file = root().join("target/demo-kubeconfig");
     std::fs::copy(kubeconfig(), &file).unwrap();
@@ -21,7 +23,7 @@ fn make(arguments: &[&str]) -> Command {
     make.current_dir(root()).args(["--no-print-directory"]).args(arguments);
     make.env_remove("MAKEFLAGS").env_remove("NAME").env_remove("REGISTRY").env_remove("OVERLAY");
     make.env("KUBECONFIG", ambient());
-    // What cargo sets for a test would make the build inside begin from nothing.
+    // With cargo's variables for a test, the build inside would start from nothing.
     let of_cargo = |key: &String| {
         (key.starts_with("CARGO") && key != "CARGO_HOME")
             || (key.starts_with("RUST") && key != "RUSTUP_HOME")
@@ -57,7 +59,7 @@ fn the_demo_ends_well_in_a_foreign_cluster() {
         "median recovery",
         "blocked_by_pdb: a PodDisruptionBudget allows no eviction",
         "create deployment restless --image=chentex/random-logger -- sh -c 'sleep 3; exit 1'\n",
-        // Of what crashed; nothing else in it has no kills.
+        // The line for the workload that crashes. No other line has 0 kills.
         "kills                    0\n",
         "10/10",
     ] {
@@ -65,20 +67,21 @@ fn the_demo_ends_well_in_a_foreign_cluster() {
     }
     println!("{story}");
 
-    // What it ends with goes on answering.
+    // The page and the Prometheus that the demonstration leaves running still answer.
     let told = |what: &str| story.lines().find_map(|line| line.strip_prefix(what)).expect(what);
     let (page, end) = told("The agent's own page: ").split_once(", until kill ").unwrap();
     let answer =
         run(Command::new("curl").args(["--silent", "--show-error", "--max-time", "10", page])).succeeds();
-    // What it tells of a kill the demonstration looked for itself; the agent that is left may have led for no kill.
+    // The demonstration has checked what the page says about kills. The agent that is left may have
+    // led for no kill.
     assert!(answer.contains("Namespaces that opted in"), "{answer}");
     run(Command::new("kill").arg(end.split(' ').next().unwrap())).succeeds();
     let (address, _) = told("Prometheus: ").split_once(',').unwrap();
-    // Over both agents: the one that led first is gone, and its series with it.
+    // The query covers both agents: the agent that led first is gone, and so is its current series.
     let query = "sum by (target_namespace, workload) (max_over_time(pure_chaos_kills_total[15m])) >= 3";
     let answer = run(Command::new("promtool").args(["query", "instant", address, query])).succeeds();
     assert!(answer.contains(r#"{target_namespace="learning-place", workload="random-logger"}"#), "{answer}");
-    // Nothing was renamed on the way: no label of ours is one that a scrape sets.
+    // No label was renamed, because none of our labels is one that a scrape sets.
     let clash = run(Command::new("promtool").args([
         "query",
         "instant",

@@ -1,4 +1,5 @@
-//! `make undeploy` takes all of it away, with opted-in namespaces around and the webhook dead; `make deploy` brings it back.
+//! `make undeploy` removes everything, with opted-in namespaces in the cluster and the webhook
+//! dead. `make deploy` brings it back.
 
 use tests::cluster::{Namespace, eventually, kubectl, object};
 use tests::manifests::{eventually_nothing_is_ours, script};
@@ -9,7 +10,7 @@ fn undeploy_leaves_nothing_and_deploy_brings_it_back() {
     let namespace = Namespace::new("deploy");
     namespace.opt_in(&["purechaos.dev/schedule=every 12h"]);
 
-    // What a component added, and people in the namespace.
+    // The objects that a component added, and the people's binding in the namespace.
     let nodes = root().join("manifests/components/nodes/rbac.yaml");
     kubectl(&["apply", "-f", nodes.to_str().unwrap()]).succeeds();
     let cronjob = ["create", "cronjob", "chaos-runner", "--image=chaos:0.1.0", "--schedule=0 0 1 1 *"];
@@ -27,10 +28,11 @@ fn undeploy_leaves_nothing_and_deploy_brings_it_back() {
         assert_eq!(after[key], before[key], "{key}");
     }
     kubectl(&["annotate", "namespace", &namespace.name, "chaos-"]).succeeds();
-    // Twice is no error.
+    // A second run is no error.
     script("manifests/undeploy.sh");
 
-    // Set while nobody looked: known, said, and without rights until it is set again.
+    // The annotation is set while nobody reviews. The webhook knows the opt-in and says so, but
+    // gives no rights until it is set again.
     namespace.annotate(&["chaos=yes"]).succeeds();
     script("manifests/deploy.sh");
     let reason = eventually("the verdict on an opt-in that nobody admitted", || {

@@ -1,4 +1,5 @@
-//! What GitOps tools see: applied again after certificates have changed, nothing differs, and nothing is taken back.
+//! What GitOps tools see: after certificates have changed, applying the manifests again differs in
+//! nothing and reverts nothing.
 
 use std::process::Command;
 
@@ -19,7 +20,7 @@ fn authorities() -> String {
     String::from_utf8(serde_json::from_value::<ByteString>(bundle).unwrap().0).unwrap()
 }
 
-/// The present CA, as PEM; none for a moment after it was deleted.
+/// The current CA, as PEM. There is none for a moment after the Secret was deleted.
 fn certificate() -> Option<String> {
     let secret = object(&["secret", "certs-ca", "-n", "pure-chaos"]);
     let data = secret["data"].get("ca.crt")?.clone();
@@ -27,7 +28,7 @@ fn certificate() -> Option<String> {
     String::from_utf8(data.0).ok()
 }
 
-/// As a GitOps tool that applies on the server, under its own name.
+/// The flags of a GitOps tool that applies on the server, under its own name.
 const SERVER_SIDE: [&str; 3] = ["--server-side", "--force-conflicts", "--field-manager=gitops"];
 
 /// Every object of ours that only an installer writes, with its version.
@@ -39,7 +40,7 @@ fn versions() -> Vec<String> {
     for (kinds, version) in [
         (namespaced, "resourceVersion"),
         (cluster_wide, "resourceVersion"),
-        // Their status is written by others.
+        // Others write the status of these objects.
         ("deployments,customresourcedefinitions", "generation"),
     ] {
         let ours = object(&[kinds, "-n", "pure-chaos", "-l", "app.kubernetes.io/part-of=pure-chaos"]);
@@ -60,7 +61,7 @@ fn same(arguments: &[&str]) {
 
 #[test]
 fn nothing_differs_after_certificates_have_changed() {
-    // kubectl compares with the command of that name.
+    // kubectl compares with the command `diff`.
     run(Command::new("diff").arg("--version")).succeeds();
     let folder = installed();
     let apply = ["-k", &folder];
@@ -69,7 +70,7 @@ fn nothing_differs_after_certificates_have_changed() {
     let change_authority = || {
         let before = certificate();
         kubectl(&["-n", "pure-chaos", "delete", "secret", "certs-ca", "webhook-tls"]).succeeds();
-        // Beside those that stay trusted until they end.
+        // The new CA comes beside those that stay trusted until they end.
         eventually("another CA", || {
             let now = certificate().filter(|now| before.as_ref() != Some(now))?;
             authorities().contains(now.trim()).then_some(())
@@ -92,7 +93,7 @@ fn nothing_differs_after_certificates_have_changed() {
     kubectl(&[&["apply"], &on_server[..]].concat()).succeeds();
     same(&on_server);
 
-    // And it works on, with kubectl's own way of applying as before.
+    // Opt-ins still work, also after kubectl's usual way of applying.
     kubectl(&[&["apply"], &apply[..]].concat()).succeeds();
     same(&apply);
     let namespace = Namespace::new("drift");
@@ -100,7 +101,7 @@ fn nothing_differs_after_certificates_have_changed() {
     applied_again_a_halt_stays(&folder);
 }
 
-/// Ends the halt of everything when it goes out of scope, also when the test fails.
+/// Ends the halt of everything when it goes out of scope, also if the test fails.
 struct HaltEnds;
 
 impl Drop for HaltEnds {
@@ -109,7 +110,8 @@ impl Drop for HaltEnds {
     }
 }
 
-/// After all else: whose fields are whose isn't what it was once both have applied.
+/// This runs after everything else, because the owners of fields differ once both ways have
+/// applied.
 fn applied_again_a_halt_stays(folder: &str) {
     kubectl(&["annotate", "namespace", "pure-chaos", "purechaos.dev/halt=incident 4711"]).succeeds();
     let _ended = HaltEnds;
@@ -117,7 +119,8 @@ fn applied_again_a_halt_stays(folder: &str) {
         kubectl(&[&["apply"], how, &["-k", folder]].concat()).succeeds();
         let annotations = object(&["namespace", "pure-chaos"])["metadata"]["annotations"].clone();
         assert_eq!(annotations["purechaos.dev/halt"], "incident 4711");
-        // Flux would first make what was set with kubectl its own, and then drop it: with this it doesn't.
+        // Flux would first take over the fields that kubectl set, and then remove them. This
+        // annotation prevents that.
         assert_eq!(annotations["kustomize.toolkit.fluxcd.io/ssa"], "Merge");
     }
 }

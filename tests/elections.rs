@@ -1,10 +1,11 @@
-//! The election, in virtual time against an API in this process: never two leaders, whatever goes wrong, and one again soon after.
+//! The election, in virtual time against a fake API in this process. There are never two leaders,
+//! whatever goes wrong, and soon after each fault there is one again.
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use agent::lease::{Candidacy, LEASE, Leadership};
+use agent::leader_election::lease::{LEASE, LeaderElector, Leadership};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 use runtime::clock::{Clock, TokioClock};
@@ -17,23 +18,24 @@ use tokio_util::sync::CancellationToken;
 const PATH: &str = "/apis/coordination.k8s.io/v1/namespaces/pure-chaos/leases/agent";
 const STEP: Duration = Duration::from_millis(100);
 
-/// Processes that take part, each started again with a new identity when it ends.
+/// The processes that take part. A process that ends is started again with a new identity.
 struct Election {
     api: Api,
     clock: TokioClock,
-    /// Of every process there ever was: what was forgotten would be what still leads.
+    /// The leadership of every process that ever existed, because a forgotten process might still
+    /// lead.
     leaderships: Arc<Mutex<Vec<Leadership>>>,
     processes: Vec<Process>,
 }
 
 struct Process {
-    /// Whether it is stopped, as by SIGSTOP or a hanging node.
+    /// Whether the process is stopped, as by SIGSTOP or on a node that hangs.
     stopped: watch::Sender<bool>,
     end: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
 
-/// Does the work, but not while it is stopped.
+/// Does the work, except while the process is stopped.
 async fn unless_stopped(mut stopped: watch::Receiver<bool>, work: impl Future<Output = ()>) {
     let mut work = pin!(work);
     loop {
@@ -71,7 +73,7 @@ impl Election {
         let life = async move {
             for life in 0.. {
                 let identity = format!("{number}-{life}");
-                let mut candidacy = Candidacy::new(client.clone(), clock.clone(), identity);
+                let mut candidacy = LeaderElector::new(client.clone(), clock.clone(), identity);
                 leaderships.lock().unwrap().push(candidacy.leadership());
                 if !candidacy.win(&ended).await {
                     return;
@@ -91,7 +93,7 @@ impl Election {
         self.leaderships.lock().unwrap().iter().filter(|leadership| leadership.holds(now)).count()
     }
 
-    /// How long it took until there was one leader.
+    /// How long it took until there was exactly one leader.
     async fn until_led(&self, most: Duration) -> Duration {
         let begun = self.clock.monotonic();
         while self.leaders() == 0 {
@@ -103,7 +105,7 @@ impl Election {
         self.clock.monotonic() - begun
     }
 
-    /// Whether the Lease is there, and has been for a while.
+    /// Whether the Lease exists and its holder has renewed it.
     fn is_renewed(&self) -> bool {
         self.api.get(PATH).is_some_and(|lease| lease["spec"]["renewTime"] != lease["spec"]["acquireTime"])
     }
@@ -150,7 +152,7 @@ async fn a_leader_that_dies_is_replaced_when_its_lease_has_ended() {
         tokio::time::sleep(STEP).await;
         passed += STEP;
     }
-    // It had renewed up to two seconds before it died.
+    // The process had renewed up to two seconds before it died.
     assert!(passed >= Duration::from_secs(13), "{passed:?}");
 }
 
@@ -158,13 +160,33 @@ async fn a_leader_that_dies_is_replaced_when_its_lease_has_ended() {
 async fn who_cannot_reach_the_api_leads_no_longer_than_ten_seconds() {
     let election = Election::of(1);
     election.until_led(Duration::from_secs(1)).await;
-    election.api.fail("GET", LEASE, 1_000, Answer::After(Duration::from_secs(3_600)));
+    for verb in ["GET", "PUT"] {
+        election.api.fail(verb, LEASE, 1_000, Answer::After(Duration::from_secs(3_600)));
+    }
     tokio::time::sleep(Duration::from_secs(7)).await;
     assert_eq!(election.leaders(), 1);
     tokio::time::sleep(Duration::from_secs(4)).await;
     assert_eq!(election.leaders(), 0);
     election.api.heal();
     election.until_led(Duration::from_secs(20)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_renews_without_reading_and_reads_what_somebody_else_wrote() {
+    let election = Election::of(1);
+    election.until_led(Duration::from_secs(1)).await;
+    let calls = |verb: &str| {
+        election.api.calls().iter().filter(|call| call.verb == verb && call.path == PATH).count()
+    };
+    let (read, written) = (calls("GET"), calls("PUT"));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(calls("GET"), read);
+    assert!((29..=31).contains(&(calls("PUT") - written)), "{} renewals a minute", calls("PUT") - written);
+    election.api.change(PATH, |lease| lease["metadata"]["labels"] = json!({"seen": "yes"}));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!((calls("GET"), election.leaders()), (read + 1, 1));
+    let lease = election.api.get(PATH).unwrap();
+    assert_eq!(lease["metadata"]["labels"]["seen"], "yes", "another's write is kept");
 }
 
 #[tokio::test(start_paused = true)]
@@ -187,11 +209,11 @@ async fn never_two_whatever_goes_wrong() {
                     election.api.fail(verb, LEASE, rng.random_range(1..12), answer);
                 }
                 1 => election.api.heal(),
-                // Somebody else writes.
+                // Somebody else writes the Lease.
                 2 if election.api.get(PATH).is_some() => {
                     election.api.change(PATH, |lease| lease["metadata"]["labels"] = json!({"seen": "yes"}));
                 }
-                // Not just after it was made, before anybody has seen it.
+                // This doesn't remove a Lease that was just made and that nobody has seen yet.
                 3 if rng.random_bool(0.2) && election.leaders() == 1 && election.is_renewed() => {
                     election.api.remove(PATH);
                 }

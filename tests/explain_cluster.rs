@@ -13,7 +13,7 @@ fn agent() -> PathBuf {
     root().join("target/x86_64-unknown-linux-gnu/dist/agent")
 }
 
-/// Who the test's own kubeconfig is.
+/// The user of the test's own kubeconfig.
 const ADMIN: &str = "kubernetes-admin";
 
 /// Explains a namespace as this user.
@@ -84,7 +84,7 @@ fn an_owner_sees_why_and_what_is_hidden() {
     let text = explain("mara", &[&other.name]).succeeds();
     assert!(text.contains(&format!("kubectl annotate namespace {} chaos=yes", other.name)), "{text}");
 
-    // Without any right nothing is guessed.
+    // Without a right, `explain` guesses nothing and names the right.
     let text = explain("nobody", &[name]).succeeds();
     for right in [
         format!("get namespaces {name}: "),
@@ -124,7 +124,7 @@ fn a_halt_of_everything_shows_within_a_second() {
     let told = std::panic::catch_unwind(|| {
         eventually("the metric", || halted(1).then_some(()));
         println!("the metric showed the halt after {:.1?}", begun.elapsed());
-        // The agent looks each second; the rest is kubectl's own time.
+        // The agent looks each second. The rest of the time is kubectl's own.
         assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
         let text = explain(ADMIN, &[&namespace.name]).succeeds();
         assert!(text.contains("Nothing is killed: halted: ") && text.contains("incident 4713"), "{text}");
@@ -144,7 +144,7 @@ fn a_halt_of_everything_shows_within_a_second() {
 
 #[test]
 fn readiness_names_the_right_that_the_agent_lacks() {
-    // One that nothing needs meanwhile.
+    // A right that nothing needs meanwhile.
     let role = ["role", "agent", "-n", "pure-chaos"];
     let before = object(&role);
     let is_events = |rule: &Value| rule["apiGroups"] == json!(["events.k8s.io"]);
@@ -158,12 +158,14 @@ fn readiness_names_the_right_that_the_agent_lacks() {
         || kubectl(&["get", "--raw", "/api/v1/namespaces/pure-chaos/services/agent:metrics/proxy/readyz"]);
     assert_eq!(ready().stdout, "ok\n");
     set(&["get"]);
+    // A process asks for its rights when it starts, and then every five minutes.
+    kubectl(&["-n", "pure-chaos", "delete", "pod", "-l", "app.kubernetes.io/component=agent"]).succeeds();
     let told = within(Duration::from_secs(90), "an agent that isn't ready", || {
         let agent = object(&["pods", "-n", "pure-chaos", "-l", "app.kubernetes.io/component=agent"]);
         let conditions = agent["items"][0]["status"]["conditions"].as_array()?;
         let is_unready =
             conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "False");
-        // Its page says the same, but kubectl doesn't show the text of a 503.
+        // The readiness page says the same, but kubectl doesn't show the text of a 503.
         let log = kubectl(&["-n", "pure-chaos", "logs", "deploy/agent", "--tail=50"]).succeeds();
         let words = "no right to create events.events.k8s.io in namespace pure-chaos; this grants it: ";
         log.lines().find(|line| is_unready && line.contains(words)).map(str::to_owned)

@@ -1,4 +1,5 @@
-//! What `docs/halt-by-alert.md` says, with Debian's Alertmanager and webhook beside the cluster, and the rights of the receiver's account.
+//! Does what `docs/halt-by-alert.md` says, with Debian's Alertmanager and webhook beside the
+//! cluster, and with the rights of the receiver's account.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,8 @@ use serde_json::{Value, json};
 use tests::cluster::{Namespace, eventually, kubectl, metrics, object, run, within};
 use tests::repository::{read, root};
 
-/// An alert that goes on firing is sent again after a minute, at the next look of 30 s.
+/// Alertmanager sends an alert that still fires again after a minute, at its next look, which comes
+/// every 30 s.
 const AGAIN: Duration = Duration::from_secs(120);
 
 /// A program that ends with the test.
@@ -113,7 +115,7 @@ fn an_alert_of_ones_own_choice_stops_all_chaos() {
     let file = root().join("docs/halt-by-alert/receiver.yaml");
     kubectl(&["apply", "-f", file.to_str().unwrap()]).succeeds();
 
-    // Its account may do nothing else.
+    // The account may do nothing else.
     let account = "--as=system:serviceaccount:monitoring:halt-by-alert";
     for (verb, what, place) in [
         ("patch", "namespaces", namespace.name.as_str()),
@@ -125,7 +127,7 @@ fn an_alert_of_ones_own_choice_stops_all_chaos() {
         assert_eq!(output.stdout.trim(), "no", "{verb} {what} in {place}");
     }
 
-    // Nor, with its own token, anything to that Namespace but to halt.
+    // With its own token, the account may do nothing to that Namespace except halt.
     let account = kubeconfig_of_account(&folder.0);
     let as_account = |arguments: &[&str]| {
         let mut command = Command::new(root().join(".cluster/bin/kubectl"));
@@ -140,7 +142,7 @@ fn an_alert_of_ones_own_choice_stops_all_chaos() {
     refused(&label, "change nothing else");
     refused(&["annotate", "namespace", "pure-chaos", "a=b"], "change or remove no annotation");
 
-    // Where the command fails, Alertmanager hears of it.
+    // If the command fails, Alertmanager learns that from the answer.
     let broken = free_port();
     let _broken = start_receiver(&kubeconfig_with(&folder.0, "broken", "none"), broken);
     eventually("an answer of the receiver whose command fails", || (status(broken) == "500").then_some(()));
@@ -152,7 +154,7 @@ fn an_alert_of_ones_own_choice_stops_all_chaos() {
     let address = format!("--alertmanager.url=http://127.0.0.1:{port}");
     let alert =
         |labels: &[&str]| run(Command::new("amtool").arg(&address).args(["alert", "add"]).args(labels));
-    // Another alert is nobody's business.
+    // Another alert changes nothing.
     eventually("Alertmanager", || alert(&["alertname=DiskFull", "severity=page"]).ok.then_some(()));
     alert(&["alertname=PaymentsFail", "halts_chaos=yes"]).succeeds();
     eventually("the halt", || (!halt().is_null()).then_some(()));
@@ -164,7 +166,7 @@ fn an_alert_of_ones_own_choice_stops_all_chaos() {
         refused(&arguments, "change or remove no annotation");
     }
 
-    // What a person has set stays, also without a reason: an alert more changes nothing.
+    // A halt that a person has set stays, also without a reason. Another alert changes nothing.
     let handled = || {
         let log = std::fs::read_to_string(account.with_extension("log")).unwrap();
         log.matches("finished handling halt").count()
@@ -172,11 +174,11 @@ fn an_alert_of_ones_own_choice_stops_all_chaos() {
     kubectl(&["annotate", "--overwrite", "namespace", "pure-chaos", "purechaos.dev/halt="]).succeeds();
     let before = handled();
     alert(&["alertname=OrdersFail", "halts_chaos=yes"]).succeeds();
-    // The first may be one that began before.
+    // The first call may be one that began before.
     within(AGAIN, "the second alert at the receiver", || (handled() >= before + 2).then_some(()));
     assert_eq!(halt(), "");
 
-    // Taken away while the alerts fire, it comes back.
+    // If somebody removes the halt while the alerts fire, the halt comes back.
     kubectl(&["annotate", "namespace", "pure-chaos", "purechaos.dev/halt-"]).succeeds();
     within(AGAIN, "the halt that comes back", || {
         halt().as_str().map(|text| assert!(text.starts_with("alert ")))

@@ -1,5 +1,6 @@
-//! What the locks hold alone: somebody with the agent's own token deletes Pods without a pause and without a look at consent, through
-//! two API servers. The distribution is printed; what is asserted is that the hammering ends.
+//! What the locks hold alone: a process with the agent's own token deletes Pods without a pause and
+//! without checking consent, through two API servers. The test prints the distribution, and asserts
+//! that the deletions end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -21,20 +22,20 @@ use tests::lateness::{OptOut, find};
 use tests::second::{Second, client};
 use tokio::task::JoinSet;
 
-/// Namespaces that are hammered at the same time, and how often each opts out.
+/// The number of namespaces that are hammered at the same time, and how often each opts out.
 const NAMESPACES: usize = 3;
 const OPT_OUTS_EACH: usize = 8;
 
-/// Between two blows on a namespace by one API server.
+/// The pause between two tries on a namespace through one API server.
 const PAUSE: Duration = Duration::from_millis(30);
 
-/// How long the hammer goes on after an opt-out.
+/// How long the process goes on after an opt-out.
 const AFTER: Duration = Duration::from_millis(1_500);
 
-/// After this long nothing may be accepted any more, however busy the machine is.
+/// After this long no API server may accept a deletion any more, however busy the machine is.
 const END: Duration = Duration::from_secs(1);
 
-/// The names of the Pods there are, by namespace.
+/// The names of the existing Pods, by namespace.
 type Pods = Arc<Mutex<BTreeMap<String, BTreeSet<String>>>>;
 
 /// A client with the agent's token and nothing else.
@@ -47,7 +48,7 @@ async fn as_agent(kubeconfig: &str, token: &str) -> Client {
     Client::try_from(config).unwrap()
 }
 
-/// One blow; whether it was accepted.
+/// Tries one deletion. Returns whether the API server accepted it.
 async fn strike(client: &Client, namespace: &str, pod: &str, query: &str) -> bool {
     let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}{query}");
     let request = HttpRequest::delete(path).body(Vec::new()).unwrap();
@@ -59,7 +60,7 @@ async fn annotate(api: &Api<Namespace>, name: &str, annotations: Value) {
     api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
 }
 
-/// Opts in, lets the hammers fall, and opts out under them.
+/// Opts in, lets the process delete Pods, and opts out meanwhile.
 async fn under_the_hammer(
     api: Api<Namespace>,
     hammers: Vec<Client>,
@@ -70,7 +71,12 @@ async fn under_the_hammer(
 ) -> Vec<OptOut> {
     let mut opt_outs = Vec::new();
     for _ in 0..OPT_OUTS_EACH {
-        annotate(&api, &name, json!({"chaos": "yes", "purechaos.dev/schedule": "every 12h"})).await;
+        annotate(
+            &api,
+            &name,
+            json!({"chaos": "yes", "purechaos.dev/schedule": "every 12h", "purechaos.dev/mode": "delete"}),
+        )
+        .await;
         let mut blows = JoinSet::new();
         for hammer in hammers.clone() {
             let (pods, name, query) = (pods.clone(), name.clone(), query.clone());

@@ -1,10 +1,11 @@
-//! Kills, by the agent against an API in this process and in virtual time: what is sent, and what each answer, or none, means.
+//! The agent's kills, in virtual time against a fake API in this process: what the agent sends, and
+//! what each answer, or a missing one, means.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::api::Answer;
-use tests::stage::{NAMESPACE, Stage, first_round, pass, play};
+use tests::api::{Answer, Api};
+use tests::stage::{NAMESPACE, Stage, first_round, pass, play, pod};
 
 #[test]
 fn a_failed_look_is_no_kill() {
@@ -29,7 +30,8 @@ fn an_opt_out_during_the_round_stops_the_kill() {
         let mut stage = Stage::opted_in();
         stage.start();
         pass(Duration::from_secs(200)).await;
-        // The first read of the Namespace in the round still sees the opt-in; the second, just before the kill, must not.
+        // The first read of the Namespace in the round still sees the opt-in. The second one, just
+        // before the kill, must not.
         stage.api.before("LIST", "/pods", |api| {
             api.change(NAMESPACE, |namespace| namespace["metadata"]["annotations"] = json!({}));
         });
@@ -49,7 +51,7 @@ fn a_workload_rests_two_minutes_after_a_conflict() {
         while stage.api.kills().is_empty() {
             pass(Duration::from_secs(1)).await;
         }
-        // The next process keeps it.
+        // The next process keeps the rest.
         stage.stop().await;
         stage.start();
         pass(Duration::from_secs(110)).await;
@@ -94,10 +96,240 @@ fn a_kill_without_an_answer_is_looked_up_before_it_is_counted() {
         stage.start();
         stage.api.fail("POST", "/eviction", 1, Answer::Status(500, Value::Null));
         first_round().await;
+        assert_eq!(stage.rounds("failed"), 0.0, "it may yet land");
+        pass(Duration::from_secs(15)).await;
         assert_eq!((stage.kills("evict"), stage.rounds("failed")), (0.0, 1.0));
         let failures = "pure_chaos_kill_failures_total{reason=\"server_error\",target_namespace=\"a\"}";
         assert_eq!(stage.metric(failures), Some(1.0));
         assert_eq!(stage.status()["pending"], Value::Null);
+    });
+}
+
+#[test]
+fn a_kill_that_lands_after_its_answer_failed_is_counted() {
+    play(async {
+        let mut stage = Stage::opted_in();
+        stage.start();
+        stage.api.fail("POST", "/eviction", 1, Answer::Status(503, Value::Null));
+        first_round().await;
+        let victim = pod(&stage.victim());
+        pass(Duration::from_secs(6)).await;
+        stage.api.change(&victim, |pod| pod["metadata"]["deletionTimestamp"] = json!("2026-11-23T12:04:50Z"));
+        pass(Duration::from_secs(10)).await;
+        assert_eq!((stage.kills("evict"), stage.rounds("killed")), (1.0, 1.0));
+        assert_eq!((&stage.status()["kills"], &stage.status()["pendingCount"]), (&json!(1), &json!(1)));
+    });
+}
+
+/// Another project's admission policy may answer with any code. Nothing was done then.
+#[test]
+fn a_refusal_by_somebody_elses_admission_is_told_and_rests_nothing() {
+    for code in [400, 403, 422] {
+        play(async move {
+            let mut stage = Stage::opted_in();
+            stage.start();
+            stage.api.fail("POST", "/eviction", 1, Answer::Status(code, Value::Null));
+            first_round().await;
+            let failures = "pure_chaos_kill_failures_total{reason=\"forbidden\",target_namespace=\"a\"}";
+            assert_eq!((stage.metric(failures), stage.rounds("failed")), (Some(1.0), 1.0), "{code}");
+            let status = stage.status();
+            assert_eq!(
+                (&status["state"], &status["resting"], &status["intents"]),
+                (&json!("forbidden"), &Value::Null, &Value::Null)
+            );
+            let sentence = "the fault that was asked for";
+            assert!(status["conditions"][0]["message"].as_str().unwrap().contains(sentence), "{status}");
+            assert_eq!(stage.api.events(), ["ChaosRefused"]);
+            assert!(stage.api.notes()[0].contains(sentence), "{:?}", stage.api.notes());
+        });
+    }
+}
+
+#[test]
+fn a_kill_that_meets_the_deletion_of_its_namespace_says_so() {
+    let terminating =
+        json!({"causes": [{"reason": "NamespaceTerminating", "message": "it is being deleted"}]});
+    let delete = |api: &Api| {
+        api.change(NAMESPACE, |namespace| {
+            namespace["metadata"]["deletionTimestamp"] = json!("2026-11-23T12:00:00Z");
+        });
+    };
+    type Prepare = Box<dyn FnOnce(&Api) + Send>;
+    let cases: [(&str, Prepare); 3] = [
+        ("by its cause", Box::new(|api| api.fail("POST", "/eviction", 1, Answer::Status(403, terminating)))),
+        (
+            "the right to kill is gone",
+            Box::new(move |api| {
+                api.before("POST", "/eviction", delete);
+                api.fail("POST", "/eviction", 1, Answer::Status(403, Value::Null));
+            }),
+        ),
+        (
+            "the right to read the Pod is gone",
+            Box::new(move |api| {
+                // The agent writes the intent before it reads the Pod.
+                api.before("PATCH", "/optins/chaos/status", move |api| {
+                    delete(api);
+                    (1..=3).for_each(|pod| {
+                        api.fail("GET", &format!("/pods/p{pod}"), 1, Answer::Status(403, Value::Null));
+                    });
+                });
+            }),
+        ),
+    ];
+    for (what, prepare) in cases {
+        play(async move {
+            let mut stage = Stage::opted_in();
+            stage.start();
+            pass(Duration::from_secs(200)).await;
+            prepare(&stage.api);
+            pass(Duration::from_secs(100)).await;
+            let failures = "pure_chaos_kill_failures_total{reason=\"forbidden\",target_namespace=\"a\"}";
+            assert_eq!(stage.refusals("namespace_terminating"), 1.0, "{what}");
+            assert!(stage.metric(failures).is_none_or(|failures| failures == 0.0), "{what}");
+            assert_eq!(stage.status()["state"], "namespace_terminating", "{what}");
+        });
+    }
+}
+
+/// The statuses that the agent wrote into the record since it sent the first kill.
+fn written_since_the_kill(stage: &Stage) -> Vec<Value> {
+    let calls = stage.api.calls();
+    let calls = calls.iter().skip_while(|call| !call.path.ends_with("/eviction"));
+    calls.filter(|call| call.verb == "PATCH").map(|call| call.body["status"].clone()).collect()
+}
+
+#[test]
+fn a_slot_that_was_spent_without_an_answer_is_no_kill() {
+    for answer in [Answer::Done(500), Answer::Status(500, Value::Null)] {
+        play(async move {
+            let mut stage = Stage::opted_in();
+            stage.start();
+            pass(Duration::from_secs(200)).await;
+            stage.api.fail("PATCH", "/status", 1, answer);
+            pass(Duration::from_secs(90)).await;
+            let calls = stage.api.calls();
+            let spent = calls.iter().find(|call| call.body["status"]["intents"].is_array()).unwrap();
+            let pod = spent.body["status"]["intents"][0]["kill"]["pod"].as_str().unwrap().to_owned();
+            // The Pod goes for another reason, and the next round comes.
+            stage.replace(&pod, "p4");
+            pass(Duration::from_secs(660)).await;
+            let status = stage.status();
+            assert_eq!((stage.api.kills().len(), &status["kills"]), (1, &json!(1)), "{status}");
+            assert_eq!((&status["intents"], stage.kills("evict")), (&Value::Null, 1.0));
+        });
+    }
+}
+
+#[test]
+fn a_process_that_ends_between_decision_and_kill_leaves_no_intent() {
+    // The last write succeeds at once in the first case, and only later in the second.
+    for failures in [0, 2] {
+        play(async move {
+            let mut stage = Stage::opted_in();
+            stage.start();
+            pass(Duration::from_secs(200)).await;
+            let end = stage.end.clone();
+            stage.api.before("PATCH", "/status", move |api| {
+                end.cancel();
+                api.fail("PATCH", "/status", failures + 1, Answer::Status(500, Value::Null));
+            });
+            // The API stores the write that spends the slot.
+            stage.api.fail("PATCH", "/status", 1, Answer::Done(200));
+            pass(Duration::from_secs(100)).await;
+            stage.stop().await;
+            assert_eq!((stage.api.kills().len(), &stage.status()["intents"]), (0, &Value::Null));
+            assert_eq!(stage.status()["lastSlot"], "2026-11-23T12:04:44.363Z");
+        });
+    }
+}
+
+#[test]
+fn no_write_leaves_out_a_kill_that_was_done_before() {
+    play(async {
+        let mut stage = Stage::opted_in();
+        stage.opt_in(&[("chaos", "yes"), ("purechaos.dev/limit", "2")]);
+        stage.add_workload("db", &["d1", "d2", "d3"]);
+        stage.start();
+        pass(Duration::from_secs(200)).await;
+        stage.api.before("POST", "/eviction", |api| {
+            api.fail("PATCH", "/status", 1, Answer::Status(500, Value::Null));
+        });
+        pass(Duration::from_secs(90)).await;
+        assert_eq!((stage.api.kills().len(), &stage.status()["kills"]), (2, &json!(2)));
+        let first = stage.api.kills()[0].body["deleteOptions"]["preconditions"]["uid"].clone();
+        let written = written_since_the_kill(&stage);
+        assert!(written.len() > 2, "{written:?}");
+        for status in written {
+            assert!(status["pending"].to_string().contains(first.as_str().unwrap()), "{status}");
+        }
+    });
+}
+
+#[test]
+fn the_last_look_asks_the_guards_again() {
+    type Change = fn(&mut Value);
+    let cases: [(&str, Change); 4] = [
+        ("excluded", |pod| pod["metadata"]["annotations"] = json!({"purechaos.dev/exclude": "true"})),
+        ("not_targeted", |pod| pod["metadata"]["labels"] = json!({"app": "db"})),
+        ("not_ready", |pod| pod["status"]["conditions"][0]["status"] = json!("False")),
+        ("no_controller", |pod| pod["metadata"]["ownerReferences"] = json!([])),
+    ];
+    for (reason, change) in cases {
+        play(async move {
+            let mut stage = Stage::opted_in();
+            stage.opt_in(&[("chaos", "yes"), ("purechaos.dev/targets", "app=web")]);
+            for name in ["p1", "p2", "p3"] {
+                stage.api.before("GET", &pod(name), move |api| api.change(&pod(name), change));
+            }
+            stage.start();
+            first_round().await;
+            assert_eq!((stage.api.kills(), stage.refusals(reason)), (Vec::new(), 1.0), "{reason}");
+            assert_eq!(
+                (&stage.status()["intents"], stage.rounds("refused")),
+                (&Value::Null, 1.0),
+                "{reason}"
+            );
+        });
+    }
+}
+
+#[test]
+fn a_look_that_is_old_by_the_time_of_a_further_kill_is_taken_again() {
+    for (takes, kills) in [(14, 1), (1, 2)] {
+        play(async move {
+            let mut stage = Stage::opted_in();
+            stage.opt_in(&[("chaos", "yes"), ("purechaos.dev/limit", "2"), ("purechaos.dev/mode", "delete")]);
+            stage.add_workload("db", &["d1", "d2", "d3"]);
+            stage.api.fail("DELETE", "", 1, Answer::After(Duration::from_secs(takes)));
+            stage.api.before("DELETE", "", |api| {
+                // The other workload wants more Pods than it has.
+                let other = if api.kills()[0].path.contains("/pods/d") { "web" } else { "db" };
+                let path = format!("/apis/apps/v1/namespaces/a/deployments/{other}");
+                api.change(&path, |workload| workload["spec"]["replicas"] = json!(4));
+            });
+            stage.start();
+            first_round().await;
+            pass(Duration::from_secs(takes)).await;
+            assert_eq!(stage.api.kills().len(), kills, "{takes} s");
+            assert_eq!(stage.refusals("below_desired"), if kills == 1 { 1.0 } else { 0.0 });
+        });
+    }
+}
+
+#[test]
+fn a_look_that_takes_too_long_decides_nothing() {
+    play(async {
+        let mut stage = Stage::opted_in();
+        stage.start();
+        pass(Duration::from_secs(200)).await;
+        // Each page arrives within its own limit, but all pages together do not.
+        for number in 0..250 {
+            stage.add_pod(&format!("q{number}"), true);
+        }
+        stage.api.fail("LIST", "/pods", usize::MAX, Answer::After(Duration::from_secs(10)));
+        pass(Duration::from_secs(120)).await;
+        assert_eq!((stage.api.kills().len(), stage.rounds("failed")), (0, 1.0));
     });
 }
 

@@ -1,4 +1,5 @@
-//! Kills on a real node, and what is measured of them, held against an observer that knows nothing of the agent.
+//! Kills on a real node, and their measurements, compared with an observer that knows nothing of
+//! the agent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::Sender;
@@ -10,14 +11,14 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
 use tests::cluster::{Namespace, eventually, kubeconfig, metrics, object, run, total};
 
-/// What an observer of the Pods saw of one kill: when the victim began to go, and when there were as many Ready Pods again, a new one
-/// among them.
+/// What an observer of the Pods saw of one kill: when the victim began to go, and when there were
+/// as many Ready Pods again, including a new one.
 #[derive(Debug)]
 struct Observed {
     recovery: Duration,
 }
 
-/// Watches a namespace's Pods until `kills` have been recovered from.
+/// Watches a namespace's Pods until `kills` kills have ended in a recovery.
 async fn observe(namespace: &str, replicas: usize, kills: usize, all_ready: Sender<()>) -> Vec<Observed> {
     runtime::process::install_tls_provider().unwrap();
     let client = runtime::client::connect(Some(kubeconfig().as_ref())).await.unwrap();
@@ -65,7 +66,7 @@ fn start_observer(namespace: &str, replicas: usize, kills: usize) -> std::thread
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let observing = observe(&namespace, replicas, kills, ready);
         runtime.block_on(async {
-            // An eviction that meets a change lets its workload rest for two minutes.
+            // After an eviction that met a change, the workload rests for two minutes.
             tokio::time::timeout(Duration::from_secs(300), observing)
                 .await
                 .expect("five minutes for the kills")
@@ -86,7 +87,7 @@ fn kills_recover_and_every_account_of_them_agrees() {
 
     let name = &namespace.name;
     let label = format!("target_namespace=\"{name}\"");
-    // The last recovery may end as opted_out; every kill ends in exactly one outcome.
+    // The last recovery may end as opted_out. Every kill ends in exactly one outcome.
     let text = eventually("every kill to end in an outcome", || {
         let text = metrics();
         let kills = total(&text, "pure_chaos_kills_total", &[&label]);
@@ -96,7 +97,7 @@ fn kills_recover_and_every_account_of_them_agrees() {
     let recovered = total(&text, "pure_chaos_recoveries_total", &[&label, "outcome=\"recovered\""]);
     assert!(kills >= 4.0 && recovered >= 4.0, "{kills} kills, {recovered} recovered");
 
-    // The mean over the same kills: the observer saw the first four of those that recovered.
+    // The mean over the same kills: the observer saw the first four kills that recovered.
     let seconds = total(&text, "pure_chaos_recovery_seconds_sum", &[&label]) / recovered;
     let seen = observed.iter().map(|kill| kill.recovery.as_secs_f64()).sum::<f64>() / 4.0;
     println!("mean recovery: {seconds:.3} s by the agent, {seen:.3} s by the observer");

@@ -1,10 +1,11 @@
-//! The Kubernetes versions that the local cluster can run: their Go modules against each other and against what is said of them.
+//! The Kubernetes versions that the local cluster can run. The test compares their Go modules with
+//! each other and with the documents.
 
 use std::collections::BTreeSet;
 
 use tests::repository::{read, root};
 
-/// The version without its patch, from the name of each older one's module.
+/// The versions without their patch, from the names of the older versions' modules.
 fn older() -> Vec<String> {
     let entries = std::fs::read_dir(root().join("tests/cluster")).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -17,7 +18,7 @@ fn module(version: Option<&str>) -> String {
     }))
 }
 
-/// As in `v1.37.2`.
+/// The version as in `v1.37.2`.
 fn kubernetes(module: &str) -> &str {
     let line = module.lines().find_map(|line| line.strip_prefix("\tk8s.io/kubernetes v"));
     line.unwrap().split(' ').next().unwrap()
@@ -31,7 +32,8 @@ fn tools(module: &str) -> BTreeSet<&str> {
 #[test]
 fn an_older_version_replaces_every_part_whose_version_matters() {
     let newest = module(None);
-    // Whatever is missing in the older one's folder would be found among the newest's. kubectl is meant to be.
+    // If the older version's folder lacks a tool, the node would use the newest version's tool.
+    // That is intended only for kubectl.
     let wanted: BTreeSet<&str> = tools(&newest)
         .into_iter()
         .filter(|tool| tool.starts_with("k8s.io/kubernetes/cmd/") || tool.starts_with("go.etcd.io/"))

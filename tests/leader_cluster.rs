@@ -1,5 +1,5 @@
-//! One leader of two: killed without a warning in the middle of its kills, asked to end, its Lease taken away. No slot is spent twice, and no
-//! kill is lost.
+//! One leader of two agents. The test kills the leader without a warning in the middle of its
+//! kills, asks it to end, and removes its Lease. No slot is spent twice, and no kill is lost.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,11 +12,13 @@ use rand::{Rng, RngExt, SeedableRng};
 use serde_json::Value;
 use tests::audit::{Mark, Request};
 use tests::cluster::{Namespace, eventually, kubectl, object, run};
+use tests::soak::share;
 
-/// How often the leader is killed.
+/// How often `make soak` kills the leader.
 const DEATHS: usize = 20;
 
-/// From a slot to the leader's death: within this lie the look, the intent, the kill and its result.
+/// The longest time from a slot to the leader's death, in milliseconds. The look, the intent, the
+/// kill and its result come within it.
 const AROUND_A_KILL: u64 = 300;
 
 /// How long a hand-over may take.
@@ -33,7 +35,7 @@ fn timetable() -> Timetable {
     }
 }
 
-/// The identity that holds the Lease; empty if none does.
+/// The identity that holds the Lease; empty if nobody holds it.
 fn holder() -> String {
     let lease = object(&["lease", "agent", "-n", "pure-chaos"]);
     lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned()
@@ -43,7 +45,8 @@ fn pod_of(holder: &str) -> &str {
     holder.split_once('_').map_or(holder, |(pod, _)| pod)
 }
 
-/// The agent's process in a Pod, as this machine numbers it: the node's processes are among its own.
+/// The process ID of a Pod's agent on this machine. The node's processes are among the machine's
+/// own.
 fn process_of(pod: &str) -> String {
     let hostname = format!("HOSTNAME={pod}");
     let is_it = |folder: &std::path::Path| {
@@ -64,7 +67,7 @@ fn status(namespace: &Namespace) -> Value {
     namespace.record()["status"].clone()
 }
 
-/// Waits until somebody other than `before` leads, and has spent a slot.
+/// Waits until an agent other than `before` leads and has spent a slot.
 fn new_leader(namespace: &Namespace, before: &str) -> String {
     let leader = eventually("a leader", || Some(holder()).filter(|now| !now.is_empty() && now != before));
     let since = Timestamp::now();
@@ -83,7 +86,8 @@ fn a_leader_that_dies_loses_no_kill_and_spends_no_slot_twice() {
     for name in ["one", "two", "three"] {
         namespace.deployment(name, 2);
     }
-    // Not by eviction: one that meets a change lets its workload rest for two minutes.
+    // The mode is not `evict`, because after an eviction that met a change the workload rests for
+    // two minutes.
     namespace.opt_in(&[
         "purechaos.dev/schedule=every 3s",
         "purechaos.dev/min-age=1s",
@@ -106,7 +110,7 @@ fn lead_and_die(namespace: &Namespace) {
     println!("seed {seed}");
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut leader = String::new();
-    for death in 1..=DEATHS {
+    for death in 1..=share(DEATHS) {
         leader = new_leader(namespace, &leader);
         let slot = timetable().next_after(&uid, Timestamp::now()).unwrap();
         let moment = slot.checked_add(Duration::from_millis(rng.random_range(0..AROUND_A_KILL))).unwrap();
@@ -114,13 +118,13 @@ fn lead_and_die(namespace: &Namespace) {
         std::thread::sleep(left);
         let pod = pod_of(&leader);
         send("-KILL", pod);
-        // Else its container would be started again after longer and longer pauses.
+        // Otherwise Kubernetes would start the container again after longer and longer pauses.
         kubectl(&["-n", "pure-chaos", "delete", "pod", pod, "--force", "--grace-period=0", "--wait=false"]);
-        // What isn't there yet, as before a first kill, is null.
+        // A field that doesn't exist yet, as before a first kill, is null.
         let status = status(namespace);
         println!(
             "death {death}: {} kills, intent {}, {} pending",
-            status["kills"], status["intent"]["kill"]["pod"], status["pendingCount"]
+            status["kills"], status["intents"][0]["kill"]["pod"], status["pendingCount"]
         );
     }
 
@@ -142,12 +146,12 @@ fn lead_and_die(namespace: &Namespace) {
     println!("the Lease was taken away from {next}; {after} leads");
 }
 
-/// Holds the record against the audit log.
+/// Compares the record with the audit log.
 fn account(namespace: &Namespace, mark: &Mark) {
     namespace.annotate(&["purechaos.dev/halt=counting"]).succeeds();
     let settled = eventually("the end of all recoveries", || {
         let status = status(namespace);
-        (status["pendingCount"].as_i64().unwrap_or(0) == 0 && status["intent"].is_null()).then_some(status)
+        (status["pendingCount"].as_i64().unwrap_or(0) == 0 && status["intents"].is_null()).then_some(status)
     });
     let is_ours =
         |request: &Request| request.namespace == namespace.name && request.is_kill() && request.is_accepted();
@@ -169,7 +173,7 @@ fn account(namespace: &Namespace, mark: &Mark) {
     }
     let twice: Vec<_> = by_slot.iter().filter(|(_, kills)| **kills > 1).collect();
     assert!(twice.is_empty(), "slots that were spent twice: {twice:?}");
-    assert!(kills.len() > DEATHS, "each leader killed at least once");
+    assert!(kills.len() > share(DEATHS), "each leader killed at least once");
     assert_eq!(
         settled["kills"].as_i64(),
         i64::try_from(kills.len()).ok(),

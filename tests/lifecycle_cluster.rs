@@ -1,4 +1,4 @@
-//! The local cluster itself: boots twice, survives a crash, and leaves nothing behind.
+//! The local cluster itself boots twice, survives a crash, and leaves nothing behind.
 
 use std::process::Command;
 
@@ -23,7 +23,7 @@ fn it_boots_crashes_boots_again_and_leaves_nothing() {
     script("up.sh").succeeds();
     let status = script("status.sh").succeeds();
     assert!(status.contains("scratch"), "{status}");
-    // Both were found by their names on a path, on which another version's may lie too.
+    // Both were found by their names on a path that may also contain another version's.
     let version = status.lines().find_map(|line| line.trim().strip_prefix("kubernetes ")).unwrap().trim();
     let api_server = kubectl(&["get", "--raw", "/version"]).succeeds();
     assert!(api_server.contains(&format!("\"gitVersion\": \"v{version}.")), "{version}: {api_server}");
@@ -38,7 +38,7 @@ fn it_boots_crashes_boots_again_and_leaves_nothing() {
     let again = script("up.sh").succeeds();
     assert!(again.contains("running"), "{again}");
 
-    // The crash: its first process dies, and everything with it.
+    // The crash: the cluster's first process dies, and all other processes with it.
     let mut crash = Command::new("bash");
     crash.current_dir(root()).env("NAME", "scratch");
     crash.args(["-c", ". tests/cluster/env.sh && kill -9 \"$(node_process)\""]);

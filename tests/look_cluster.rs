@@ -1,4 +1,5 @@
-//! The agent's own look, as the only lock: it has every right, no policy and no webhook refuses it, and the records are forged.
+//! The agent's own look as the only lock: the agent has every right, no policy and no webhook
+//! refuses a kill, and the records are forged.
 
 use serde_json::{Value, json};
 use tests::away::{
@@ -6,17 +7,17 @@ use tests::away::{
 };
 use tests::cluster::{Namespace, eventually, kubectl, kubectl_with, metrics, object, total};
 
-/// Rounds that each namespace has to let pass.
+/// How many rounds each namespace has to let pass.
 const ROUNDS: f64 = 4.0;
 
-/// The opt-in that every record here is of.
+/// The opt-in that every record here describes.
 const CONSENT: [&str; 4] =
     ["chaos=yes", "purechaos.dev/schedule=every 1s", "purechaos.dev/min-age=1s", "purechaos.dev/mode=delete"];
 
-/// A namespace that the agent is led to believe it may kill in.
+/// A namespace whose record tells the agent that it may kill.
 struct Trap {
     namespace: Namespace,
-    /// What it should say instead; nothing where it may.
+    /// The state that the agent should report instead; empty if it may kill.
     state: &'static str,
     alive: Value,
 }
@@ -30,7 +31,7 @@ impl Trap {
         Self { namespace, state, alive: Value::Null }
     }
 
-    /// A record that says all is well, but for `change`.
+    /// Forges a record that says all is well, except for `change`.
     fn record(&self, change: impl FnOnce(&mut Value)) {
         let pairs = CONSENT.map(|pair| {
             let (key, value) = pair.split_once('=').unwrap();
@@ -86,7 +87,7 @@ fn the_agents_own_look_alone_stops_every_kill() {
         }
         arm(&traps);
 
-        // That the locks are open is seen where nothing is wrong.
+        // The kills in the open namespace show that the other locks are open.
         let (open, closed) = traps.split_first().unwrap();
         eventually("kills where nothing is wrong", || (open.rounds("killed") >= 2.0).then_some(()));
         assert_ne!(open.pods(), open.alive);
@@ -113,7 +114,7 @@ fn the_agents_own_look_alone_stops_every_kill() {
     until_opt_ins_are_reviewed();
 }
 
-/// The open one first. Nobody reviews what is annotated here, and nobody puts a record right.
+/// The open namespace comes first. Nobody reviews these annotations, and nobody corrects a record.
 fn set() -> Vec<Trap> {
     let traps = vec![
         Trap::new("look-open", ""),
@@ -139,7 +140,7 @@ fn arm(traps: &[Trap]) {
         trap.record(|record| match trap.namespace.name.split(char::is_numeric).next().unwrap() {
             "look-unadmitted-" => record["spec"]["verdict"] = json!("NotAdmitted"),
             "look-unseen-" => drop(record["spec"].as_object_mut().unwrap().remove("admission")),
-            // What the same name stood for before.
+            // The UID of the earlier namespace with the same name.
             "look-again-" => {
                 let earlier = object(&["configmap", "earlier", "-n", &trap.namespace.name]);
                 record["spec"]["namespaceUid"] = earlier["data"]["uid"].clone();
@@ -149,13 +150,14 @@ fn arm(traps: &[Trap]) {
     }
 }
 
-/// A namespace that was deleted and made again under its name, and remembers the UID it had before.
+/// A namespace that was deleted and made again under its name. It remembers its earlier UID.
 fn again() -> Trap {
     let trap = Trap::new("look-again", "not_admitted");
     let name = trap.namespace.name.clone();
     let earlier = format!("--from-literal=uid={}", trap.uid().as_str().unwrap());
     kubectl(&["delete", "namespace", &name, "--timeout=60s"]).succeeds();
-    // It is gone already; the new one has the same name, and is the one to remove in the end.
+    // The earlier namespace is gone already. The new one has the same name, and is removed at the
+    // end.
     std::mem::forget(trap);
     let trap = Trap::new("look-again", "not_admitted");
     kubectl(&["-n", &name, "create", "configmap", "earlier", &earlier]).succeeds();

@@ -1,10 +1,12 @@
-//! The manifests against the code.
+//! Compares the manifests with the code.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use policy::platform::PlatformPolicy;
+use policy::settings::{Key, Mode};
+use policy::well_known;
 use tests::repository::{read, root};
 
 #[test]
@@ -32,7 +34,7 @@ fn the_base_policy_says_what_is_built_in() {
     assert_eq!(PlatformPolicy { hash: base.hash.clone(), ..PlatformPolicy::built_in() }, base);
 }
 
-/// Objects of every manifest of the base.
+/// The objects of every manifest of the base.
 fn objects() -> Vec<serde_json::Value> {
     let mut objects = Vec::new();
     for file in std::fs::read_dir(root().join("manifests/base")).unwrap() {
@@ -52,7 +54,7 @@ fn objects() -> Vec<serde_json::Value> {
 
 #[test]
 fn the_rights_that_the_agent_asks_after_are_those_of_its_roles() {
-    let asked: BTreeSet<String> = agent::own_rights::NEEDED.iter().map(ToString::to_string).collect();
+    let asked: BTreeSet<String> = agent::cluster::access::NEEDED.iter().map(ToString::to_string).collect();
     let mut granted = BTreeSet::new();
     for object in objects() {
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
@@ -105,6 +107,77 @@ fn arguments_ports_and_probes_are_the_binaries() {
     assert_eq!(seen, 3);
 }
 
+/// The texts between single quotes of a CEL expression.
+fn quoted(expression: &str) -> BTreeSet<&str> {
+    expression.split('\'').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn the_match_condition_names_every_setting() {
+    let objects = objects();
+    let configuration =
+        objects.iter().find(|object| object["kind"] == "ValidatingWebhookConfiguration").unwrap();
+    let expression = configuration["webhooks"][0]["matchConditions"][0]["expression"].as_str().unwrap();
+    let list = expression.split_once("['").unwrap().1.split_once(']').unwrap().0;
+    let named = quoted(&format!("'{list}")).into_iter().map(str::to_owned).collect::<BTreeSet<_>>();
+    let known = Key::ALL.map(Key::annotation).into_iter().chain([well_known::CHAOS.to_owned()]);
+    assert_eq!(named, known.collect());
+}
+
+/// The words that one slip makes of `halt`: an additional letter inside, a wrong letter, a missing
+/// letter, or two exchanged letters. A longer word has to contain `halt` itself.
+#[test]
+fn the_match_condition_asks_about_every_near_miss_of_a_halt_on_the_systems_namespace() {
+    let word = "halt";
+    let cut = |at: usize| word.split_at(at);
+    let too_many = (1..4).map(cut).map(|(start, end)| format!("{start}[^/]{end}"));
+    let other = (0..4).map(cut).map(|(start, end)| format!("{start}[^/]{}", &end[1..]));
+    let too_few = (0..4).map(cut).map(|(start, end)| format!("{start}{}", &end[1..]));
+    let exchanged =
+        (0..3).map(cut).map(|(start, end)| format!("{start}{}{}{}", &end[1..2], &end[..1], &end[2..]));
+    let slips: Vec<String> = too_many.chain(other).chain(too_few).chain(exchanged).collect();
+    for slip in &slips {
+        assert!(well_known::is_near_halt(&format!("example.com/{}", slip.replace("[^/]", "x"))), "{slip}");
+    }
+    let pattern = format!("(^|/)([^/]*halt[^/]*|{})$", slips.join("|"));
+    let objects = objects();
+    let configuration =
+        objects.iter().find(|object| object["kind"] == "ValidatingWebhookConfiguration").unwrap();
+    let expression = configuration["webhooks"][0]["matchConditions"][0]["expression"].as_str().unwrap();
+    assert!(quoted(expression).contains(pattern.as_str()), "{pattern}");
+    let of_system = format!("object.metadata.name == '{}'", well_known::SYSTEM_NAMESPACE);
+    assert!(expression.contains(&of_system), "{expression}");
+}
+
+#[test]
+fn the_agent_may_not_delete_pods_unless_a_component_lets_it() {
+    for object in objects() {
+        let kind = object["kind"].as_str().unwrap_or_default();
+        if matches!(kind, "Role" | "ClusterRole") {
+            for right in tests::rights::rights(&object) {
+                let reaches = right.resource.starts_with("pods") && right.verb.starts_with("delete");
+                assert!(!reaches && right.verb != "*", "{right:?}");
+            }
+        }
+    }
+    let component = read("manifests/components/delete/kustomization.yaml");
+    assert!(
+        component.contains("verbs: [delete]")
+            && component.contains("kind: ClusterRole, name: pure-chaos-agent")
+    );
+    // An overlay that allows these modes also gives the right.
+    for overlay in std::fs::read_dir(root().join("manifests/overlays")).unwrap() {
+        let name = overlay.unwrap().file_name().into_string().unwrap();
+        let file = format!("manifests/overlays/{name}/policy.yaml");
+        if root().join(&file).exists() {
+            let modes = PlatformPolicy::parse(&read(&file)).unwrap().ceilings.modes;
+            let kustomization = read(&format!("manifests/overlays/{name}/kustomization.yaml"));
+            let is_given = kustomization.contains("components/delete");
+            assert_eq!(modes != [Mode::Evict], is_given, "{name}");
+        }
+    }
+}
+
 #[test]
 fn both_webhooks_fail_closed_within_five_seconds() {
     let objects = objects();
@@ -121,7 +194,7 @@ fn both_webhooks_fail_closed_within_five_seconds() {
 
 #[test]
 fn only_what_needs_images_asks_for_a_registry() {
-    // Whichever kubectl there is, it knows no such context.
+    // This stand-in replaces kubectl, and knows no such context.
     let folder = std::env::temp_dir().join(format!("no-kubectl-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let kubectl = folder.join("kubectl");
@@ -139,4 +212,27 @@ fn only_what_needs_images_asks_for_a_registry() {
         ["registry.sh", "release.sh", "undeploy.sh"].into_iter().filter(|script| asks(script)).collect();
     std::fs::remove_dir_all(&folder).unwrap();
     assert_eq!(asking, ["registry.sh", "release.sh"]);
+}
+
+#[test]
+fn who_may_talk_to_whom_is_said_in_numbers() {
+    let objects = objects();
+    let policies = objects.iter().filter(|object| object["kind"] == "NetworkPolicy");
+    let mut ports = BTreeSet::new();
+    for rule in policies.flat_map(|policy| {
+        let of = |way: &str| policy["spec"][way].as_array().cloned().unwrap_or_default();
+        [of("ingress"), of("egress")].concat()
+    }) {
+        for port in rule["ports"].as_array().unwrap() {
+            // Networks differ: some resolve the names of ports and some don't, and at different
+            // ends.
+            ports.insert((
+                port["protocol"].as_str().unwrap().to_owned(),
+                port["port"].as_i64().expect("a number"),
+            ));
+        }
+    }
+    // The ports of the API server, and those on which the parts themselves listen. No part resolves
+    // names by DNS.
+    assert_eq!(ports, [443, 6443, 8443, 9090].map(|port| ("TCP".to_owned(), port)).into());
 }

@@ -1,4 +1,4 @@
-//! The manifests against a real API server.
+//! Checks the manifests against a real API server.
 
 use std::process::Command;
 
@@ -16,7 +16,7 @@ fn every_way_to_install_is_accepted_without_a_warning() {
         assert!(output.ok && output.stderr.is_empty(), "{name}: {}{}", output.stdout, output.stderr);
     }
 
-    // The same by a tool that knows no cluster, with the API server's own schemas.
+    // A tool that knows no cluster does the same check, with the API server's own schemas.
     let folder = root().join("target/schemas");
     schemas::write(&kubectl(&["get", "--raw", "/openapi/v2"]).succeeds(), &folder);
     let conform = || {
@@ -28,7 +28,7 @@ fn every_way_to_install_is_accepted_without_a_warning() {
     let checked = run(conform().args(ways.iter().map(|way| &way.file))).succeeds();
     println!("{}", checked.trim());
     assert!(checked.contains("Invalid: 0, Errors: 0, Skipped: 0"), "{checked}");
-    // It would notice.
+    // The tool notices a wrong field.
     let wrong =
         std::fs::read_to_string(&ways[0].file).unwrap().replacen("containerPort:", "containerPorts:", 1);
     let file = root().join("target/ways/wrong.yaml");
@@ -58,10 +58,12 @@ fn the_agent_has_no_right_on_pods_where_nobody_opted_in() {
 #[test]
 fn the_images_are_small() {
     let folder = root().join("target/x86_64-unknown-linux-gnu/dist");
-    for binary in ["agent", "webhook", "certs"] {
+    // The agent also speaks HTTP/2, which costs a megabyte of disk and saves a megabyte of memory
+    // for every few namespaces that it watches.
+    for (binary, most) in [("agent", 16_000_000), ("webhook", 15_000_000), ("certs", 15_000_000)] {
         let size = std::fs::metadata(folder.join(binary)).unwrap().len();
         println!("{binary}: {:.1} MB", size as f64 / 1e6);
-        assert!(size < 15_000_000, "{binary} has {size} bytes, and its image holds nothing else");
+        assert!(size < most, "{binary} has {size} bytes, and its image holds nothing else");
         let linked = run(Command::new("ldd").arg(folder.join(binary)));
         assert!(format!("{}{}", linked.stdout, linked.stderr).contains("static"), "{linked:?}");
     }

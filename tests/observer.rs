@@ -1,6 +1,7 @@
-//! `observer KUBECONFIG NAMESPACE` prints what happens to a namespace's Pods, one line of JSON each, until its standard input ends. It
-//! only records, by a clock of its own, and shares no code with the agent beyond the Kubernetes client: what is measured elsewhere is
-//! held against it.
+//! `observer KUBECONFIG NAMESPACE` prints what happens to a namespace's Pods, one line of JSON for
+//! each change, until its standard input ends. It only records, by a clock of its own. It shares no
+//! code with the agent except for the Kubernetes client, because tests compare the agent's
+//! measurements with its lines.
 
 use std::io::Write;
 use std::path::Path;
@@ -9,6 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use futures::TryStreamExt;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::watcher;
@@ -24,7 +26,8 @@ async fn main() -> anyhow::Result<()> {
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
     let pods = Api::namespaced(Client::try_from(config)?, namespace);
 
-    // A thread, because the runtime would wait for a read of standard input even after a failure.
+    // This is a thread, because the runtime would wait for a read of standard input even after a
+    // failure.
     let (end, ended) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || end.send(std::io::copy(&mut std::io::stdin(), &mut std::io::sink())));
     tokio::select! {
@@ -34,13 +37,15 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn record(pods: Api<Pod>) -> anyhow::Result<()> {
-    let start = Instant::now();
+    // These times can be compared with those of an audit log. If a clock is set meanwhile, none of
+    // the times moves.
+    let (began, start) = (Timestamp::now().as_microsecond() as f64 / 1e6, Instant::now());
     let mut events = pin!(watcher(pods, watcher::Config::default()));
     let mut is_listed = false;
     while let Some(event) = events.try_next().await? {
-        let at = start.elapsed().as_micros() as f64 / 1e6;
+        let at = began + start.elapsed().as_secs_f64();
         let line = match event {
-            // What happened between two lists would be missing, or have the wrong time.
+            // Events between two lists would be missing, or have the wrong time.
             watcher::Event::Init if is_listed => bail!("the watch was interrupted"),
             watcher::Event::Init => continue,
             watcher::Event::InitApply(pod) => describe(at, "listed", &pod),

@@ -1,11 +1,12 @@
-//! `agent once` in virtual time, against an API in this process: what is due, what is spent, and what is carried on.
+//! `agent once` in virtual time, against a fake API in this process: what is due, what it spends,
+//! and what it carries on.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent::namespace::NamespaceTask;
-use agent::namespace::once::{Asked, Visit};
-use agent::narration::{ended_line, visit_lines};
+use agent::controller::namespace::NamespaceTask;
+use agent::controller::namespace::visit::{Asked, Visit};
+use agent::once::output::{ended_line, visit_lines};
 use policy::record::OptIn;
 use prometheus::Registry;
 use rand::SeedableRng;
@@ -19,14 +20,14 @@ const DUE: Asked = Asked { now: false, dry_run: false };
 const NOW: Asked = Asked { now: true, dry_run: false };
 const DRY: Asked = Asked { now: false, dry_run: true };
 
-/// A new process, as each `agent once` is.
+/// A new process, like each `agent once`.
 fn process(stage: &Stage) -> NamespaceTask {
     let record: OptIn = serde_json::from_value(stage.api.get(RECORD).unwrap()).unwrap();
     let (rng, end) = (ChaCha8Rng::seed_from_u64(1), CancellationToken::new());
     NamespaceTask::new(stage.deps(&Registry::new()), "a".to_owned(), Arc::new(record), rng, end)
 }
 
-/// Its lines.
+/// Visits the namespace, and returns the lines that `agent once` prints.
 async fn visit(stage: &Stage, asked: Asked) -> Vec<String> {
     let mut task = process(stage);
     let (visit, ended) = task.visit(asked).await;
@@ -53,7 +54,7 @@ fn without_a_schedule_of_its_own_a_namespace_is_always_due() {
         assert_eq!(stage.status()["lastSlot"], "2026-11-23T12:00:00Z");
         assert_eq!(stage.status()["kills"], 1);
 
-        // The next process finds the recovery pending, and later ended.
+        // The next process finds the recovery pending. A later process finds that it has ended.
         pass(Duration::from_secs(60)).await;
         let lines = visit(&stage, DUE).await;
         assert!(lines[0].starts_with("a: refused Deployment web: "), "{lines:?}");
@@ -83,7 +84,7 @@ fn a_schedule_of_its_own_is_kept_and_each_slot_served_once() {
         let lines = visit(&stage, DUE).await;
         assert!(lines[1].starts_with("a: no round is due before "), "{lines:?}");
         assert_eq!(stage.api.kills().len(), 1);
-        // Unless it is asked for.
+        // `--now` asks for a round all the same.
         let lines = visit(&stage, NOW).await;
         assert!(lines[0].starts_with("a: killed Pod "), "{lines:?}");
     });
@@ -113,7 +114,7 @@ fn a_dry_run_sends_one_and_spends_nothing() {
         assert_eq!(sent[0].body["deleteOptions"]["dryRun"], json!(["All"]));
         let status = stage.status();
         assert_eq!(
-            (&status["lastSlot"], &status["kills"], &status["intent"]),
+            (&status["lastSlot"], &status["kills"], &status["intents"]),
             (&Value::Null, &Value::Null, &Value::Null)
         );
     });

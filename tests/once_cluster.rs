@@ -1,4 +1,5 @@
-//! `agent once` on a real cluster: what it says where it may not, and with component cronjob the CronJob as people type it.
+//! `agent once` on a real cluster: what it says if it lacks rights, and, with component cronjob,
+//! the CronJob as people type it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,13 +11,14 @@ use tests::repository::root;
 
 const GRANT: &str = "kubectl apply -k manifests/overlays/cronjob";
 
-/// The agent's image, as the cluster has it.
+/// The agent's image in the cluster.
 fn image() -> String {
     let agent = object(&["deployment", "agent", "-n", "pure-chaos"]);
     agent["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap().to_owned()
 }
 
-/// Runs `agent once` in a Pod that keeps to the strictest Pod Security, and gives its exit code and its output.
+/// Runs `agent once` in a Pod that satisfies the strictest Pod Security, and returns its exit code
+/// and its output.
 fn once(namespace: &str, account: &str, name: &str, flags: &[&str]) -> (i64, String) {
     let args = [&["once"], flags].concat();
     let pod = json!({
@@ -41,7 +43,7 @@ fn once(namespace: &str, account: &str, name: &str, flags: &[&str]) -> (i64, Str
     (code, output)
 }
 
-/// Applies overlay test, with component cronjob or without it.
+/// Applies overlay test, with or without component cronjob.
 fn apply(component: bool) {
     let folder = root().join("target/deploy/cronjob-test");
     std::fs::create_dir_all(&folder).unwrap();
@@ -61,7 +63,8 @@ fn apply(component: bool) {
         let deployment = format!("deployment/{part}");
         kubectl(&["-n", "pure-chaos", "rollout", "status", "--timeout=120s", &deployment]).succeeds();
     }
-    // A webhook that still drains gives the rights to whom it was told to, which the admission policy no longer allows.
+    // A webhook that still drains gives the rights to its old accounts, which the admission policy
+    // no longer allows.
     eventually("the end of the webhooks that were replaced", || {
         let webhooks = object(&["pods", "-n", "pure-chaos", "-l", "app.kubernetes.io/component=webhook"]);
         (webhooks["items"].as_array()?.len() == 2).then_some(())
@@ -76,8 +79,8 @@ fn kills(namespace: &Namespace) -> i64 {
 fn once_kills_where_it_is_installed_to_and_says_elsewhere_what_is_missing() {
     let namespace = Namespace::new("once");
     namespace.deployment("web", 2);
-    // So rare that the agent's own rounds stay out of it.
-    // By deletion: an eviction that meets a change rests the workload for two minutes.
+    // The schedule is so rare that the agent's own rounds don't interfere. The mode is `delete`,
+    // because after an eviction that met a change the workload rests for two minutes.
     let settings =
         ["purechaos.dev/schedule=every 24h", "purechaos.dev/min-age=1s", "purechaos.dev/mode=delete"];
     namespace.opt_in(&settings);
@@ -117,7 +120,7 @@ fn by_cronjob(namespace: &Namespace) {
     let binding = ["rolebinding", "pure-chaos-agent", "-n", name];
     eventually("the account's rights", || (subjects(&object(&binding)) == 2).then_some(()));
 
-    // Its own schedule has no slot in the next minutes, so nothing is due.
+    // The namespace's own schedule has no slot in the next minutes, so nothing is due.
     let (code, output) = once("pure-chaos", "default", "not-due", &["-n", name]);
     assert_eq!((code, kills(namespace)), (0, 0));
     assert!(output.contains(&format!("{name}: no round is due before ")), "{output}");
@@ -140,7 +143,8 @@ fn by_cronjob(namespace: &Namespace) {
         "{output}"
     );
 
-    // Without a schedule of its own it is due whenever somebody asks: the walk-through as it is typed.
+    // Without a schedule of its own the namespace is due at each run. These commands are those of
+    // the walk-through.
     namespace.annotate(&["purechaos.dev/schedule-"]).succeeds();
     eventually("the record to follow", || {
         (namespace.record()["spec"]["settings"]["schedule"] != "every 24h").then_some(())
@@ -148,7 +152,7 @@ fn by_cronjob(namespace: &Namespace) {
     let image = format!("--image={}", image());
     let typed = ["-n", "pure-chaos", "create", "cronjob", "chaos-runner", &image, "--schedule=*/1 * * * *"];
     let created = kubectl(&typed);
-    // Pod Security warns of what `restricted` demands, and enforces `baseline`.
+    // Pod Security warns about what `restricted` demands, and enforces `baseline`.
     let warned = created.stderr.starts_with("Warning: would violate PodSecurity \"restricted:");
     assert!(created.ok && warned, "{created:?}");
     let finished = || {
@@ -156,7 +160,7 @@ fn by_cronjob(namespace: &Namespace) {
         let done = jobs["items"].as_array()?.iter().find(|job| job["status"]["succeeded"] == 1)?;
         done["metadata"]["name"].as_str().map(str::to_owned)
     };
-    // A minute until the clock strikes, and time for the Pod.
+    // The next full minute comes within a minute, and the Pod needs some time.
     let job = within(Duration::from_secs(120), "a Job of the CronJob", finished);
     let output = kubectl(&["-n", "pure-chaos", "logs", &format!("job/{job}")]).succeeds();
     println!("{output}");
@@ -164,7 +168,7 @@ fn by_cronjob(namespace: &Namespace) {
     assert!(kills(namespace) >= 2);
     kubectl(&["-n", "pure-chaos", "delete", "cronjob", "chaos-runner"]).succeeds();
 
-    // A workload that isn't back in time.
+    // A workload that doesn't recover in time.
     let slow = json!({"spec": {"template": {"spec": {"containers": [{"name": "random-logger",
         "readinessProbe": {"httpGet": {"host": "127.0.0.1", "port": 10248, "path": "/healthz"}, "initialDelaySeconds": 12, "periodSeconds": 1}}]}}}});
     kubectl(&["-n", name, "patch", "deployment", "web", "-p", &slow.to_string()]).succeeds();
@@ -179,7 +183,7 @@ fn by_cronjob(namespace: &Namespace) {
             .then(|| assert!(output.contains(&format!("{name}: timed_out Deployment web ")), "{output}"))
     });
 
-    // And after the opt-out nothing.
+    // After the opt-out, `once` kills nothing.
     namespace.annotate(&["chaos-", "purechaos.dev/recovery-deadline-", "purechaos.dev/min-age-"]).succeeds();
     eventually("the end of the record", || (namespace.record() == Value::Null).then_some(()));
     let survivors = namespace.pods();

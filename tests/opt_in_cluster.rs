@@ -1,4 +1,4 @@
-//! The opt-in on a real API server: through each resource that a Namespace's annotations can be set by.
+//! The opt-in on a real API server, through each resource that can set a Namespace's annotations.
 
 use serde_json::{Value, json};
 use tests::cluster::{Namespace, eventually, kubectl, kubectl_with, object};
@@ -83,7 +83,7 @@ fn settings_are_reviewed_too() {
         .annotate(&["chaos=yes", "purechaos.dev/limit=9"])
         .fails_with("the platform's ceilings.limit is `5`");
     namespace.annotate(&["chaos=yes", "purechaos.dev/dry-run=true"]).succeeds();
-    // Dropping a setting is a change of what was consented to.
+    // Removing a setting changes what the owner consented to.
     namespace.annotate(&["purechaos.dev/dry-run-"]).succeeds();
     eventually("a record without dry run", || {
         (namespace.record()["spec"]["settings"]["dryRun"] == false).then_some(())
@@ -122,7 +122,8 @@ fn a_record_deleted_by_hand_is_made_again() {
     kubectl(&["-n", name, "delete", "optin", "chaos"]).succeeds();
     eventually("the record again", || (namespace.record() != Value::Null).then_some(()));
     kubectl(&["-n", name, "delete", "rolebinding", "pure-chaos-agent", "--ignore-not-found"]).succeeds();
-    // The deleted record took its admission along, and nobody saw another: the rights must not come back by themselves.
+    // The record comes back with a verdict: `Admitted` if the replica still knows the admission,
+    // otherwise `NotAdmitted`.
     eventually("the verdict on a record whose admission is lost", || {
         let verdict = namespace.record()["spec"]["verdict"].clone();
         (verdict == "NotAdmitted" || verdict == "Admitted").then_some(())

@@ -1,5 +1,6 @@
-//! Component opt-in-role, tried as the owner whom it is for: chaos annotations and nothing else, through all three namespace resources, and
-//! by whatever roles the owner makes of the right.
+//! Component opt-in-role, tried as the owner of a namespace. It allows chaos annotations and
+//! nothing else, through all three namespace resources, and whatever roles the owner makes of the
+//! right.
 
 use serde_json::{Value, json};
 use tests::cluster::{Namespace, Output, eventually, kubectl, kubectl_with, object};
@@ -8,7 +9,7 @@ use tests::repository::root;
 const OLIVIA: &str = "--as=olivia";
 const REFUSED: &str = "is for its chaos annotations";
 
-/// The component on the cluster, until this is dropped.
+/// The component on the cluster, until this value is dropped.
 struct Component;
 
 impl Component {
@@ -30,12 +31,13 @@ impl Drop for Component {
     }
 }
 
-/// A namespace whose owner is Olivia: she has all rights in it, and by the component's role one to it.
+/// A namespace whose owner is Olivia. She has all rights inside it, and one right to the Namespace
+/// object, by the component's role.
 fn owned(name: &str) -> Namespace {
     let namespace = Namespace::new(name);
     bind(&namespace, "admin", "clusterrole=admin", "user=olivia");
     bind(&namespace, "opt-in", "clusterrole=pure-chaos-opt-in", "user=olivia");
-    // A policy is enforced some time after it was made.
+    // The API server enforces a policy some time after it was made.
     eventually("the policy", || {
         let output = patch(&namespace, OLIVIA, &["--dry-run=server"], &labelled());
         output.stderr.contains(REFUSED).then_some(())
@@ -48,7 +50,7 @@ fn bind(namespace: &Namespace, name: &str, role: &str, subject: &str) {
     kubectl(&["-n", &namespace.name, "create", "rolebinding", name, &role, &subject]).succeeds();
 }
 
-/// As `kubectl annotate`, by the owner.
+/// Runs `kubectl annotate` as the owner.
 fn annotate(namespace: &Namespace, annotations: &[&str]) -> Output {
     kubectl(&[&["annotate", OLIVIA, "--overwrite", "namespace", &namespace.name], annotations].concat())
 }
@@ -58,7 +60,7 @@ fn patch(namespace: &Namespace, who: &str, flags: &[&str], patch: &Value) -> Out
     kubectl(&[&["patch", who, "namespace", &namespace.name, "--type=merge", "-p", &patch], flags].concat())
 }
 
-/// A PUT of the whole Namespace, changed so.
+/// Sends a PUT of the whole Namespace, after `change`.
 fn put(namespace: &Namespace, who: &str, subresource: &str, change: impl Fn(&mut Value)) -> Output {
     let mut whole = object(&["namespace", &namespace.name]);
     change(&mut whole);
@@ -77,7 +79,8 @@ fn chaos(value: &Value) -> Value {
 #[test]
 fn owners_change_chaos_annotations_and_nothing_else() {
     let other = Namespace::new("another");
-    // Why it is needed: an admin of a namespace may do everything in it, and nothing to it.
+    // Why the component is needed: an admin of a namespace may do everything inside it, and nothing
+    // to the Namespace object.
     bind(&other, "admin", "clusterrole=admin", "user=olivia");
     annotate(&other, &["chaos=yes"]).fails_with("cannot patch resource \"namespaces\"");
 
@@ -123,7 +126,7 @@ fn owners_change_chaos_annotations_and_nothing_else() {
         .fails_with("not for kubectl.kubernetes.io/last-applied-configuration");
     kubectl_with(&["apply", OLIVIA, "--server-side", "--force-conflicts"], &applied).succeeds();
 
-    // What the role doesn't give it doesn't give.
+    // The role gives no other right.
     patch(&namespace, OLIVIA, &["--subresource=status"], &chaos(&json!("yes")))
         .fails_with("cannot patch resource \"namespaces/status\"");
     put(&namespace, OLIVIA, "/finalize", |_| ()).fails_with("cannot update resource \"namespaces/finalize\"");
@@ -144,7 +147,7 @@ fn owners_change_chaos_annotations_and_nothing_else() {
 fn the_other_resources_of_a_namespace_lead_nowhere_else() {
     let _component = Component::new();
     let namespace = owned("subresources");
-    // As somebody might who thinks that it is the same right.
+    // Somebody might make this role and think that it gives the same right.
     let role =
         ["create", "role", "more", "--verb=patch,update", "--resource=namespaces/status,namespaces/finalize"];
     kubectl(&[&["-n", &namespace.name], &role[..]].concat()).succeeds();
@@ -174,7 +177,7 @@ fn no_role_of_the_owners_making_frees_anybody() {
     let _component = Component::new();
     let namespace = owned("escapes");
     let name = namespace.name.as_str();
-    // The API server lets her hand on what she has, as a role without our name.
+    // The API server lets Olivia hand on what she has, as a role without our name.
     let olivia = |arguments: &[&str]| kubectl(&[&["-n", name, OLIVIA], arguments].concat());
     olivia(&["create", "role", "mine", "--verb=get,patch", "--resource=namespaces"]).succeeds();
     olivia(&["create", "role", "more", "--verb=update", "--resource=namespaces"])
@@ -209,7 +212,7 @@ fn whoever_has_the_right_from_outside_is_left_alone() {
     let label = json!({"metadata": {"labels": {"team": "ours"}}});
     kubectl(&["label", "namespace", name, "team=theirs"]).succeeds();
 
-    // Patch in the whole cluster, and nothing beside it.
+    // Patch in the whole cluster, and no other right.
     let everywhere = format!("opt-in-role-{}", std::process::id());
     let role = "--clusterrole=pure-chaos-opt-in";
     bind(&namespace, "vera", "clusterrole=pure-chaos-opt-in", "user=vera");
@@ -226,8 +229,36 @@ fn whoever_has_the_right_from_outside_is_left_alone() {
     bind(&namespace, "walter", "role=all", "user=walter");
     eventually("the right to update", || patch(&namespace, "--as=walter", &[], &label).ok.then_some(()));
 
-    // What ends a namespace that is deleted.
+    // The request of the controller that ends a namespace that is being deleted.
     let controller = "--as=system:serviceaccount:kube-system:namespace-controller";
     put(&namespace, controller, "/finalize", |whole| whole["metadata"]["labels"]["team"] = json!("none"))
         .succeeds();
+}
+
+#[test]
+fn a_large_namespace_is_refused_without_a_walk_over_its_annotations() {
+    let _component = Component::new();
+    let namespace = owned("walk");
+    let mut whole = object(&["namespace", &namespace.name]);
+    for number in 0..20_000 {
+        whole["metadata"]["annotations"][format!("a{number}")] = json!("");
+    }
+    kubectl_with(&["replace"], &whole).succeeds();
+    let timed = |whose: &str, flags: &[&str]| {
+        let begun = std::time::Instant::now();
+        let flags = [flags, &["--dry-run=server"]].concat();
+        let output = patch(
+            &namespace,
+            whose,
+            &flags,
+            &json!({"metadata": {"annotations": {"purechaos.dev/halt": "lunch"}}}),
+        );
+        (begun.elapsed(), output)
+    };
+    let (usual, output) = timed("--as=vera", &["--as-group=system:masters"]);
+    output.succeeds();
+    let (held, output) = timed(OLIVIA, &[]);
+    output.fails_with("has more than 2000 annotations");
+    println!("{usual:?} by who is left alone, {held:?} by who is held");
+    assert!(held < usual * 5, "{held:?} against {usual:?}");
 }

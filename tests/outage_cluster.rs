@@ -1,4 +1,4 @@
-//! What works while the webhook does not.
+//! What still works while the webhook doesn't.
 
 use serde_json::{Value, json};
 use tests::cluster::{Namespace, eventually, kubectl, kubectl_with, object};
@@ -34,7 +34,7 @@ fn with_the_webhook_dead_only_opting_in_and_killing_stop() {
         let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": opted_in.name}});
         let agent =
             ["--as=system:serviceaccount:pure-chaos:agent", "--as-group=system:serviceaccounts:pure-chaos"];
-        // Its rights are there, its kill is not.
+        // The agent has its rights, but its kill fails.
         kubectl_with(&[&agent[..], &["create", "--raw", &path]].concat(), &eviction)
             .fails_with("failed calling webhook \"kill.purechaos.dev\"");
 

@@ -1,9 +1,9 @@
-//! The agent's own page after rounds against an API in this process, in virtual time.
+//! The agent's own page after rounds, in virtual time against a fake API in this process.
 
 use std::time::Duration;
 
-use agent::halt::observe_halt;
-use agent::page::{Standing, page};
+use agent::controller::halt::observe_halt;
+use agent::status_page::{LeaderStatus, page};
 use policy::platform::PlatformPolicy;
 use prometheus::Registry;
 use runtime::clock::Clock;
@@ -12,7 +12,7 @@ use tests::api::Answer;
 use tests::stage::{NAMESPACE, RECORD, SYSTEM, Stage, first_round, pass, play, pod};
 
 fn shown(stage: &Stage) -> String {
-    page(&Standing::Leads, &stage.board.snapshot(), stage.clock.wall(), true)
+    page(&LeaderStatus::Leads, &stage.board.snapshot(), stage.clock.wall(), true)
 }
 
 fn has(html: &str, words: &str) {
@@ -116,8 +116,8 @@ fn after_a_restart_what_is_pending_is_there_again() {
         pass(Duration::from_secs(6)).await;
         let html = shown(&stage);
         has(&html, "<dd>1 recovered after restart</dd>");
-        has(&html, "1 recovered across a restart of the agent, not measured");
-        has(&html, "the agent was restarted in between, so the time is not known");
+        has(&html, "1 recovered across a restart of the agent or its watch, not measured");
+        has(&html, "the agent or its watch of the Pods was restarted in between, so the time is not known");
     });
 }
 
@@ -172,7 +172,7 @@ fn a_slot_without_a_round_is_told_of() {
     play(async {
         let mut stage = Stage::opted_in();
         stage.policy = PlatformPolicy::parse("ceilings: {schedule: every 1m}").unwrap();
-        // Half a minute after the first slot.
+        // This instant is half a minute after the first slot.
         stage.opt_in(&[("chaos", "yes"), ("purechaos.dev/also-at", "2026-11-23T12:05:14Z")]);
         stage.start();
         first_round().await;
@@ -194,7 +194,7 @@ fn who_opts_in_anew_gets_a_card_without_the_past() {
         stage.start();
         first_round().await;
         let victim = stage.victim();
-        // What the first opt-in's task still does takes its time.
+        // The first opt-in's task takes its time to end.
         stage.api.fail("GET", NAMESPACE, 1, Answer::After(Duration::from_secs(8)));
         stage.api.remove(RECORD);
         pass(Duration::from_secs(1)).await;

@@ -1,16 +1,17 @@
-//! The agent's own page as people meet it: in Debian's Chromium, light and dark, on a phone, without script, and with markup in whatever they
-//! write. It is served from this process; no cluster is asked.
+//! The agent's own page as people see it: in Debian's Chromium, light and dark, on a phone, without
+//! script, and with markup in every text that people write. This process serves the page, and no
+//! cluster is asked.
 
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent::board::{Board, Decision, EndedLine, What};
-use agent::ledger::Ledger;
-use agent::page::{Sources, router};
-use agent::recovery::{Outcome, Recovery};
-use agent::refusal::Refusal;
+use agent::outcome::Refusal;
+use agent::recovery::{Recovery, RecoveryOutcome};
+use agent::status::StatusWriter;
+use agent::status_page::{Sources, router};
+use agent::telemetry::activity::{ActivityLog, Decision, DecisionKind, EndedLine};
 use jiff::Timestamp;
 use policy::record::{OptIn, Pending, WorkloadReference};
 use runtime::clock::{Clock, TokioClock};
@@ -24,16 +25,18 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// What people could write into an annotation, a user's name or a halt: markup, and more of it than fits in a line.
+/// What people could write into an annotation, a user's name or a halt: markup, and more of it than
+/// fits in a line.
 const MARKUP: &str = "\"'><script>document.title = 'taken over'</script><img src=x onerror=document.title=1><style>*{display:none}</style>";
 
-/// A telephone, in CSS pixels.
+/// The width of a phone, in CSS pixels.
 const PHONE: u64 = 360;
-/// WCAG 2.2, level AA: contrast of text, and of what else tells something.
+/// WCAG 2.2, level AA: the contrast of text, and of other parts that carry information.
 const TEXT_CONTRAST: f64 = 4.5;
 const SHAPE_CONTRAST: f64 = 3.0;
 
-/// The lowest contrast of text and of bars, each with what has it, and how many of both were looked at.
+/// A script that returns the lowest contrast of text and of bars, each with its element, and how
+/// many of both it looked at.
 const CONTRAST: &str = include_str!("data/contrast.js");
 
 fn record(name: &str, user: &str, schedule: &str, state: &str, sentence: &str, kills: i64) -> OptIn {
@@ -67,9 +70,9 @@ fn noon() -> Timestamp {
     "2026-11-23T12:00:00Z".parse().unwrap()
 }
 
-/// A day in the life of a few namespaces.
-fn board(clock: &TokioClock) -> Board {
-    let (board, now, client) = (Board::default(), clock.wall(), Api::default().client());
+/// A day of a few namespaces.
+fn board(clock: &TokioClock) -> ActivityLog {
+    let (board, now, client) = (ActivityLog::default(), clock.wall(), Api::default().client());
     let ago = |seconds| now - Duration::from_secs(seconds);
     board.set_halt(None);
     let owner = format!("{MARKUP}{}", "x".repeat(300));
@@ -92,17 +95,17 @@ fn board(clock: &TokioClock) -> Board {
         board.show(
             name,
             &record,
-            &Ledger::new(&client, name, &record),
+            &StatusWriter::new(&client, name, &record),
             Some(now + Duration::from_secs(next)),
         );
     }
     for (outcome, millis) in [
-        (Outcome::Recovered, Some(2_100)),
-        (Outcome::Recovered, Some(3_400)),
-        (Outcome::TimedOut, None),
-        (Outcome::RolledOut, None),
-        (Outcome::Recovered, Some(9_800)),
-        (Outcome::Recovered, Some(2_300)),
+        (RecoveryOutcome::Recovered, Some(2_100)),
+        (RecoveryOutcome::Recovered, Some(3_400)),
+        (RecoveryOutcome::TimedOut, None),
+        (RecoveryOutcome::RolledOut, None),
+        (RecoveryOutcome::Recovered, Some(9_800)),
+        (RecoveryOutcome::Recovered, Some(2_300)),
     ] {
         board.ended("learning-place", EndedLine { outcome, duration: millis.map(Duration::from_millis) });
     }
@@ -117,31 +120,39 @@ fn board(clock: &TokioClock) -> Board {
             workload,
             time: ago(seconds).to_string(),
             steady_state: 3,
+            others: Vec::new(),
+            node: None,
         };
         Recovery::resume(&left, Duration::from_secs(300), now, clock.monotonic()).unwrap()
     });
     board.set_pending("learning-place", pending.iter());
     let rounds = [
-        (What::Ended(Outcome::TimedOut), "Deployment cart", "cart-5c6d8f7b9-zz2tw", ""),
-        (What::DryRun, "StatefulSet ledger", "ledger-1", "mode evict"),
+        (DecisionKind::Ended(RecoveryOutcome::TimedOut), "Deployment cart", "cart-5c6d8f7b9-zz2tw", ""),
+        (DecisionKind::DryRun, "StatefulSet ledger", "ledger-1", "mode evict"),
         (
-            What::Failed(Some("server_error")),
+            DecisionKind::Failed(Some("server_error")),
             "Deployment web",
             "web-7d9f8b6c5d-9h8g7",
             "the API server gave no answer within 10 s",
         ),
         (
-            What::Refused(Refusal::SingleReplica.label()),
+            DecisionKind::Refused(Refusal::SingleReplica.label()),
             "Deployment front and 3 more",
             "",
             Refusal::SingleReplica.meaning(),
         ),
-        (What::Refused(Refusal::BlockedByPdb.label()), MARKUP, MARKUP, MARKUP),
-        (What::Nothing, "", "", "there are no Pods"),
-        (What::Ended(Outcome::Recovered), "Deployment web", "web-7d9f8b6c5d-abcde", "2.3 s after the kill"),
-        (What::Killed, "Deployment web", "web-7d9f8b6c5d-abcde", "mode evict"),
+        (DecisionKind::Refused(Refusal::BlockedByPdb.label()), MARKUP, MARKUP, MARKUP),
+        (DecisionKind::Nothing, "", "", "there are no Pods"),
+        (
+            DecisionKind::Ended(RecoveryOutcome::Recovered),
+            "Deployment web",
+            "web-7d9f8b6c5d-abcde",
+            "2.3 s after the kill",
+        ),
+        (DecisionKind::Killed, "Deployment web", "web-7d9f8b6c5d-abcde", "mode evict"),
     ];
-    // Enough for a full page, though what isn't done is counted in one line.
+    // Enough decisions for a full page, although the page counts those that did nothing in one
+    // line.
     for (at, (what, workload, pod, sentence)) in (0..).zip(rounds.into_iter().cycle().take(160)) {
         board.decide(Decision {
             at: ago(4 * (160 - at)),
@@ -155,10 +166,11 @@ fn board(clock: &TokioClock) -> Board {
     board
 }
 
-/// Serves the page of that board: its address, until when this process leads, and who else does.
+/// Serves the page of that board. Returns its address, the time until which this process leads, and
+/// the other leader.
 fn serve(
     runtime: &Runtime,
-    board: Board,
+    board: ActivityLog,
     clock: TokioClock,
 ) -> (String, watch::Sender<Option<Instant>>, watch::Sender<Option<String>>) {
     let until = watch::Sender::new(Some(clock.monotonic() + Duration::from_secs(3_600)));
@@ -186,7 +198,7 @@ fn be(browser: &mut Browser, width: u64, scheme: &str) {
     browser.call("Emulation.setEmulatedMedia", json!({"features": features}));
 }
 
-/// What holds of the page in whatever light and at whatever width.
+/// What has to hold of the page in any light and at any width.
 fn check(browser: &mut Browser, width: u64, scheme: &str) {
     let what = format!("{scheme}, {width} wide");
     let ground = browser.look("getComputedStyle(document.body).backgroundColor");
@@ -239,7 +251,7 @@ fn it_can_be_read_light_and_dark_on_a_phone_and_without_script() {
     let foreign = "document.querySelectorAll('script, img, style, [onerror]').length";
     assert_eq!((browser.look("document.title"), browser.look(foreign)), (json!("Pure Chaos"), json!(0)));
 
-    // Without script it is the same page. First, that there really is none.
+    // Without script the page is the same. The test first checks that script is really off.
     browser.call("Emulation.setScriptExecutionDisabled", json!({"value": true}));
     browser.open("data:text/html,<title>as sent</title><script>document.title = 'changed'</script>");
     assert_eq!(browser.look("document.title"), "as sent");
@@ -265,7 +277,7 @@ fn it_can_be_read_light_and_dark_on_a_phone_and_without_script() {
     assert_eq!(browser.complaints(), Vec::<&Value>::new());
 }
 
-/// How many times each line is there that doesn't tell of a time.
+/// How often each line appears. Lines with a time are left out.
 fn lines_without_times(shown: &str) -> BTreeMap<&str, usize> {
     let mut lines = BTreeMap::new();
     for line in shown.lines().filter(|line| !line.contains(" ago") && !line.contains("UTC")) {
@@ -274,7 +286,7 @@ fn lines_without_times(shown: &str) -> BTreeMap<&str, usize> {
     lines
 }
 
-/// Width and height by the header of a PNG.
+/// Width and height from the header of a PNG.
 fn size(picture: &[u8]) -> (u32, u32) {
     assert_eq!(&picture[1..4], b"PNG");
     let number = |at: usize| u32::from_be_bytes(picture[at..at + 4].try_into().unwrap());
@@ -288,7 +300,7 @@ fn pictures_of_it_are_taken_light_and_dark() {
     let clock = TokioClock::starting_at(noon());
     let (address, _until, _other) = serve(&runtime, board(&clock), clock);
     let [light, dark] = ["light", "dark"].map(|scheme| {
-        // Left there for whoever wants to look at it.
+        // The picture stays there for people who want to look at it.
         let file = format!("{}/page-{scheme}.png", env!("CARGO_TARGET_TMPDIR"));
         let script = root().join("tests/screenshot.sh");
         run(Command::new(script).args([&address, &file, "1100x900", scheme])).succeeds();

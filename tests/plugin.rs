@@ -1,18 +1,21 @@
-//! `kubectl chaos` against an API in this process: exactly what is sent, and what is said about it.
+//! `kubectl chaos` against a fake API in this process: exactly what the plugin sends, and what it
+//! prints.
 
 use std::time::Duration;
 
+use agent::explain::explain;
 use clap::Parser;
 use jiff::Timestamp;
 use kubectl_chaos::run::serve;
-use kubectl_chaos::{Args, place};
+use kubectl_chaos::{Args, namespace_arg};
 use serde_json::{Value, json};
 use tests::api::{Answer, Api, Call};
+use tests::stage::{Stage, noon, pod};
 
 const NAMESPACE: &str = "/api/v1/namespaces/a";
 const SYSTEM: &str = "/api/v1/namespaces/pure-chaos";
 
-/// An API with namespace `a`, annotated so, and `pure-chaos`.
+/// A fake API with namespace `a`, which has these annotations, and `pure-chaos`.
 fn api(annotations: Value) -> Api {
     let api = Api::default();
     for (path, name, annotations) in [(NAMESPACE, "a", annotations), (SYSTEM, "pure-chaos", json!({}))] {
@@ -22,11 +25,11 @@ fn api(annotations: Value) -> Api {
     api
 }
 
-/// Types this, and gives what was printed.
+/// Types this line, and returns what the plugin printed.
 async fn type_in(api: &Api, line: &[&str]) -> anyhow::Result<String> {
     let args = Args::try_parse_from(["kubectl-chaos"].iter().chain(line)).unwrap();
     let mut out = Vec::new();
-    let place = place::of(&args.command, &args.target)?;
+    let place = namespace_arg::of(&args.command, &args.target)?;
     serve(&api.client(), &args.target, &place, args.command, &mut out).await?;
     Ok(String::from_utf8(out).unwrap())
 }
@@ -148,7 +151,7 @@ async fn a_halt_waits_for_no_look() {
     }
 }
 
-/// Somewhere that can't be written to, such as a pipe that nobody reads.
+/// An output that can't be written to, such as a pipe that nobody reads.
 struct Closed;
 
 impl std::io::Write for Closed {
@@ -209,14 +212,15 @@ fn put_record(api: &Api, spec: Value) {
     );
 }
 
-/// Opted in and admitted.
+/// A namespace that opted in and is admitted.
 fn opted_in() -> Api {
     let api = api(json!({"chaos": "yes"}));
     put_record(&api, json!({"verdict": "Admitted"}));
     api
 }
 
-/// The agent does at once what is asked, as this status; the slot itself is some seconds ahead.
+/// The agent does at once what the user asks for, and writes this status. The slot itself is some
+/// seconds ahead.
 fn agent_does(api: &Api, status: impl FnOnce(&str) -> Value + Send + 'static) {
     api.before("PATCH", "/namespaces/a", |api| {
         let asked = change(api).body["metadata"]["annotations"]["purechaos.dev/also-at"].clone();
@@ -224,7 +228,7 @@ fn agent_does(api: &Api, status: impl FnOnce(&str) -> Value + Send + 'static) {
     });
 }
 
-/// What was refused, without a change.
+/// The error of a line that is refused. The plugin must not have changed anything.
 async fn refused(api: &Api, line: &[&str]) -> String {
     let error = type_in(api, line).await.unwrap_err().to_string();
     assert!(api.calls().iter().all(|call| call.verb == "GET"), "{:?}", api.calls());
@@ -248,26 +252,26 @@ async fn a_round_at_once_is_an_annotation_and_its_outcome_is_told() {
 async fn a_round_that_was_not_seen_to_end_is_no_success() {
     let withdraw = "kubectl --context staging annotate namespace a purechaos.dev/also-at-";
     let now = &["now", "a", "--context", "staging", "--timeout", "1m"];
-    // Nobody serves it.
+    // No agent serves the slot.
     let error = type_in(&opted_in(), now).await.unwrap_err().to_string();
     assert!(error.starts_with("no round was made at ") && error.ends_with(withdraw), "{error}");
     assert!(error.contains("(kubectl chaos --context staging explain a says why)"), "{error}");
 
-    // It was served, but what came of it isn't known.
+    // The agent served the slot, but the result isn't known.
     let api = opted_in();
     agent_does(&api, |slot| json!({"kills": 1, "lastSlot": slot, "nextSlot": slot}));
     let error = type_in(&api, now).await.unwrap_err().to_string();
     assert!(error.contains(" was made, but its end was not seen within 60 s"), "{error}");
     assert!(error.contains("kubectl chaos --context staging status -n a"), "{error}");
 
-    // Another one was.
+    // The agent served a later slot.
     let api = opted_in();
     agent_does(&api, |_| json!({"kills": 2, "lastSlot": "9999-01-01T00:00:00Z"}));
     let error = type_in(&api, now).await.unwrap_err().to_string();
     let instead = "was skipped: the last one is that of 9999-01-01T00:00:00Z, and 1 Pod was killed";
     assert!(error.ends_with(instead), "{error}");
 
-    // The record is gone: opted out meanwhile.
+    // The record is gone, because the namespace opted out meanwhile.
     let api = opted_in();
     api.before("PATCH", "/namespaces/a", |api| api.remove(RECORD));
     let error = type_in(&api, now).await.unwrap_err().to_string();
@@ -279,7 +283,7 @@ async fn a_round_that_was_not_seen_to_end_is_no_success() {
 async fn a_busy_api_server_is_waited_for() {
     let api = opted_in();
     agent_does(&api, |slot| json!({"kills": 2, "lastSlot": slot}));
-    // After the look that comes first.
+    // This hook runs after the first look.
     api.before("GET", RECORD, |api| {
         for code in [429, 500, 503] {
             api.fail("GET", RECORD, 2, Answer::Status(code, Value::Null));
@@ -330,7 +334,7 @@ async fn where_there_is_no_record_it_says_why() {
     assert!(error.contains("kubectl --context staging -n pure-chaos get pods"), "{error}");
     assert!((4..7).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
 
-    // It was set a moment ago, and the record comes.
+    // The annotation was set a moment ago, and the record comes.
     let young = api(json!({"chaos": "yes"}));
     young.before("GET", "/namespaces/a", |api| put_record(api, json!({"verdict": "Admitted"})));
     agent_does(&young, |slot| json!({"kills": 1, "lastSlot": slot, "state": "dry run"}));
@@ -343,4 +347,192 @@ async fn explain_writes_where_it_is_told_to() {
     let api = api(json!({}));
     let printed = type_in(&api, &["explain", "a"]).await.unwrap();
     assert!(printed.starts_with("Namespace a\nNothing is killed: not_admitted: "), "{printed}");
+}
+
+/// Shows the platform's policy, as a user sees it who may view namespace `pure-chaos`.
+fn show_policy(api: &Api, yaml: &str) {
+    let volume = json!({"name": "policy", "configMap": {"name": "policy-1"}});
+    let template = json!({"spec": {"containers": [], "volumes": [volume]}});
+    api.put(
+        "/apis/apps/v1/namespaces/pure-chaos/deployments/agent",
+        json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "agent"}, "spec": {"selector": {}, "template": template},
+        }),
+    );
+    let data = json!({"policy.yaml": yaml});
+    api.put(
+        "/api/v1/namespaces/pure-chaos/configmaps/policy-1",
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "policy-1"}, "data": data}),
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_round_that_would_be_skipped_is_not_asked_for() {
+    let ago = |seconds| Timestamp::now().checked_sub(Duration::from_secs(seconds)).unwrap().to_string();
+    let recent = |schedule: &str, seconds| {
+        let api = api(json!({"chaos": "yes"}));
+        let settings =
+            json!({"schedule": schedule, "mode": "evict", "limit": 1, "minAge": "1m", "dryRun": false});
+        put_record(&api, json!({"verdict": "Admitted", "settings": settings}));
+        let last = ago(seconds);
+        api.change(RECORD, |record| record["status"]["lastSlot"] = json!(last));
+        agent_does(&api, |slot| json!({"kills": 2, "lastSlot": slot}));
+        api
+    };
+    let now = &["now", "a"];
+
+    let platform = recent("every 10m", 20);
+    show_policy(&platform, "ceilings: {schedule: every 2m}");
+    let error = refused(&platform, now).await;
+    let words = "no round can be asked for in namespace a: the last one was at 2";
+    assert!(
+        error.starts_with(words) && error.contains("the platform's shortest interval is 2m. "),
+        "{error}"
+    );
+    let (_, seconds) = error.rsplit_once(": ask again in 1 min ").unwrap();
+    let seconds: u64 = seconds.trim_end_matches(" s").parse().unwrap();
+    assert!((25..=31).contains(&seconds), "{error}");
+
+    // The interval is as short as the platform allows.
+    let platform = recent("every 10m", 20);
+    show_policy(&platform, "ceilings: {schedule: every 20s}");
+    assert!(type_in(&platform, now).await.unwrap().starts_with("kubectl annotate "));
+
+    // If the user may not read the policy, the plugin says what may happen, and still asks for the
+    // round.
+    let printed = type_in(&recent("every 10m", 20), now).await.unwrap();
+    let told = "You may not read the platform's shortest interval: if it is 1m, this round is skipped, and the earliest is at 2";
+    let (first, rest) = printed.split_once('\n').unwrap();
+    assert!(first.contains(told) && rest.starts_with("kubectl annotate "), "{printed}");
+
+    // The schedule that the platform admitted here, or the time since the last round, is enough to
+    // decide.
+    for api in [recent("every 10s", 20), recent("every 10m", 900)] {
+        let printed = type_in(&api, now).await.unwrap();
+        assert!(printed.starts_with("kubectl annotate "), "{printed}");
+        assert!(!api.calls().iter().any(|call| call.path.contains("/deployments/")));
+    }
+}
+
+#[tokio::test]
+async fn status_says_why_there_is_no_record() {
+    let others = "; all that have opted in: kubectl chaos --context staging status -A\n";
+    let ended = json!({"chaos": "yes", "purechaos.dev/expires": "2020-01-01T00:00:00Z"});
+    for (name, annotations, expected) in [
+        ("a", json!({}), "Namespace a has not opted in: kubectl chaos --context staging on a"),
+        (
+            "a",
+            ended,
+            "The opt-in of namespace a expired at 2020-01-01T00:00:00Z; to renew it until a later instant: \
+             kubectl chaos --context staging on a --expires INSTANT",
+        ),
+        (
+            "a",
+            json!({"chaos": "yes"}),
+            "Namespace a opted in, but has no record: Pure Chaos's webhook makes that, so see \
+             kubectl --context staging -n pure-chaos get pods",
+        ),
+        ("kube-system", json!({}), "Namespace kube-system is protected and can't opt in"),
+        (
+            "default",
+            json!({}),
+            "Namespace default is protected and can't opt in unless the platform's policy lists `!default`",
+        ),
+        ("nowhere", json!({}), "There is no namespace nowhere"),
+    ] {
+        let api = api(annotations);
+        for name in ["kube-system", "default"] {
+            let metadata = json!({"name": name});
+            let path = format!("/api/v1/namespaces/{name}");
+            api.put(&path, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}));
+        }
+        let line = &["status", "-n", name, "--context", "staging"];
+        assert_eq!(type_in(&api, line).await.unwrap(), format!("{expected}{others}"));
+    }
+    // If the user may not read the namespace, the plugin prints the most likely reason.
+    let hidden = api(json!({"chaos": "yes"}));
+    hidden.fail("GET", "/namespaces/a", 1, Answer::Status(403, Value::Null));
+    let printed = type_in(&hidden, &["status", "-n", "a"]).await.unwrap();
+    assert!(printed.starts_with("Namespace a has not opted in: "), "{printed}");
+    // The platform protects more namespaces.
+    let platform = api(json!({}));
+    show_policy(&platform, "protected: [a]");
+    let printed = type_in(&platform, &["status", "-n", "a"]).await.unwrap();
+    assert!(printed.starts_with("Namespace a is protected and can't opt in; "), "{printed}");
+}
+
+#[tokio::test]
+async fn nobody_is_told_to_opt_a_protected_namespace_in() {
+    for name in ["default", "kube-system"] {
+        let api = api(json!({}));
+        let metadata = json!({"name": name});
+        let path = format!("/api/v1/namespaces/{name}");
+        api.put(&path, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}));
+        let error = refused(&api, &["now", name]).await;
+        assert!(error.starts_with(&format!("namespace {name} is protected")), "{error}");
+        let explained = type_in(&api, &["explain", name]).await.unwrap();
+        let protected =
+            format!("Nothing is killed: not_admitted: namespace {name} is protected and can't opt in");
+        assert!(explained.contains(&protected) && !explained.contains("chaos=yes"), "{explained}");
+    }
+    // If the platform's policy says so, `default` can opt in.
+    let platform = api(json!({}));
+    let metadata = json!({"name": "default"});
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata});
+    platform.put("/api/v1/namespaces/default", namespace);
+    show_policy(&platform, "protected: ['!default']");
+    let explained = type_in(&platform, &["explain", "default"]).await.unwrap();
+    assert!(explained.contains("kubectl annotate namespace default chaos=yes"), "{explained}");
+}
+
+#[tokio::test]
+async fn a_halt_without_a_reason_says_when_and_how_to_give_one() {
+    for (name, path) in [(None, SYSTEM), (Some("a"), NAMESPACE)] {
+        let api = api(json!({}));
+        let line: Vec<&str> = ["halt", "--context", "staging"].into_iter().chain(name).collect();
+        let printed = type_in(&api, &line).await.unwrap();
+        let text = api.get(path).unwrap()["metadata"]["annotations"]["purechaos.dev/halt"].clone();
+        let text = text.as_str().unwrap();
+        assert!(
+            text.starts_with("with kubectl chaos at 2") && text.ends_with("Z, no reason given"),
+            "{text}"
+        );
+        assert!(printed.contains(&format!("purechaos.dev/halt='{text}'\n")), "{printed}");
+        let place = name.map_or_else(String::new, |name| format!(" {name}"));
+        let hint = format!(
+            "no reason was given; to give one: kubectl chaos --context staging halt{place} --reason TEXT\n"
+        );
+        assert!(printed.ends_with(&hint), "{printed}");
+        let again = type_in(&api, &[&line[..], &["--reason", "4711"]].concat()).await.unwrap();
+        assert!(again.ends_with(&format!("was halted already: {text}\n")), "{again}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_line_of_an_explanation_holds_for_the_pods_too() {
+    let told = async |stage: &Stage| {
+        let policy = Some(stage.policy.clone());
+        explain(&stage.api.client(), "a", policy, noon()).await.unwrap().verdict
+    };
+    let stage = Stage::opted_in();
+    let verdict = told(&stage).await;
+    assert_eq!((verdict.may_kill, verdict.sentence.as_str()), (true, "A round may kill here now"));
+    stage.opt_in(&[("chaos", "yes"), ("purechaos.dev/dry-run", "true")]);
+    let verdict = told(&stage).await;
+    assert!(!verdict.may_kill && verdict.sentence.starts_with("A round is only a dry run here: "));
+
+    stage.opt_in(&[("chaos", "yes"), ("purechaos.dev/min-age", "2h")]);
+    let verdict = told(&stage).await;
+    let expected = "Nothing can be killed here now, because every Pod is refused: 3 too_young";
+    assert_eq!((verdict.may_kill, verdict.reason, verdict.sentence.as_str()), (false, None, expected));
+    for name in ["p1", "p2", "p3"] {
+        stage.api.remove(&pod(name));
+    }
+    let verdict = told(&stage).await;
+    assert_eq!(verdict.sentence, "Nothing can be killed here now, because there are no Pods");
+
+    let stage = Stage::opted_in();
+    stage.api.fail("LIST", "/pods", usize::MAX, Answer::Status(403, Value::Null));
+    let verdict = told(&stage).await;
+    assert_eq!(verdict.sentence, "A round may kill here now, but its Pods could not be seen");
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tests::cluster::{Namespace, Output, eventually, kubectl, object, run};
 use tests::repository::root;
 
-/// The binary, built when it is first asked for.
+/// The binary, which is built on first use.
 fn plugin() -> &'static Path {
     static BUILT: LazyLock<PathBuf> = LazyLock::new(|| {
         let mut cargo = Command::new(env!("CARGO"));
@@ -20,7 +20,7 @@ fn plugin() -> &'static Path {
     &BUILT
 }
 
-/// A kubeconfig of its own, with two contexts: of the admin, and of this user.
+/// A kubeconfig of its own, with two contexts: the admin's, and this user's.
 struct Person {
     file: PathBuf,
 }
@@ -46,7 +46,7 @@ impl Person {
         run(Command::new(plugin()).args(arguments).env("KUBECONFIG", &self.file))
     }
 
-    /// Pastes the command that was printed.
+    /// Pastes the command that the plugin printed.
     fn paste(&self, printed: &str) -> Output {
         let command = printed.lines().find(|line| line.starts_with("kubectl ")).unwrap();
         let path = std::env::var("PATH").unwrap_or_default();
@@ -71,13 +71,13 @@ fn a_namespace_goes_through_all_of_it() {
     let name = namespace.name.as_str();
     let person = Person::new("kim");
 
-    // A misspelt value is refused here in the words of the webhook there.
+    // For a misspelt value, the plugin prints the same words as the webhook.
     let here = person.chaos(&["on", name, "--schedule", "hourly"]).fails();
     let there = namespace.annotate(&["chaos=yes", "purechaos.dev/schedule=hourly"]).fails();
     let words = here.trim().trim_start_matches("error: ");
     assert!(words.contains("Invalid value: \"hourly\"") && there.contains(words), "{words}: {there}");
 
-    // A ceiling is known to the webhook only.
+    // Only the webhook knows a ceiling.
     person.chaos(&["on", name, "--limit", "9"]).fails_with("the platform's ceilings.limit is `5`");
     person.chaos(&["--context", "kim", "on", name]).fails_with("kim");
 
@@ -101,7 +101,8 @@ fn a_namespace_goes_through_all_of_it() {
     let json: Value =
         serde_json::from_str(&person.chaos(&["status", "-n", name, "-o", "json"]).succeeds()).unwrap();
     assert_eq!(json["items"][0]["metadata"]["namespace"], name);
-    assert!(person.chaos(&["explain", name]).succeeds().contains("A round may kill here now"));
+    let explained = person.chaos(&["explain", name]).succeeds();
+    assert!(explained.contains("Nothing can be killed here now, because there are no Pods"), "{explained}");
 
     let halt = person.chaos(&["halt", name, "--reason", "it's $HOME"]).succeeds();
     assert_eq!(annotations(&namespace)["purechaos.dev/halt"], "it's $HOME");
@@ -111,7 +112,7 @@ fn a_namespace_goes_through_all_of_it() {
     assert_eq!(annotations(&namespace)["chaos"], Value::Null);
     assert_eq!(annotations(&namespace)["purechaos.dev/schedule"], Value::Null);
 
-    // The same, pasted.
+    // Pasting the command has the same result.
     person.paste(&on).succeeds();
     assert_eq!(annotations(&namespace), opted_in);
     person.paste(&halt).succeeds();
@@ -183,7 +184,7 @@ fn a_round_at_once_goes_through_the_same_guards() {
     assert!(killed.ends_with("1 Pod was killed\n"), "{killed}");
     assert_eq!(namespace.record()["status"]["kills"], 1);
 
-    // It takes what a change of settings takes.
+    // `now` needs the same rights as a change of settings.
     let refused = person.chaos(&["now", name, "--context", "kim"]).fails();
     assert!(refused.contains("kim"), "{refused}");
 }

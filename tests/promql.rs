@@ -1,4 +1,5 @@
-//! The dashboard's queries by Prometheus' own `promtool`, which `make test` installs before the tests that need a cluster.
+//! The dashboard's queries under Prometheus's own `promtool`, which `make test` installs before the
+//! tests that need a cluster.
 
 use std::process::Command;
 
@@ -6,10 +7,10 @@ use serde_json::{Value, json};
 use tests::cluster::run;
 use tests::dashboard::queries;
 
-/// promtool's verdict on a query, which it takes as that of a recording rule.
+/// promtool's verdict on queries, which the test passes as recording rules.
 fn check(name: &str, exprs: &[String]) -> tests::cluster::Output {
     let rules: Vec<Value> = exprs.iter().map(|expr| json!({"record": "checked", "expr": expr})).collect();
-    // Rules of one name are duplicates to it, unless they are in different groups.
+    // promtool treats rules of one name as duplicates, unless they are in different groups.
     let groups: Vec<Value> = rules
         .into_iter()
         .enumerate()

@@ -1,5 +1,6 @@
-//! What must not depend on what: `policy` neither on a runtime nor on a Kubernetes client, and the observer of recoveries on nothing of
-//! the agent, which it is there to check.
+//! Dependencies that must not exist: `policy` depends neither on a runtime nor on a Kubernetes
+//! client, and the observer of recoveries depends on nothing of the agent, because it checks the
+//! agent.
 
 use std::process::Command;
 

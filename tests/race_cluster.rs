@@ -1,5 +1,6 @@
-//! Opt-outs at random moments against a fast schedule, through two API servers on one etcd, each with caches of its own: no kill is
-//! accepted later than a moment after the opt-out's answer. What the API servers wrote into their audit logs is what counts.
+//! Opt-outs at random moments against a fast schedule, through two API servers on one etcd, each
+//! with caches of its own. No API server accepts a kill later than a moment after the opt-out's
+//! answer. The API servers' audit logs are the evidence.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,47 +21,52 @@ use tests::cluster::kubeconfig;
 use tests::hollow::{self, HollowNode};
 use tests::lateness::{Findings, OptOut, find};
 use tests::second::{Second, client};
+use tests::soak::share;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-/// Opt-outs in all, half of them with the agent at the second API server, half with it at the first. They go to the other one.
+/// The number of opt-outs in `make soak`. For half of them the agent uses the second API server,
+/// for the other half the first. The opt-outs go to the other one.
 const OPT_OUTS: usize = 1_000;
 
-/// Namespaces that opt in and out at the same time.
+/// The number of namespaces that opt in and out at the same time.
 const NAMESPACES: usize = 8;
 
-/// A deletion should not be accepted later than this after the opt-out was answered.
+/// No deletion should be accepted later than this after the opt-out's answer.
 const LATEST: Duration = Duration::from_millis(100);
 
-/// How much longer an eviction may take: after the locks the API server lists the PodDisruptionBudgets, and such a list waits for the cache,
-/// which etcd is asked to bring up to date ten times a second.
+/// How much longer an eviction may take. After the locks, the API server lists the
+/// PodDisruptionBudgets. That list waits until the cache is up to date, and the API server asks
+/// etcd for that ten times a second.
 const BUDGETS: Duration = Duration::from_millis(100);
 
-/// What is accepted late was received before the opt-out's answer, which is asserted always; how much later its own answer comes is up to the
-/// API server, its etcd and what else the machine does. So one opt-out in so many may see a later one.
+/// One opt-out in this many may see a later kill. The test always asserts that the API server
+/// received such a kill before the opt-out's answer. How much later the kill's own answer comes
+/// depends on the API server, its etcd and the machine's other work.
 const ONE_IN: usize = 100;
 
 /// No kill may be accepted later than this, on any machine.
 const END: Duration = Duration::from_secs(1);
 
-/// Where an API server takes longer than this to delete a Pod, at the median, its queue is what would be measured.
+/// If an API server takes longer than this to delete a Pod, at the median, the test would measure
+/// its queue.
 const BUSY: Duration = Duration::from_millis(40);
 
-/// How long nothing is done after an opt-out, so that a late kill is seen as what it is.
+/// How long the test does nothing after an opt-out, so that it sees a late kill.
 const QUIET: Duration = Duration::from_millis(700);
 
-/// How far from the moment when a kill is expected the opt-out comes, in most rounds.
+/// How far the opt-out is from the expected moment of a kill in most rounds, in milliseconds.
 const NEAR: i64 = 150;
 
 /// After this long without a kill the namespace opts out all the same.
 const STALLED: Duration = Duration::from_secs(8);
 
-/// What the Pods' ends tell while it goes on: where kills happen, and how long after their slots.
+/// What the ends of Pods show during the test: where kills happen, and how long after their slots.
 #[derive(Default)]
 struct Ends {
     by_namespace: Mutex<BTreeMap<String, (usize, Arc<Notify>)>>,
     uids: Mutex<BTreeMap<String, String>>,
-    /// Milliseconds from slot to end, of the last kills.
+    /// Milliseconds from slot to end, for the last kills.
     lags: Mutex<VecDeque<i64>>,
 }
 
@@ -101,7 +107,7 @@ fn every_second() -> Timetable {
     }
 }
 
-/// The test's own ends and means.
+/// The shared state of the test.
 struct Stage {
     /// The API server that the agent doesn't use.
     api: Api<Namespace>,
@@ -124,7 +130,7 @@ async fn annotate(api: &Api<Namespace>, name: &str, annotations: &Value) {
     api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
 }
 
-/// Opts a namespace in and out until there were enough opt-outs in all.
+/// Opts a namespace in and out until there are enough opt-outs in all.
 async fn churn(stage: Arc<Stage>, name: String, mode: &'static str, mut rng: ChaCha8Rng) {
     let uid = stage.ends.uids.lock().unwrap()[&name].clone();
     let take = |left: usize| left.checked_sub(1);
@@ -163,7 +169,7 @@ fn no_kill_is_accepted_after_an_opt_out() {
     let from_environment = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     let seed = from_environment("PURE_CHAOS_RACE_SEED").unwrap_or_else(|| rand::rng().next_u64());
     let opt_outs = from_environment("PURE_CHAOS_RACE_OPT_OUTS")
-        .map_or(OPT_OUTS, |count| usize::try_from(count).unwrap());
+        .map_or(share(OPT_OUTS), |count| usize::try_from(count).unwrap());
     println!("seed {seed}");
     let second = Second::start();
     second.takes_the_agent();
@@ -202,7 +208,7 @@ fn no_kill_is_accepted_after_an_opt_out() {
     assert!(later * ONE_IN <= opt_outs, "{later} kills came late: {:?} {:?}", deletions.late, evictions.late);
 }
 
-/// All opt-outs, and all that was asked for meanwhile.
+/// All opt-outs, and all requests during the race.
 async fn race(second: &Second, seed: u64, opt_outs: usize) -> (Vec<OptOut>, Vec<Request>) {
     let begun = std::time::Instant::now();
     let (one, two) = (client(&kubeconfig()).await, client(&Second::kubeconfig()).await);

@@ -1,4 +1,5 @@
-//! Records and RoleBindings as two replicas keep them: how soon they follow, what puts them right again, and how they read.
+//! Records and RoleBindings as two replicas keep them: how soon they follow, what repairs them, and
+//! how they read.
 
 use std::time::{Duration, Instant};
 
@@ -13,10 +14,11 @@ use tests::cluster::{Namespace, eventually, kubeconfig, kubectl, object};
 
 const RARELY: &str = "purechaos.dev/schedule=every 12h";
 
-/// A machine that is busy with other things must not fail this; what was seen is printed.
+/// A machine that is busy with other work must not fail this test, which prints what it saw.
 const AT_MOST: Duration = Duration::from_secs(5);
 
-/// How long record and RoleBinding take to be there, and to be gone, from the answer to the annotation.
+/// How long record and RoleBinding take to appear, or to disappear, after the answer to the
+/// annotation.
 async fn follow(namespaces: &[Namespace], consent: Value, is_there: bool) -> Vec<Duration> {
     let client = runtime::client::connect(Some(kubeconfig().as_ref())).await.unwrap();
     let annotation =
@@ -67,7 +69,7 @@ fn they_follow_the_annotation_at_once() {
     print("record and RoleBinding there", &there);
     let gone = runtime.block_on(follow(&namespaces, Value::Null, false));
     print("record and RoleBinding gone", &gone);
-    // Half of them within the second that is promised, however slow the machine.
+    // Half of the changes come within the promised second, however slow the machine is.
     assert!(there[10] < Duration::from_secs(1) && gone[10] < Duration::from_secs(1));
 }
 
@@ -93,7 +95,7 @@ fn what_a_hand_changed_is_put_right() {
     patch(&namespace, "rolebinding", "pure-chaos-agent", &json!({"subjects": other}));
     eventually("its subject again", || (binding(&namespace)["subjects"] == subjects).then_some(()));
 
-    // The replicas that are there remember who opted in, so the record comes back whole.
+    // The running replicas remember who opted in, so the record comes back complete.
     let uid = namespace.record()["metadata"]["uid"].clone();
     kubectl(&["-n", name, "delete", "optin", "chaos"]).succeeds();
     let again = eventually("the record again", || {
@@ -106,7 +108,7 @@ fn what_a_hand_changed_is_put_right() {
             .then_some(())
     });
 
-    // Nobody can change a record, unless somebody took the policy away.
+    // Nobody can change a record while the policy exists. The test removes the policy.
     let policy = Away::taken("validatingadmissionpolicybinding", "record.purechaos.dev");
     let wider = json!({"spec": {"settings": {"limit": 5}}}).to_string();
     let change = ["-n", name, "patch", "optin", "chaos", "--type=merge", "-p", &wider];
@@ -144,7 +146,7 @@ fn what_happened_while_no_replica_ran_is_caught_up_with() {
     });
     println!("caught up {:.1} s after the replicas were there again", begun.elapsed().as_secs_f64());
     assert_eq!((again.record(), again.has_binding()), (Value::Null, false));
-    // Both replicas are new, and the record itself holds who opted in.
+    // Both replicas are new, and the record itself names the user who opted in.
     assert_eq!(stays.record()["spec"], stayed);
     until_opt_ins_are_reviewed();
     again.opt_in(&[RARELY]);
@@ -182,7 +184,7 @@ fn nothing_is_written_in_a_namespace_that_is_being_deleted() {
     assert_eq!(namespace.record(), Value::Null);
     drop(held);
     kubectl(&["wait", "--for=delete", "namespace", name, "--timeout=60s"]).succeeds();
-    // Made again under its name, it owes nothing to what was there before.
+    // A namespace that was made again under its name inherits nothing.
     kubectl(&["create", "namespace", name]).succeeds();
     later.annotate(&["chaos-"]).succeeds();
     eventually("what came later", || (later.record() == Value::Null).then_some(()));
@@ -234,7 +236,7 @@ fn they_read_well() {
     assert_eq!(columns(&seen), [&["NAMESPACE"], &narrow[..]].concat());
     assert!(seen.lines().any(|line| line.starts_with(name.as_str())), "{seen}");
 
-    // To read is all that a viewer may, and at home.
+    // A viewer may only read the record, and only in the own namespace.
     kubectl(&["get", "chaos", "-n", "default", &user]).fails_with("cannot list resource \"optins\"");
     kubectl(&["-n", name, "delete", "optin", "chaos", &user]).fails_with("cannot delete resource \"optins\"");
     kubectl(&["annotate", "namespace", name, "chaos-", &user])

@@ -1,4 +1,5 @@
-//! Recoveries, by the agent against an API in this process and in virtual time: what is measured, how each ends, and what is carried on.
+//! The agent's recoveries, in virtual time against a fake API in this process: what is measured,
+//! how each recovery ends, and what a new process carries on.
 
 use std::time::Duration;
 
@@ -74,7 +75,7 @@ fn a_recovery_is_measured_to_its_last_change_though_it_was_read_later() {
 fn a_restart_carries_on_the_recovery_and_spends_no_slot_twice() {
     play(async {
         let mut stage = Stage::opted_in();
-        // Not of the workload: a bare Pod.
+        // A bare Pod, which doesn't belong to the workload.
         stage.add_pod("bare", true);
         stage.api.change(&pod("bare"), |bare| bare["metadata"]["ownerReferences"] = json!([]));
         stage.start();
@@ -96,7 +97,8 @@ fn a_restart_carries_on_the_recovery_and_spends_no_slot_twice() {
     });
 }
 
-/// Deleted in the foreground a workload goes after its Pods: their going is no disturbance.
+/// A workload that is deleted in the foreground goes after its Pods. The end of these Pods is no
+/// disturbance.
 #[test]
 fn a_workload_that_is_being_deleted_is_deleted() {
     play(async {
@@ -136,8 +138,8 @@ fn the_end_of_the_record_ends_the_recovery() {
     }
 }
 
-/// The rights go with the record, so that the Pods have to tell whether the namespace is being deleted. That takes a while, in which the
-/// rights may come back.
+/// The rights go with the record, so the agent has to look at the Pods to learn whether the
+/// namespace is being deleted. That takes a while, and the rights may come back meanwhile.
 #[test]
 fn an_opt_out_ends_the_recovery_though_an_opt_in_follows_at_once() {
     play(async {
@@ -202,12 +204,12 @@ fn a_restart_of_a_container_is_counted_and_a_replaced_pod_is_none() {
     });
 }
 
-/// What a process leaves that ends between its decision and the API server's answer.
-fn intent(pod: &str, uid: &str) -> Value {
+/// The intent that a process leaves if it ends between its decision and the API server's answer.
+fn intent(pod: &str, uid: &str, time: &str) -> Value {
     json!({
-        "lastSlot": "2026-11-23T11:54:44Z", "intent": {"slot": "2026-11-23T11:54:44Z", "mode": "evict", "kill": {
-            "pod": pod, "uid": uid, "time": "2026-11-23T11:59:50Z", "steadyState": 3,
-            "workload": {"kind": "Deployment", "name": "web", "uid": "web-uid"}}}
+        "lastSlot": "2026-11-23T11:54:44Z", "intents": [{"slot": "2026-11-23T11:54:44Z", "mode": "evict", "kill": {
+            "pod": pod, "uid": uid, "time": time, "steadyState": 3,
+            "workload": {"kind": "Deployment", "name": "web", "uid": "web-uid"}}}]
     })
 }
 
@@ -217,12 +219,14 @@ fn a_decided_kill_is_looked_up_by_whoever_finds_it() {
     {
         play(async move {
             let mut stage = Stage::opted_in();
-            stage.api.change(RECORD, |record| record["status"] = intent(pod, uid));
+            stage.api.change(RECORD, |record| record["status"] = intent(pod, uid, "2026-11-23T11:58:50Z"));
+            // One Pod is missing, so the workload has not recovered.
+            stage.add_pod("p3", false);
             stage.start();
             pass(Duration::from_secs(2)).await;
             let pending = stage.metric("pure_chaos_recoveries_pending{target_namespace=\"a\"}");
             assert_eq!(pending, Some(expected), "{uid}");
-            assert_eq!(stage.status()["intent"], Value::Null);
+            assert_eq!(stage.status()["intents"], Value::Null);
             assert_eq!(stage.status()["kills"].as_f64().unwrap_or(0.0), expected);
             assert_eq!(stage.kills("evict"), expected);
             assert_eq!(
@@ -234,22 +238,49 @@ fn a_decided_kill_is_looked_up_by_whoever_finds_it() {
     }
 }
 
+/// The process that wrote the intent may have sent the kill a moment before its Lease ended.
 #[test]
-fn while_a_kills_result_is_not_known_there_is_no_other() {
+fn a_kill_that_was_decided_just_now_has_time_to_land() {
+    for lands in [true, false] {
+        play(async move {
+            let mut stage = Stage::opted_in();
+            stage
+                .api
+                .change(RECORD, |record| record["status"] = intent("p1", "p1-uid", "2026-11-23T11:59:50Z"));
+            stage.start();
+            pass(Duration::from_secs(12)).await;
+            assert_eq!(stage.status()["intents"][0]["kill"]["uid"], "p1-uid");
+            if lands {
+                stage.api.change(&pod("p1"), |pod| {
+                    pod["metadata"]["deletionTimestamp"] = json!("2026-11-23T12:00:12Z")
+                });
+            }
+            pass(Duration::from_secs(10)).await;
+            assert_eq!(stage.status()["intents"], Value::Null);
+            assert_eq!(stage.kills("evict"), if lands { 1.0 } else { 0.0 });
+        });
+    }
+}
+
+#[test]
+fn while_a_kills_result_is_not_known_there_is_no_other_in_its_workload() {
     play(async {
         let mut stage = Stage::opted_in();
-        stage.api.change(RECORD, |record| record["status"] = intent("p0", "p0-uid"));
+        stage.api.change(RECORD, |record| record["status"] = intent("p0", "p0-uid", "2026-11-23T11:59:50Z"));
         stage.api.fail("GET", "/pods/p0", 10_000, Answer::Status(500, Value::Null));
         stage.start();
         first_round().await;
-        assert_eq!((stage.api.kills().len(), stage.rounds("failed")), (0, 1.0));
-        assert_eq!(stage.status()["intent"]["kill"]["uid"], "p0-uid");
+        assert_eq!((stage.api.kills().len(), stage.refusals("recovery_pending")), (0, 1.0));
+        assert_eq!(stage.status()["intents"][0]["kill"]["uid"], "p0-uid");
+        // The intent doesn't affect another workload.
+        stage.add_workload("db", &["d1", "d2"]);
+        pass(Duration::from_secs(660)).await;
+        assert!(stage.victim().starts_with('d'));
+        assert_eq!(stage.status()["intents"][0]["kill"]["uid"], "p0-uid");
+        assert_eq!(stage.status()["kills"], 1);
         stage.api.heal();
         pass(Duration::from_secs(10)).await;
-        assert_eq!(
-            (stage.status()["kills"].clone(), stage.status()["intent"].clone()),
-            (json!(1), Value::Null)
-        );
+        assert_eq!((&stage.status()["kills"], &stage.status()["intents"]), (&json!(2), &Value::Null));
         let found = "mode evict, as was found out later";
         assert!(stage.board.snapshot().decisions.iter().any(|line| line.last.sentence == found));
     });
@@ -262,7 +293,7 @@ fn a_workload_whose_recovery_timed_out_rests_and_is_released_by_a_recovery() {
         stage.start();
         first_round().await;
         let victim = stage.victim();
-        // Healthy again, but only after the deadline of five minutes.
+        // The workload is healthy again, but only after the deadline of five minutes.
         pass(Duration::from_secs(310)).await;
         assert_eq!(stage.recoveries("timed_out"), 1.0);
         assert_eq!(stage.status()["backingOff"][0]["timedOut"], 1);

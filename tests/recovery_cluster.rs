@@ -1,22 +1,24 @@
-//! How a recovery ends, on a real node: whatever else happens in the middle of it, each kill ends in exactly one outcome, the right one. Pods
-//! are Ready when the test says so, by a readiness gate, so the middle is as long as it has to be.
+//! How a recovery ends, on a real node. Whatever else happens during the recovery, each kill ends
+//! in exactly one outcome, the right one. A readiness gate makes Pods Ready only when the test says
+//! so, so the recovery takes as long as the test needs.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::cluster::{Namespace, eventually, kubectl, kubectl_with, metrics, object, total, within};
 
-/// The gate of every Pod here.
+/// The gate of every Pod in these tests.
 const GATE: &str = "purechaos.dev/tested";
 
-/// By deletion: an eviction of a Pod that the kubelet has just written is refused, and its workload rests for two minutes then.
+/// The mode is `delete`, because the API server refuses the eviction of a Pod that the kubelet has
+/// just written, and the workload then rests for two minutes.
 const OFTEN: [&str; 3] =
     ["purechaos.dev/schedule=every 1s", "purechaos.dev/min-age=1s", "purechaos.dev/mode=delete"];
 
-/// Long enough to have seen it, if a recovery were to end too early.
+/// Long enough to see a recovery that ends too early.
 const TOO_EARLY: Duration = Duration::from_secs(4);
 
-/// A namespace with a workload of which one Pod has been killed, and whose recovery waits for the test.
+/// A namespace with a workload that has lost one Pod, and whose recovery waits for the test.
 struct Stage {
     namespace: Namespace,
     kind: &'static str,
@@ -47,7 +49,7 @@ fn workload(kind: &str, name: &str, replicas: u32, extra: &Value) -> Value {
 }
 
 impl Stage {
-    /// Makes these workloads, opts in, waits for `kills`, and stops any further one.
+    /// Makes these workloads, opts in, waits for `kills`, and stops all further kills.
     fn set(name: &str, workloads: &[Value], settings: &[&str], kills: usize) -> Self {
         let namespace = Namespace::new(name);
         let kind = match workloads[0]["kind"].as_str().unwrap() {
@@ -72,7 +74,7 @@ impl Stage {
             let status = stage.status();
             (status["pendingCount"] == kills).then_some(())
         });
-        // A halt stops kills, not recoveries.
+        // A halt stops kills and doesn't end recoveries.
         stage.namespace.annotate(&["purechaos.dev/halt=a case"]).succeeds();
         let pods = stage.pods();
         let is_alive = |uid: &String| {
@@ -97,7 +99,7 @@ impl Stage {
         self.pods().iter().map(|pod| pod["metadata"]["uid"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Names of the Pods that are neither victims nor, so far, Ready.
+    /// The names of the Pods that are neither being deleted nor Ready.
     fn waiting(&self) -> Vec<String> {
         let is_waiting = |pod: &&Value| pod["metadata"]["deletionTimestamp"].is_null() && !is_ready(pod);
         self.pods().iter().filter(is_waiting).map(name_of).collect()
@@ -110,7 +112,7 @@ impl Stage {
 
     fn gate(&self, pod: &str, status: &str) {
         let patch = json!({"status": {"conditions": [{"type": GATE, "status": status}]}}).to_string();
-        // One that is gone by now needs no gate.
+        // A Pod that is gone by now needs no gate.
         kubectl(&["-n", &self.namespace.name, "patch", "pod", pod, "--subresource=status", "-p", &patch]);
     }
 
@@ -135,7 +137,8 @@ impl Stage {
         self.ends(expected, || self.open_all());
     }
 
-    /// Waits until the record says how the recoveries ended: each kill in one outcome, and all in this one.
+    /// Waits until the record says how the recoveries ended. Each kill has one outcome, and all
+    /// have this one.
     fn ends(&self, expected: &str, meanwhile: impl Fn()) {
         let kills = self.victims.len();
         let status = within(Duration::from_secs(150), "the end of the recovery", || {
@@ -147,7 +150,7 @@ impl Stage {
         assert_eq!((&status["kills"], &status["outcomes"]), (&json!(kills), &json!({expected: kills})));
     }
 
-    /// The same, where the record goes with what happened: by the metrics.
+    /// Does the same by the metrics, for cases in which the record is deleted.
     fn ends_by_metrics(&self, expected: &str) {
         let here = format!("target_namespace=\"{}\"", self.namespace.name);
         let of = |name: &str, labels: &[&str]| total(&metrics(), name, &[&[here.as_str()], labels].concat());
@@ -167,7 +170,7 @@ fn is_ready(pod: &Value) -> bool {
     conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
-/// Plays all of them at once, for each waits for its own namespace only.
+/// Plays all cases at once, because each one waits only for its own namespace.
 fn play(cases: &[fn()]) {
     std::thread::scope(|scope| {
         let playing: Vec<_> = cases.iter().map(|case| scope.spawn(case)).collect();
@@ -210,7 +213,7 @@ fn what_people_do_in_the_middle_is_told_apart() {
             let stage = Stage::deployment("case-rollout");
             let patch = r#"{"spec":{"template":{"metadata":{"annotations":{"another":"template"}}}}}"#;
             stage.run(&["patch", "deployment", "web", "-p", patch]);
-            // With its surge Pods becoming Ready.
+            // The rollout's surge Pods become Ready.
             stage.ends_open("rolled_out");
         },
         || {
@@ -269,7 +272,8 @@ fn what_happens_to_other_pods_is_told_apart() {
             stage.ends("disturbed", || {});
         },
         || {
-            // Ready until its end, and long about it: it isn't counted, nor waited for.
+            // A Pod that stays Ready until its end and takes long to end. The agent neither counts
+            // it nor waits for it.
             let slow = json!({
                 "terminationGracePeriodSeconds": 40,
                 "containers": [{"name": "logger", "image": "chentex/random-logger", "imagePullPolicy": "IfNotPresent",
@@ -340,7 +344,7 @@ fn an_image_that_can_no_longer_be_pulled_never_recovers() {
     }
 }
 
-/// A node that nobody runs. Its Pods are what the test says they are.
+/// A node that no kubelet runs. Its Pods have the status that the test gives them.
 struct FakeNode(String);
 
 impl FakeNode {
@@ -369,7 +373,7 @@ fn a_node_that_vanishes_with_another_pod_disturbs() {
     let namespace = Namespace::new("case-node");
     kubectl_with(&["-n", &namespace.name, "create"], &workload("Deployment", "web", 2, &there)).succeeds();
     let stage = Stage { namespace, kind: "deployment", victims: vec!["one".to_owned()] };
-    // What a kubelet would say.
+    // The status that a kubelet would write.
     let running = |pod: &str| {
         let status = json!({"status": {"phase": "Running", "conditions": [{"type": GATE, "status": "True"}, {"type": "Ready", "status": "True"}]}});
         kubectl(&[

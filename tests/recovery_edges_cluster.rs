@@ -1,9 +1,12 @@
-//! The rarer ways in which a recovery can end, on the real node, beside those of `recovery_cluster.rs`. A case is a workload, what happens
-//! to it after a kill and before its recovery, and the one outcome. `PURE_CHAOS_CASE=gate` plays only those with that in their names.
+//! The rarer ways in which a recovery can end, on the real node, beside those of
+//! `tests/recovery_cluster.rs`. A case is a workload, what happens between a kill and its recovery,
+//! and the one outcome. `PURE_CHAOS_CASE=gate` plays only the cases with that text in their names.
 
 use std::sync::Mutex;
 use std::time::Instant;
 
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use serde_json::json;
 use tests::case::Case;
 use tests::case::How::{Background, Foreground};
@@ -12,10 +15,10 @@ use tests::case::Step::{
     self, Autoscale, DeleteOther, DeleteWorkload, Expire, FailOther, Hold, MakeAnew, Open, OpenReplacement,
     OptIn, OptOut, RemoveNode, Rollout, Scale,
 };
-use tests::cluster::{PATIENCE, within};
-use tests::scene::{Scene, workload};
+use tests::cluster::{PATIENCE, kubectl, kubectl_with, within};
+use tests::scene::{Scene, is_terminating, workload};
 
-/// Cases that are played at the same time: the node is small.
+/// How many cases are played at the same time, because the node is small.
 const AT_ONCE: usize = 6;
 
 const fn case(
@@ -28,7 +31,7 @@ const fn case(
     Case { name, kind, special, middle, outcome }
 }
 
-/// The slow ones first. None of them is among those of `recovery_cluster.rs`.
+/// The slow cases come first. None of them is among those of `tests/recovery_cluster.rs`.
 const CASES: [Case; 17] = [
     case("daemon-sets-node", "DaemonSet", HollowNode, &[RemoveNode], "rescaled"),
     case("autoscaled-up", "Deployment", Nothing, &[Autoscale(4, 5), OpenReplacement], "recovered"),
@@ -72,7 +75,8 @@ fn each_recovery_ends_in_its_one_outcome() {
     assert_eq!(failed.into_inner().unwrap(), Vec::<&str>::new());
 }
 
-/// While a rollout is under way, with a Pod more than wanted, nothing is killed; afterwards it is.
+/// During a rollout there is one Pod more than wanted, and nothing is killed. After the rollout
+/// Pods are killed again.
 #[test]
 fn surge_pods_are_no_spare_ones() {
     let scene = Scene::new("surge");
@@ -97,6 +101,55 @@ fn surge_pods_are_no_spare_ones() {
     within(PATIENCE, "a kill after the rollout", killed);
     let refusals = scene.total(&scene.metrics(), "pure_chaos_refusals_total", "reason=\"rolling_out\"");
     assert!(refusals > 0.0);
-    let newest = scene.get("apps/v1", "Deployment", "web")["status"]["updatedReplicas"].clone();
-    assert_eq!(newest, 2, "the rollout had ended");
+    // The Deployment's counts don't tell, because they leave the victim out.
+    let is_new = |pod: &Pod| pod.annotations().get("version").is_some_and(|version| version == "2");
+    let pods = scene.pods();
+    assert!(pods.iter().filter(|pod| !is_terminating(pod)).all(is_new), "the rollout had ended: {pods:?}");
+}
+
+/// A kind above a ReplicaSet, which the agent has no right to read, and a ReplicationController.
+#[test]
+fn kinds_that_are_rare_recover_too() {
+    let definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "kites.tests.purechaos.dev"},
+        "spec": {
+            "group": "tests.purechaos.dev", "scope": "Namespaced", "names": {"plural": "kites", "singular": "kite", "kind": "Kite"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object"}}}]
+        }
+    });
+    kubectl_with(&["apply"], &definition).succeeds();
+    kubectl(&["wait", "--for=condition=Established", "crd/kites.tests.purechaos.dev", "--timeout=60s"])
+        .succeeds();
+    std::thread::scope(|scope| {
+        for kind in ["Kite", "ReplicationController"] {
+            scope.spawn(move || {
+                let scene = Scene::new(&kind.to_lowercase());
+                let mut web = workload("ReplicaSet", "web", 2);
+                if kind == "Kite" {
+                    let kite =
+                        json!({"apiVersion": "tests.purechaos.dev/v1", "kind": "Kite", "metadata": {"name": "web"}});
+                    scene.create(&kite);
+                    let uid = scene.get("tests.purechaos.dev/v1", "Kite", "web")["metadata"]["uid"].clone();
+                    web["metadata"]["ownerReferences"] = json!([{
+                        "apiVersion": "tests.purechaos.dev/v1", "kind": "Kite", "name": "web", "uid": uid, "controller": true
+                    }]);
+                } else {
+                    web["apiVersion"] = json!("v1");
+                    web["kind"] = json!(kind);
+                    web["spec"]["selector"] = json!({"app": "web"});
+                }
+                scene.create(&web);
+                scene.until_ready(2);
+                scene.kill(&[&format!("purechaos.dev/kinds={kind}")], 1);
+                let recovered = within(PATIENCE * 2, "an outcome", || {
+                    scene.open(|_| true);
+                    let outcomes = scene.status().outcomes;
+                    (!outcomes.is_empty()).then_some(outcomes)
+                });
+                assert_eq!(recovered, [("recovered".to_owned(), 1)].into(), "{kind}");
+            });
+        }
+    });
+    // Its group counts as ours where a later test looks for what is left of Pure Chaos.
+    kubectl(&["delete", "crd", "kites.tests.purechaos.dev", "--timeout=60s"]).succeeds();
 }

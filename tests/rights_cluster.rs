@@ -1,5 +1,6 @@
-//! What the accounts of `pure-chaos` may do: on Pods only where consent is, nothing that leads to more, and nothing that they don't do.
-//! The last test counts what all cluster tests before it made them ask for, so this file comes after those.
+//! What the accounts of `pure-chaos` may do: they have rights on Pods only in namespaces that
+//! consent, no right that leads to more, and no right that they don't use. The last test counts the
+//! requests that all cluster tests before it caused, so this file runs after those.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +16,7 @@ use tests::rights::{Right, rights, role};
 
 const VERBS: [&str; 8] = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
 
-/// Pods, and every way to reach into one.
+/// Pods, and every way to reach into a Pod.
 const PODS: [&str; 12] = [
     "pods",
     "pods/attach",
@@ -31,11 +32,11 @@ const PODS: [&str; 12] = [
     "pods/status",
 ];
 
-/// All that the agent may do to a Pod where consent is.
+/// Everything that the agent may do to a Pod in a namespace that consents.
 const GRANTED: [(&str, &str); 5] =
     [("pods", "delete"), ("pods", "get"), ("pods", "list"), ("pods", "watch"), ("pods/eviction", "create")];
 
-/// A question to the API server: may this account do this? An empty namespace means everywhere.
+/// A question to the API server: may this account do this? An empty namespace means all namespaces.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Question {
     account: &'static str,
@@ -46,11 +47,11 @@ struct Question {
     name: &'static str,
 }
 
-/// Those that are answered with yes.
+/// The questions that the API server answers with yes.
 fn allowed(questions: Vec<Question>) -> BTreeSet<Question> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        // Fails where another test of this process has installed it.
+        // This fails if another test of this process has installed it.
         runtime::process::install_tls_provider().ok();
         let client = runtime::client::connect(Some(kubeconfig().as_ref())).await.unwrap();
         let reviews: Api<SubjectAccessReview> = Api::all(client);
@@ -88,7 +89,7 @@ fn on_pods(account: &'static str, namespace: &str) -> Vec<Question> {
     PODS.iter().flat_map(|resource| VERBS.map(|verb| question(resource, verb))).collect()
 }
 
-/// Asks as people do.
+/// Asks with `kubectl auth can-i`, as people do.
 fn can_i(verb: &str, namespace: &str) -> bool {
     let account = "--as=system:serviceaccount:pure-chaos:agent";
     let output = kubectl(&["auth", "can-i", verb, "pods", "-n", namespace, account]);
@@ -132,7 +133,7 @@ fn rights_on_pods_come_with_consent_and_go_with_it() {
     println!("{asked} questions, {} times yes", granted.len());
 }
 
-/// What would lead to more rights, or past the locks, or into the cluster's other secrets.
+/// Rights that would lead to more rights, past the locks, or to the cluster's other secrets.
 const LEVERS: [(&str, &str, &[&str]); 14] = [
     ("rbac.authorization.k8s.io", "rolebindings", &["create", "update", "patch", "delete"]),
     ("rbac.authorization.k8s.io", "clusterrolebindings", &["create", "update", "patch", "delete"]),
@@ -182,17 +183,18 @@ fn no_account_can_raise_itself() {
         })
         .collect();
     let expected = [
-        // Its name can't be demanded of a create: which binding it may be is held by the API server's check on `bind`, below.
+        // RBAC can't restrict the name in a create. The API server's check of `bind`, below, limits
+        // which binding it may be.
         "webhook may create rolebindings in \"\"",
         "webhook may create rolebindings in \"its own\"",
         "webhook may create rolebindings in \"kube-system\"",
         "webhook may create rolebindings in \"pure-chaos\"",
-        // Its keys; nor can the names of new Secrets be demanded.
+        // These Secrets hold the keys. RBAC can't restrict the names of new Secrets either.
         "certs may create secrets in \"pure-chaos\"",
     ];
     assert_eq!(yes, expected.iter().map(|text| (*text).to_owned()).collect());
 
-    // The webhook hands out the agent's role, and none whose rights it doesn't have itself.
+    // The webhook may bind the agent's role, and no role whose rights it doesn't have itself.
     let as_webhook = "--as=system:serviceaccount:pure-chaos:webhook";
     for role in ["cluster-admin", "edit", "view", "pure-chaos-agent-records", "pure-chaos-certs"] {
         let binding = json!({
@@ -206,7 +208,8 @@ fn no_account_can_raise_itself() {
     }
 }
 
-/// What only some workloads make the agent ask for: one of each kind that may be killed, and Events that are told twice.
+/// Makes the agent use rights that only some workloads need: one workload of each kind that may be
+/// killed, and Events that are reported twice.
 fn provoke_the_rare() {
     let namespace = Namespace::new("rare");
     let name = namespace.name.as_str();
@@ -241,7 +244,7 @@ fn provoke_the_rare() {
             (total(&metrics(), "pure_chaos_recoveries_total", &labels) > 0.0).then_some(())
         });
     }
-    // What somebody changed in the RoleBinding is put right.
+    // The webhook corrects a changed RoleBinding.
     let binding = ["rolebinding", "pure-chaos-agent", "-n", name];
     kubectl(&[&["patch"][..], &binding, &["--type=merge", "-p", r#"{"subjects": null}"#]].concat())
         .succeeds();
@@ -254,11 +257,11 @@ fn provoke_the_rare() {
         };
         mark.requests().iter().any(is_told).then_some(())
     };
-    // The same refusal again within minutes changes the first Event.
-    eventually("an Event that is told again", || told("patch", name));
+    // The Event is about a refusal or a kill.
+    eventually("an Event that is told", || told("create", name));
     namespace.annotate(&["chaos-"]).succeeds();
 
-    // A halt of everything is told at home.
+    // The Event about a halt of everything is in `pure-chaos`.
     let halt = |text: &str| kubectl(&["annotate", "--overwrite", "namespace", "pure-chaos", text]).succeeds();
     halt("purechaos.dev/halt=a test");
     let told =
@@ -277,10 +280,10 @@ fn what_is_granted_is_used_and_what_is_asked_for_is_granted() {
         let roles = object(&[&[kind, "--all-namespaces"][..], &selector].concat());
         granted.extend(roles["items"].as_array().unwrap().iter().flat_map(rights));
     }
-    // Installed and removed again by its own test.
+    // Another test installs this component and removes it again.
     let nodes = serde_saphyr::from_multiple::<Value>(&read("manifests/components/nodes/rbac.yaml")).unwrap();
     granted.extend(nodes.iter().flat_map(rights));
-    // People's, not an account's.
+    // This role is for people and not for an account.
     granted.retain(|right| right.role != "pure-chaos-view");
     let lent: BTreeSet<Right> =
         granted.iter().filter(|right| right.role == "pure-chaos-agent").cloned().collect();
@@ -292,14 +295,16 @@ fn what_is_granted_is_used_and_what_is_asked_for_is_granted() {
     for request in &requests {
         let is_change = matches!(request.resource.as_str(), "optins" | "rolebindings")
             && matches!(request.verb.as_str(), "create" | "patch" | "delete");
-        // Where a namespace is deleted nothing of ours takes its RoleBinding away, so the rights' last use tells of their end.
+        // When a namespace is deleted, no part of Pure Chaos deletes its RoleBinding. So the last
+        // use of the rights shows when they ended.
         let is_use = request.allowed && role(request) == Some("pure-chaos-agent");
         if is_use || (is_change && request.account == "webhook" && request.is_accepted()) {
             changes.entry(&request.namespace).or_default().push(request);
         }
     }
 
-    // Some were forged by a test, so what the agent noted in them tells of them, too.
+    // A test forged some records, so this also counts the requests in which the agent wrote a
+    // status.
     let recorded: BTreeSet<&str> = requests
         .iter()
         .filter(|request| request.resource.starts_with("optins") && request.is_accepted())
@@ -325,9 +330,9 @@ fn what_is_granted_is_used_and_what_is_asked_for_is_granted() {
         for right in &rights {
             *used.entry(right).or_default() += 1;
         }
-        // What a test lends an account to look at the other locks alone.
+        // A test lends an account these rights, to try the other locks alone.
         let is_lent_by_a_test = role(request) == Some("cluster-admin");
-        // Who one is, and what one may.
+        // Everybody may ask who they are and what they may do.
         let is_everybodys = role(request) == Some("system:basic-user");
         if rights.is_empty() && !is_lent_by_a_test && !is_everybodys {
             wrong.insert(format!(

@@ -1,8 +1,10 @@
-//! The agent against an API in this process, with virtual time: exact calls, faults, and what must not be called.
+//! The agent in virtual time against a fake API in this process: the exact calls, faults, and the
+//! calls that it must not make.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use policy::platform::PlatformPolicy;
 use policy::schedule::Timetable;
 use policy::settings::{Key, Settings};
 use serde_json::{Value, json};
@@ -36,20 +38,20 @@ fn a_round_reads_live_spends_the_slot_reads_again_and_evicts() {
         let spent = calls_before.iter().position(|call| *call == format!("PATCH {RECORD}/status")).unwrap();
         let lists: Vec<&String> =
             calls_before[..spent].iter().filter(|call| call.starts_with("LIST")).collect();
-        assert_eq!(lists.len(), 6, "{calls_before:?}");
+        assert_eq!(lists.len(), 7, "{calls_before:?}");
         let mut last_look = calls_before[spent + 1..].to_vec();
         assert_eq!(last_look.remove(0), format!("GET {}", pod(&victim)), "consent is read last");
         last_look.sort();
         assert_eq!(last_look, [format!("GET {NAMESPACE}"), format!("GET {SYSTEM}")]);
 
-        // What will be killed is in the record before it is.
-        let intent = &calls[spent].body["status"]["intent"];
+        // The record names the victim before the kill.
+        let intent = &calls[spent].body["status"]["intents"][0];
         assert_eq!(intent["slot"], "2026-11-23T12:04:44.363Z");
         assert_eq!(
             (&intent["kill"]["uid"], &intent["mode"]),
             (&json!(format!("{victim}-uid")), &json!("evict"))
         );
-        assert_eq!(stage.status()["intent"], Value::Null, "its result is known");
+        assert_eq!(stage.status()["intents"], Value::Null, "its result is known");
 
         let preconditions = &calls[eviction].body["deleteOptions"]["preconditions"];
         assert_eq!(preconditions["uid"], format!("{victim}-uid"));
@@ -67,7 +69,7 @@ fn a_round_reads_live_spends_the_slot_reads_again_and_evicts() {
 fn nothing_dies_because_a_process_started() {
     play(async {
         let mut stage = Stage::opted_in();
-        // A second after a slot, with nothing served yet.
+        // This is a second after a slot, and no slot has been served yet.
         pass(FIRST_SLOT + Duration::from_secs(1)).await;
         for _ in 0..20 {
             stage.start();
@@ -106,10 +108,17 @@ fn a_namespace_that_opts_in_waits_for_its_next_slot() {
     });
 }
 
+/// Begins to delete the Namespace.
+fn delete_namespace(api: &Api) {
+    api.change(NAMESPACE, |namespace| {
+        namespace["metadata"]["deletionTimestamp"] = json!("2026-11-23T12:00:00Z");
+    });
+}
+
 #[test]
 fn each_refusal_of_a_namespace_kills_nothing_and_says_why() {
     type Prepare = fn(&Api);
-    let cases: [(&'static str, Prepare); 6] = [
+    let cases: [(&'static str, Prepare); 7] = [
         ("halted", |api| {
             api.change(SYSTEM, |system| system["metadata"]["annotations"] = json!({"purechaos.dev/halt": ""}))
         }),
@@ -122,12 +131,13 @@ fn each_refusal_of_a_namespace_kills_nothing_and_says_why() {
                 namespace["metadata"]["annotations"]["purechaos.dev/limit"] = json!("2")
             });
         }),
-        ("namespace_terminating", |api| {
-            api.change(NAMESPACE, |namespace| {
-                namespace["metadata"]["deletionTimestamp"] = json!("2026-11-23T12:00:00Z")
-            });
-        }),
+        ("namespace_terminating", delete_namespace),
         ("no_rights", |api| api.fail("LIST", "/pods", 9, Answer::Status(403, Value::Null))),
+        // The RoleBinding was deleted before the Pods.
+        ("namespace_terminating", |api| {
+            api.before("LIST", "/pods", delete_namespace);
+            api.fail("LIST", "/pods", 9, Answer::Status(403, Value::Null));
+        }),
     ];
     for (reason, prepare) in cases {
         play(async move {
@@ -142,6 +152,21 @@ fn each_refusal_of_a_namespace_kills_nothing_and_says_why() {
             assert_eq!(stage.status()["state"], reason);
         });
     }
+}
+
+#[test]
+fn a_namespace_that_is_being_deleted_says_so_until_its_end() {
+    play(async {
+        let mut stage = Stage::opted_in();
+        stage.start();
+        pass(Duration::from_secs(200)).await;
+        delete_namespace(&stage.api);
+        pass(Duration::from_secs(100)).await;
+        stage.api.fail("GET", "/namespaces/a", usize::MAX, Answer::Status(403, Value::Null));
+        pass(Duration::from_secs(600)).await;
+        assert_eq!((stage.refusals("namespace_terminating"), stage.refusals("no_rights")), (2.0, 0.0));
+        assert_eq!(stage.status()["state"], "namespace_terminating");
+    });
 }
 
 #[test]
@@ -166,7 +191,8 @@ fn a_slot_of_a_schedule_that_was_changed_meanwhile_is_not_served() {
         let mut stage = Stage::opted_in();
         stage.start();
         pass(FIRST_SLOT - Duration::from_millis(1)).await;
-        // The record and the Namespace change just before the round reads them; the watch has shown neither yet.
+        // The record and the Namespace change just before the round reads them. The watch has shown
+        // neither change yet.
         let changed = Stage::opted_in();
         changed.opt_in(&[("chaos", "yes"), ("purechaos.dev/schedule", "every 12h")]);
         let (record, namespace) = (changed.api.get(RECORD).unwrap(), changed.api.get(NAMESPACE).unwrap());
@@ -185,7 +211,7 @@ fn a_slot_that_goes_by_while_something_else_is_done_is_served_at_once() {
         let mut stage = Stage::opted_in();
         stage.start();
         pass(FIRST_SLOT - Duration::from_millis(10)).await;
-        // A Pod of a ReplicaSet that has to be asked for, and an API server that takes its time.
+        // The agent has to ask for this Pod's ReplicaSet, and the API takes its time.
         stage.api.fail("GET", "/replicasets/new", 1, Answer::After(Duration::from_secs(1)));
         stage.add_pod("p9", true);
         stage.api.change(&pod("p9"), |new| {
@@ -217,7 +243,7 @@ fn a_changed_schedule_begins_now() {
         let mut stage = Stage::opted_in();
         stage.opt_in(&[("chaos", "yes"), ("purechaos.dev/schedule", "every 12h")]);
         stage.start();
-        // A schedule whose last slot was less than 20 s ago, had it been in force then.
+        // A schedule that would have had a slot less than 20 s ago, if it had been in force then.
         let now = noon().checked_add(Duration::from_secs(60)).unwrap();
         let recent = now.checked_sub(Duration::from_secs(20)).unwrap();
         let seconds = (1_800..7_200)
@@ -247,7 +273,8 @@ fn who_does_not_lead_kills_nothing_and_writes_nothing() {
         assert_eq!(stage.api.kills(), []);
         assert!(stage.api.calls().iter().all(|call| call.verb != "PATCH"), "{:?}", stage.api.calls());
     });
-    // Lost at the last moment: after the slot was spent, before the kill was sent.
+    // The process loses the Lease at the last moment: after it spent the slot, and before it sent
+    // the kill.
     play(async {
         let mut stage = Stage::opted_in();
         for name in ["p1", "p2", "p3"] {
@@ -323,5 +350,31 @@ fn where_nodes_may_be_read_pods_of_cordoned_ones_are_left_alone() {
         pass(Duration::from_secs(660)).await;
         assert_eq!(stage.api.kills().len(), 1);
         stage.stop().await;
+    });
+}
+
+#[test]
+fn no_more_rounds_go_on_at_once_than_memory_is_meant_for() {
+    play(async {
+        let mut stage = Stage::opted_in();
+        stage.policy = PlatformPolicy::parse("killsPerMinute: 1000").unwrap();
+        for number in 1..50 {
+            stage.copy_namespace(&format!("a{number}"));
+        }
+        stage.api.fail("LIST", "/deployments", usize::MAX, Answer::After(Duration::from_secs(14)));
+        stage.start();
+        first_round().await;
+        let looks = |stage: &Stage| {
+            stage.api.calls().iter().filter(|call| call.path.ends_with("/deployments")).count()
+        };
+        assert_eq!(looks(&stage), 16);
+        pass(Duration::from_secs(14)).await;
+        assert_eq!((looks(&stage), stage.api.kills().len()), (32, 16));
+        // The rounds that waited longer than a slot may be late are reported, and kill nothing.
+        pass(Duration::from_secs(60)).await;
+        assert_eq!((looks(&stage), stage.api.kills().len()), (48, 48));
+        let decisions = stage.board.snapshot().decisions;
+        let late = decisions.iter().filter(|line| line.last.sentence.contains("more than 30 s late"));
+        assert_eq!(late.count(), 2);
     });
 }

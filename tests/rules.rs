@@ -1,4 +1,5 @@
-//! The rules of component `prometheus-operator` against the binaries and the documents. That each alert fires is in `tests/alerts.rs`.
+//! Compares the rules of component `prometheus-operator` with the binaries and the documents.
+//! `tests/alerts.rs` and `tests/alerts_webhook.rs` test that each alert fires.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,7 +42,7 @@ fn every_alert_says_what_it_is_and_has_a_section_in_the_runbooks() {
     }
 }
 
-/// That there are cases of both kinds is for `check` to say.
+/// `check` makes sure that there are cases of both kinds.
 #[test]
 fn every_alert_is_tried() {
     let source = ["tests/alerts.rs", "tests/alerts_webhook.rs"].map(read).concat();
@@ -75,10 +76,12 @@ fn every_rule_is_in_the_document() {
     assert_eq!((missing, documented.len()), (vec![], rules().len()));
 }
 
-/// The names that are neither labels nor words of PromQL, and label values that are asked for.
+/// The names that are neither labels nor words of PromQL, and the label values that the rule asks
+/// for.
 fn parse(expr: &str) -> (BTreeSet<String>, BTreeSet<(String, String)>) {
     let (mut names, mut values) = (BTreeSet::new(), BTreeSet::new());
-    // Labels in `by (…)` and `on (…)` are names as well: looked for among the labels.
+    // Labels in `by (…)` and `on (…)` are among the names too. The test looks for them among the
+    // labels.
     let mut rest = expr;
     while let Some(open) = rest.find('{') {
         let close = open + rest[open..].find('}').unwrap();
@@ -123,10 +126,11 @@ const WORDS: [&str; 14] = [
     "unless",
 ];
 
-/// Of others: what Prometheus says of each target, and the API server of its webhooks.
+/// Series of others: Prometheus's about each target, and the API server's about its webhooks.
 const FOREIGN: [&str; 2] = ["up", "apiserver_admission_webhook_rejection_count"];
 
-/// The values of that series' labels: our webhooks, and a word of Kubernetes.
+/// The label values of the API server's series: the names of our webhooks, and a word of
+/// Kubernetes.
 fn foreign_labels() -> BTreeMap<String, BTreeSet<String>> {
     let configuration: Value =
         serde_saphyr::from_str(&read("manifests/base/webhook-configuration.yaml")).unwrap();
@@ -154,7 +158,7 @@ fn every_series_of_a_rule_is_one_that_is_exported() {
             labels.entry(pair.name().to_owned()).or_default().insert(pair.value().to_owned());
         }
     }
-    // What Prometheus adds to each series.
+    // The labels that Prometheus adds to each series.
     names.extend(["job", "instance"].into_iter().chain(FOREIGN).map(str::to_owned));
     names.extend(labels.keys().cloned());
     names.extend(WORDS.map(str::to_owned));
@@ -168,7 +172,7 @@ fn every_series_of_a_rule_is_one_that_is_exported() {
             assert!(labels[&label].contains(&value), "{name}: {label} is never {value:?}");
         }
         series += used.iter().filter(|word| word.starts_with("pure_chaos_")).count();
-        // A recording rule may be used by what follows.
+        // Later rules may use the series of a recording rule.
         names.insert(name);
     }
     assert!(series > 12, "{series}");
@@ -187,7 +191,7 @@ fn no_label_is_one_that_a_scrape_sets() {
         }
     }
     assert!(seen.contains("target_namespace"), "{seen:?}");
-    // Nor does a rule or its text rest on what a scrape would make of such a label.
+    // Neither a rule nor its text uses a name that a scrape would make of such a label.
     for Rule { name, expr, annotations, .. } in rules() {
         let texts: String = annotations.into_values().collect();
         assert!(!expr.contains("exported_") && !texts.contains("exported_"), "{name}");
@@ -210,7 +214,7 @@ fn every_part_is_scraped_by_the_name_of_its_port() {
         let (selector, pods) = (&monitor["spec"]["selector"]["matchLabels"], &template["metadata"]["labels"]);
         let component = "app.kubernetes.io/component";
         assert_eq!(selector[component], pods[component]);
-        // The other label is added by the kustomization to all that it makes.
+        // The kustomization adds the other label to all its objects.
         assert_eq!(selector.as_object().unwrap().len(), 2);
         assert_eq!(selector["app.kubernetes.io/name"], "pure-chaos");
         let port = &monitor["spec"]["podMetricsEndpoints"][0];

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # All tests: those that need no cluster, then those on a real node, which is booted for them and removed again unless KEEP=1.
+# SOAK=1 runs the long forms instead, and nothing else: see `tests/harness/soak.rs`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,17 +13,22 @@ say "Tests that need no cluster"
 tests/cluster/toolchains.sh
 # Its completion is tried in it, where it can be had.
 tests/cluster/packages.sh zsh || true
-cargo test --locked --workspace
+if [[ ${SOAK:-} == 1 ]]; then
+    SEEDS=2000 cargo test --locked --package tests --test walk -- --nocapture
+else
+    cargo test --locked --workspace
+fi
 
 # In this order: the ones that take things away come last.
 cluster_tests=(
     alerts promql dashboard_schema page_browser manifests_cluster components_cluster
-    opt_in_cluster opt_in_role_cluster consent_cluster records_cluster bindings_cluster locks_cluster look_cluster bypass_cluster unreviewed_cluster
+    opt_in_cluster opt_in_role_cluster consent_cluster records_cluster bindings_cluster locks_cluster look_cluster bypass_cluster caller_cluster large_namespaces_cluster unreviewed_cluster
     kills_cluster truth_cluster recovery_cluster recovery_edges_cluster budgets_cluster
     outage_cluster race_cluster hammer_cluster availability_cluster rotation_cluster drift_cluster
     explain_cluster plugin_cluster halt_by_alert_cluster leader_cluster once_cluster rights_cluster
     walkthrough_cluster deploy_cluster upgrade_cluster demo_cluster lifecycle_cluster
 )
+[[ ${SOAK:-} != 1 ]] || cluster_tests=(race_cluster rotation_cluster leader_cluster)
 
 reason=""
 if [[ "$(uname -s)" != Linux ]]; then
@@ -31,7 +37,7 @@ elif ((EUID)); then
     reason="the node needs root, for its namespaces: sudo env \"PATH=\$PATH\" \"HOME=\$HOME\" make test"
 fi
 if [[ -n $reason ]]; then
-    say "SKIPPED ($reason): ${cluster_tests[*]}"
+    say "SKIPPED ($reason): arm64 ${cluster_tests[*]}"
     exit
 fi
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 use policy::platform::PlatformPolicy;
 use serde_json::{Value, json};
 use tests::api::Answer;
-use tests::stage::{FIRST_SLOT, NAMESPACE, Stage, first_round, pass, play, pod};
+use tests::stage::{FIRST_SLOT, NAMESPACE, RECORD, Stage, WEB, first_round, pass, play, pod};
 
-/// A stage on which the namespace has these settings beside `chaos=yes`.
+/// A stage whose namespace has these settings beside `chaos=yes`.
 fn with(settings: &[(&str, &str)]) -> Stage {
     with_policy(settings, "ceilings: {mode: 'evict,delete,force', schedule: every 1m}")
 }
@@ -81,7 +81,7 @@ fn an_opt_in_that_expires_ends_kills_before_the_record_is_gone() {
         assert_eq!((stage.api.kills().len(), stage.refusals("expired")), (0, 1.0));
     });
     play(async {
-        // It ends between the beginning of the round and the last look.
+        // The opt-in ends between the beginning of the round and the last look.
         let mut stage = with(&[("expires", "2026-11-23T12:04:46Z")]);
         stage.api.fail("LIST", "/api/v1/namespaces/a/pods", 2, Answer::After(Duration::from_secs(3)));
         stage.start();
@@ -116,7 +116,7 @@ fn cron_has_its_instants() {
 #[test]
 fn mtbf_kills_at_random_and_is_otherwise_silent() {
     play(async {
-        // A tenth of a promille a minute.
+        // A workload is due in a tenth of a promille of the minutes.
         let mut stage = with(&[("schedule", "mtbf 7d")]);
         stage.start();
         pass(Duration::from_secs(1_800)).await;
@@ -125,7 +125,7 @@ fn mtbf_kills_at_random_and_is_otherwise_silent() {
         assert_eq!(stage.status()["state"], "active");
     });
     play(async {
-        // Two of three minutes.
+        // A workload is due in about two of three minutes.
         let mut stage = with(&[("schedule", "mtbf 1m")]);
         stage.start();
         pass(Duration::from_secs(600)).await;
@@ -137,29 +137,92 @@ fn mtbf_kills_at_random_and_is_otherwise_silent() {
 fn the_budget_of_the_whole_cluster_is_kept() {
     play(async {
         let mut stage = with_policy(&[("limit", "2")], "killsPerMinute: 1");
-        for (kind, name) in [("deployments", "db"), ("replicasets", "db-1")] {
-            let mut copy = stage
-                .api
-                .get(&format!("/apis/apps/v1/namespaces/a/{kind}/{}", name.replace("db", "web")))
-                .unwrap();
-            copy["metadata"]["name"] = json!(name);
-            copy["metadata"]["uid"] = json!(format!("{name}-uid"));
-            if kind == "replicasets" {
-                let owner = &mut copy["metadata"]["ownerReferences"][0];
-                (owner["name"], owner["uid"]) = (json!("db"), json!("db-uid"));
-            }
-            stage.api.put(&format!("/apis/apps/v1/namespaces/a/{kind}/{name}"), copy);
-        }
-        for name in ["d1", "d2", "d3"] {
-            stage.add_pod(name, true);
-            stage.api.change(&pod(name), |pod| {
-                let owner = &mut pod["metadata"]["ownerReferences"][0];
-                (owner["name"], owner["uid"]) = (json!("db-1"), json!("db-1-uid"));
-            });
-        }
+        stage.add_workload("db", &["d1", "d2", "d3"]);
         stage.start();
         first_round().await;
         assert_eq!((stage.api.kills().len(), stage.refusals("budget_spent")), (1, 1.0));
+    });
+}
+
+#[test]
+fn what_comes_to_nothing_is_not_of_the_budget() {
+    play(async {
+        let mut stage = with_policy(&[("limit", "2")], "killsPerMinute: 1");
+        stage.add_workload("db", &["d1", "d2", "d3"]);
+        let budget = json!({"causes": [{"reason": "DisruptionBudget", "message": "needs 3"}]});
+        stage.api.fail("POST", "/eviction", 1, Answer::Status(429, budget));
+        stage.start();
+        first_round().await;
+        assert_eq!((stage.api.kills().len(), stage.refusals("budget_spent")), (2, 0.0));
+        assert_eq!(stage.status()["kills"], 1);
+    });
+    play(async {
+        let mut stage = with_policy(&[("limit", "2"), ("dry-run", "true")], "killsPerMinute: 1");
+        stage.add_workload("db", &["d1", "d2", "d3"]);
+        stage.start();
+        first_round().await;
+        assert_eq!((stage.api.kills().len(), stage.refusals("budget_spent")), (2, 0.0));
+    });
+}
+
+#[test]
+fn a_herd_is_spread_over_the_next_minutes() {
+    play(async {
+        let mut stage = with_policy(&[("schedule", "cron 7 12 * * *")], "killsPerMinute: 4");
+        for number in 1..10 {
+            stage.copy_namespace(&format!("a{number}"));
+        }
+        stage.start();
+        pass(Duration::from_secs(425)).await;
+        assert_eq!(stage.api.kills().len(), 4);
+        pass(Duration::from_secs(60)).await;
+        assert_eq!(stage.api.kills().len(), 8);
+        pass(Duration::from_secs(65)).await;
+        assert_eq!(stage.api.kills().len(), 10);
+        pass(Duration::from_secs(600)).await;
+        assert_eq!(stage.api.kills().len(), 10, "each slot was served once");
+    });
+}
+
+#[test]
+fn a_slot_that_waits_for_the_budget_keeps_its_distance_to_the_next() {
+    play(async {
+        let mut stage = with_policy(&[("schedule", "cron */5 * * * *")], "killsPerMinute: 1");
+        for number in 1..10 {
+            stage.copy_namespace(&format!("a{number}"));
+        }
+        stage.start();
+        pass(Duration::from_secs(595)).await;
+        assert_eq!(stage.api.kills().len(), 5, "one a minute, the last a minute before the next slot");
+        let decisions = stage.board.snapshot().decisions;
+        let skipped = decisions.iter().filter(|line| line.last.sentence.contains("killsPerMinute"));
+        let skipped = skipped.filter(|line| line.last.sentence.contains("until it was too late for it"));
+        assert_eq!(skipped.count(), 5);
+        // In the next slot the other namespaces have their turn.
+        pass(Duration::from_secs(295)).await;
+        let kills = stage.api.kills().len();
+        assert!((9..=10).contains(&kills), "{kills}");
+    });
+}
+
+#[test]
+fn the_budget_outlives_the_process_that_spent_it() {
+    play(async {
+        let mut stage = with_policy(&[], "killsPerMinute: 1");
+        stage.copy_namespace("b");
+        pass(FIRST_SLOT - Duration::from_secs(10)).await;
+        let record = RECORD.replace("/namespaces/a/", "/namespaces/b/");
+        stage.api.change(&record, |record| {
+            record["spec"]["verdict"] = json!("NotAdmitted");
+            record["status"] = json!({"recentKills": ["2026-11-23T12:04:30Z"]});
+        });
+        stage.start();
+        pass(Duration::from_secs(11)).await;
+        pass(Duration::from_secs(30)).await;
+        assert_eq!((stage.api.kills().len(), stage.refusals("budget_spent")), (0, 1.0));
+        pass(Duration::from_secs(30)).await;
+        assert_eq!(stage.api.kills().len(), 1);
+        assert_eq!(stage.status()["recentKills"].as_array().map(Vec::len), Some(1));
     });
 }
 
@@ -171,7 +234,7 @@ fn a_recovery_has_the_namespaces_deadline() {
         first_round().await;
         pass(Duration::from_secs(28)).await;
         assert_eq!(stage.recoveries("timed_out"), 0.0);
-        // The same after a restart: the record tells the deadline.
+        // The same holds after a restart, because the record has the deadline.
         stage.stop().await;
         stage.start();
         pass(Duration::from_secs(7)).await;
@@ -198,6 +261,57 @@ fn pods_that_are_excluded_or_not_targeted_live() {
         stage.start();
         first_round().await;
         assert_eq!(stage.victim(), "p2");
+        assert_eq!(stage.refusals("excluded"), 1.0);
+    });
+}
+
+#[test]
+fn what_asks_to_be_left_alone_lives_and_its_owner_reads_by_which_key() {
+    let label = |object: &mut Value, key: &str, value: &str| object["metadata"]["labels"][key] = json!(value);
+    let annotate = |object: &mut Value, key: &str, value: &str| {
+        let mut annotations = json!({});
+        annotations[key] = json!(value);
+        object["metadata"]["annotations"] = annotations;
+    };
+    type Mark = fn(&mut Value, &str, &str);
+    let (label, annotate): (Mark, Mark) = (label, annotate);
+    let pods = [pod("p1"), pod("p2"), pod("p3")];
+    for (paths, mark, key, value, what) in [
+        (&pods[..], annotate, "purechaos.dev/exclude", "yes", "the Pod asks"),
+        (&pods, label, "purechaos.dev/exclude", "true", "the Pod asks"),
+        (&[WEB.to_owned()], annotate, "purechaos.dev/exclude", "until-friday", "its workload asks"),
+        (&[WEB.to_owned()], label, "purechaos.dev/exclude", "true", "its workload asks"),
+        (&pods, annotate, "karpenter.sh/do-not-disrupt", "4h", "the Pod asks"),
+        (&pods, annotate, "karpenter.sh/do-not-evict", "true", "the Pod asks"),
+        (&pods, annotate, "purechaos.dev/exlude", "true", "the Pod carries purechaos.dev/exlude"),
+        (&pods, annotate, "pure-chaos.dev/exclude", "true", "the Pod carries pure-chaos.dev/exclude"),
+    ] {
+        let paths = paths.to_vec();
+        play(async move {
+            let mut stage = with(&[]);
+            for path in &paths {
+                stage.api.change(path, |object| mark(object, key, value));
+            }
+            stage.start();
+            first_round().await;
+            assert_eq!((stage.api.kills().len(), stage.refusals("excluded")), (0, 1.0), "{key}={value}");
+            let status = stage.status();
+            let sentence = status["conditions"].to_string();
+            assert!(sentence.contains(what) && sentence.contains(key), "{key}={value}: {status}");
+        });
+    }
+    play(async move {
+        let mut stage = with(&[]);
+        for name in ["p1", "p2", "p3"] {
+            stage.api.change(&pod(name), |pod| {
+                annotate(pod, "purechaos.dev/exclude", "false");
+                pod["spec"]["priorityClassName"] =
+                    json!(if name == "p2" { "high" } else { "system-cluster-critical" });
+            });
+        }
+        stage.start();
+        first_round().await;
+        assert_eq!(stage.victim(), "p2", "which is not critical");
         assert_eq!(stage.refusals("excluded"), 1.0);
     });
 }

@@ -1,5 +1,6 @@
-//! Each recovery that the agent exports, held against an observer in a process of its own: over kills of mixed workloads whose Pods take
-//! up to 15 s to be Ready, the counts are the same and the times differ by next to nothing.
+//! Compares each recovery that the agent exports with an observer in a process of its own. Over
+//! kills of mixed workloads, whose Pods take up to 15 s to become Ready, the counts are the same
+//! and the times differ by next to nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
@@ -10,10 +11,12 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tests::audit::Mark;
 use tests::cluster::{Namespace, eventually, kubeconfig, kubectl, kubectl_with, metrics, run, total, within};
 use tests::truth::{Desired, Recovery, Sight, Workload, ready, recoveries};
 
-/// Kind, Pods of each workload, and the workloads: one for each of these seconds from a container's start until it is Ready.
+/// The kinds, the number of Pods of each workload, and one workload for each of these seconds from
+/// a container's start until it is Ready.
 const WORKLOADS: [(&str, usize, &[u64]); 4] = [
     ("Deployment", 2, &[0, 1, 2, 3, 5, 8, 10, 15]),
     ("StatefulSet", 2, &[0, 3, 10]),
@@ -29,19 +32,30 @@ const SETTINGS: [&str; 5] = [
     "purechaos.dev/single-replica=allow",
 ];
 
-/// Recoveries in all, and at least of each workload.
+/// The smallest number of recoveries in all, and of each workload.
 const ENOUGH: usize = 50;
 const ENOUGH_OF_EACH: usize = 2;
 
-/// Until then there must be enough. It takes about two minutes.
+/// When there must be enough recoveries. They take about two minutes.
 const DEADLINE: Duration = Duration::from_secs(300);
 
-/// How much the agent's seconds may differ from the observer's.
+/// How much the agent's seconds may differ from the observer's, if both processes got their events
+/// in time.
 fn tolerance(seconds: f64) -> f64 {
     (seconds * 0.02).max(0.1)
 }
 
-/// The observer's process, which ends with this.
+/// One recovery in this many may differ by more: if there are more running processes than
+/// processors, one of the two gets an event late now and then.
+const ONE_MAY_BE_LATE_IN: usize = 20;
+/// Even such a recovery differs by less than this. A measurement from the victim's end would be
+/// wrong by a second.
+const LATEST: f64 = 0.5;
+/// Half of all recoveries differ by less than this, on a busy machine as well. If every one is
+/// late, that is no accident.
+const MEDIAN: f64 = 0.05;
+
+/// The observer's process, which ends with this value.
 struct Observer {
     process: Child,
     input: ChildStdin,
@@ -54,7 +68,7 @@ impl Observer {
         let mut command = Command::new(env!("CARGO_BIN_EXE_observer"));
         command.args([&kubeconfig(), namespace]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.spawn().unwrap();
-        // Under load it would be late to look, and the agent would seem wrong.
+        // Under load the observer would get events late, and the agent would seem wrong.
         let raised = run(Command::new("chrt").args(["--fifo", "--pid", "10", &process.id().to_string()]));
         if !raised.ok {
             println!("The observer is as late as any other process here: {}", raised.stderr.trim());
@@ -69,12 +83,12 @@ impl Observer {
         Self { process, input, sights, reader }
     }
 
-    /// What it has seen until now.
+    /// The sights until now.
     fn sights(&self) -> Vec<Sight> {
         self.sights.lock().unwrap().clone()
     }
 
-    /// All that it saw, after its end.
+    /// Ends the observer, and returns all its sights.
     fn end(mut self) -> Vec<Sight> {
         drop(self.input);
         assert!(self.process.wait().unwrap().success(), "the observer missed something");
@@ -83,20 +97,21 @@ impl Observer {
     }
 }
 
-/// For how long, since the machine started, some process waited for a processor; nothing where the kernel doesn't tell.
+/// How long some process has waited for a processor since the machine started. `None` if the kernel
+/// doesn't tell.
 fn waited() -> Option<Duration> {
     let pressure = std::fs::read_to_string("/proc/pressure/cpu").ok()?;
     let (_, micros) = pressure.lines().next()?.split_once("total=")?;
     Some(Duration::from_micros(micros.parse().ok()?))
 }
 
-/// A kill of which both accounts are there.
+/// A kill that both the agent and the observer saw.
 struct Row {
     workload: Workload,
     delay: u64,
-    /// Seconds by the observer.
+    /// The seconds by the observer.
     watched: f64,
-    /// Seconds by the agent.
+    /// The seconds by the agent.
     exported: f64,
 }
 
@@ -106,7 +121,8 @@ impl Row {
     }
 }
 
-/// The workloads with the Pods that each wants, and after how many seconds these are Ready.
+/// The workloads, with the number of Pods that each wants and the seconds after which these are
+/// Ready.
 fn workloads() -> impl Iterator<Item = (Workload, usize, u64)> {
     WORKLOADS.into_iter().flat_map(|(kind, replicas, delays)| {
         delays.iter().map(move |delay| {
@@ -116,12 +132,12 @@ fn workloads() -> impl Iterator<Item = (Workload, usize, u64)> {
 }
 
 fn manifest((kind, name): &Workload, replicas: usize, delay: u64) -> Value {
-    // A victim takes a second to go, so that who measures from its end, or until then, is wrong by as much.
+    // A victim takes a second to go, so a measurement from or until its end is wrong by a second.
     let mut container = json!({
         "name": "logger", "image": "chentex/random-logger", "lifecycle": {"preStop": {"sleep": {"seconds": 1}}},
     });
     if delay > 0 {
-        // The kubelet asks itself, which is sure to answer: what is left is the delay.
+        // The kubelet probes itself, which always answers. So only the delay matters.
         container["readinessProbe"] = json!({
             "httpGet": {"host": "127.0.0.1", "port": 10248, "path": "/healthz"},
             "initialDelaySeconds": delay, "periodSeconds": 1, "timeoutSeconds": 10, "failureThreshold": 30,
@@ -143,7 +159,7 @@ fn manifest((kind, name): &Workload, replicas: usize, delay: u64) -> Value {
     workload
 }
 
-/// The recoveries that the agent's log tells of, by the victim's UID: how each ended, and its seconds.
+/// The recoveries in the agent's log, by the victim's UID: how each ended, and its seconds.
 fn told_by_the_agent(namespace: &str, since: Timestamp) -> BTreeMap<String, (String, Option<f64>)> {
     let since = format!("--since-time={since}");
     let log = kubectl(&["-n", "pure-chaos", "logs", "deployment/agent", &since]).succeeds();
@@ -157,7 +173,29 @@ fn told_by_the_agent(namespace: &str, since: Timestamp) -> BTreeMap<String, (Str
     told
 }
 
-/// Kills a namespace's Pods until there are enough recoveries, and ends with none pending: all that the observer saw.
+/// When the API server answered the kills of each Pod that it accepted, in Unix seconds from its
+/// audit log.
+fn answers(namespace: &str, audit_log: &Mark) -> BTreeMap<String, Vec<f64>> {
+    let mut answers = BTreeMap::<String, Vec<f64>>::new();
+    for kill in audit_log.requests() {
+        if kill.namespace == namespace && kill.is_kill() && kill.is_accepted() {
+            answers.entry(kill.name).or_default().push(kill.answered.as_microsecond() as f64 / 1e6);
+        }
+    }
+    answers
+}
+
+/// How many seconds after the API server's answer the observer saw a kill. A recovery begins with
+/// the earlier of the two.
+fn lag(recovery: &Recovery, answers: &BTreeMap<String, Vec<f64>>) -> f64 {
+    let Recovery { victim, .. } = recovery;
+    let lags = answers[&victim.name].iter().map(|answer| victim.at - answer);
+    // A StatefulSet's Pods have the same name one after another.
+    lags.min_by(|one, other| one.abs().total_cmp(&other.abs())).unwrap()
+}
+
+/// Kills a namespace's Pods until there are enough recoveries and none is pending. Returns all that
+/// the observer saw.
 fn kill_and_watch(namespace: &Namespace, desired: &Desired) -> Vec<Sight> {
     let observer = Observer::start(&namespace.name, desired);
     let all: Vec<Value> =
@@ -181,7 +219,7 @@ fn kill_and_watch(namespace: &Namespace, desired: &Desired) -> Vec<Sight> {
     namespace.annotate(&["purechaos.dev/halt=counting"]).succeeds();
     eventually("the end of all recoveries, for the agent and for the observer", || {
         let status = namespace.record()["status"].take();
-        let is_settled = status["pendingCount"].as_i64().unwrap_or(0) == 0 && status["intent"].is_null();
+        let is_settled = status["pendingCount"].as_i64().unwrap_or(0) == 0 && status["intents"].is_null();
         let recoveries = recoveries(&observer.sights(), desired);
         (is_settled && recoveries.iter().all(|one| one.seconds.is_some())).then_some(())
     });
@@ -195,10 +233,12 @@ fn each_recovery_is_as_long_as_an_independent_observer_says() {
     let desired: Desired = workloads().map(|(workload, replicas, _)| (workload, replicas)).collect();
     let delays: BTreeMap<Workload, u64> = workloads().map(|(workload, _, delay)| (workload, delay)).collect();
     let (since, begun, waited_before) = (Timestamp::now(), Instant::now(), waited());
+    let audit_log = Mark::now();
     let seen = recoveries(&kill_and_watch(&namespace, &desired), &desired);
     let busy = waited().zip(waited_before).map(|(now, before)| (now - before).as_secs_f64());
     let busy = busy.map(|seconds| seconds / begun.elapsed().as_secs_f64() * 100.0).unwrap_or(f64::NAN);
     let told = told_by_the_agent(name, since);
+    let answers = answers(name, &audit_log);
 
     let victims: BTreeSet<&String> = seen.iter().map(|recovery| &recovery.victim.uid).collect();
     assert_eq!(
@@ -214,7 +254,7 @@ fn each_recovery_is_as_long_as_an_independent_observer_says() {
         .map(|recovery| Row {
             workload: recovery.victim.workload.clone(),
             delay: delays[&recovery.victim.workload],
-            watched: recovery.seconds.unwrap(),
+            watched: recovery.seconds.unwrap() + lag(recovery, &answers).max(0.0),
             exported: told[&recovery.victim.uid].1.unwrap(),
         })
         .collect();
@@ -228,13 +268,16 @@ fn each_recovery_is_as_long_as_an_independent_observer_says() {
         .filter(|row| row.difference().abs() > tolerance(row.watched))
         .map(|row| (&row.workload.1, row.watched, row.exported))
         .collect();
+    let differences = differences(&rows);
+    let (median, largest) = (differences[rows.len() / 2], differences[rows.len() - 1]);
+    assert!(median < MEDIAN, "half of all differ by more than {median} s");
     assert!(
-        far.is_empty(),
+        far.len() * ONE_MAY_BE_LATE_IN <= rows.len() && largest < LATEST,
         "workload, seconds by the observer and by the agent, on a machine busy {busy:.0} %: {far:?}"
     );
 }
 
-/// The metrics and the record say of each workload and kind what the rows do.
+/// Checks that the metrics and the record say the same of each workload and kind as the rows.
 fn check_exported(namespace: &Namespace, rows: &[Row]) {
     let text = metrics();
     let here = format!("target_namespace=\"{}\"", namespace.name);
@@ -263,7 +306,7 @@ fn check_exported(namespace: &Namespace, rows: &[Row]) {
             total(&text, "pure_chaos_recovery_seconds_sum", &labels),
             of_kind().map(|row| row.exported).sum::<f64>(),
         );
-        // Nothing but the order in which they are added up.
+        // The two sums differ only because of the order of addition.
         assert!((sum - told).abs() < 1e-6, "{kind}: {sum} s in the metrics, {told} s in the log");
     }
     let status = namespace.record()["status"].take();
@@ -271,6 +314,13 @@ fn check_exported(namespace: &Namespace, rows: &[Row]) {
         (&status["kills"], &status["outcomes"]["recovered"]),
         (&json!(rows.len()), &json!(rows.len()))
     );
+}
+
+/// The differences in seconds between agent and observer, the smallest first.
+fn differences(rows: &[Row]) -> Vec<f64> {
+    let mut differences: Vec<f64> = rows.iter().map(|row| row.difference().abs()).collect();
+    differences.sort_by(f64::total_cmp);
+    differences
 }
 
 fn print_all(rows: &[Row]) {
@@ -283,7 +333,7 @@ fn print_all(rows: &[Row]) {
     }
 }
 
-/// For each kind of workload and delay, and in all.
+/// Prints a summary for each kind of workload and delay, and for all.
 fn print_summary(rows: &[Row]) {
     println!(
         "\n| workload | Ready after | kills | mean by the observer | mean by the agent | largest difference |"
@@ -301,13 +351,12 @@ fn print_summary(rows: &[Row]) {
         line(&format!("{} | {delay} s", workload.0), &of);
     }
     line("all | 0–15 s", &rows.iter().collect::<Vec<_>>());
-    let mut differences: Vec<f64> = rows.iter().map(|row| row.difference().abs() * 1e3).collect();
-    differences.sort_by(f64::total_cmp);
+    let differences = differences(rows);
     let signed = rows.iter().map(Row::difference).sum::<f64>() / rows.len() as f64 * 1e3;
     println!(
         "\n{} kills; difference: median {:.1} ms, largest {:.1} ms, mean with its sign {signed:+.1} ms",
         rows.len(),
-        differences[rows.len() / 2],
-        differences[rows.len() - 1]
+        differences[rows.len() / 2] * 1e3,
+        differences[rows.len() - 1] * 1e3
     );
 }

@@ -1,5 +1,5 @@
-//! What nobody reviewed: annotations that were set while the webhook was not asked, requests that failed after it was, and objects of
-//! ours that somebody made by hand.
+//! What nobody reviewed: annotations that were set while the API server didn't call the webhook,
+//! requests that failed after their review, and objects of ours that somebody made by hand.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ fn not_admitted(namespace: &Namespace) {
     assert!(!namespace.has_binding());
 }
 
-/// Waits until the webhook is done with all that came before.
+/// Waits until the webhook has processed everything that came before.
 fn later_is_recorded(prefix: &str) {
     let later = Namespace::new(prefix);
     later.opt_in(&[RARELY]);
@@ -36,8 +36,9 @@ fn rounds(namespace: &Namespace, outcome: &str) -> f64 {
     total(&metrics(), "pure_chaos_rounds_total", &labels)
 }
 
-/// A webhook of somebody else's that can't be reached, so that every change of this namespace's annotations fails. It is called beside
-/// ours, unlike an admission policy, which would answer first.
+/// Another project's webhook that can't be reached, so that every change of this namespace's
+/// annotations fails. The API server calls it at the same time as ours. An admission policy would
+/// answer before ours.
 fn failing(namespace: &Namespace) -> Away {
     let name = &namespace.name;
     let condition =
@@ -67,7 +68,8 @@ fn annotations_set_unseen_count_only_when_they_are_removed_and_set_again() {
         let _configuration = without_webhook_configuration();
         namespace.annotate(&["chaos=yes", RARELY]).succeeds();
         elsewhere.annotate(&["purechaos.dev/limit=2"]).succeeds();
-        // Ceilings and spelling, too, are looked at by somebody: the record says what is wrong.
+        // The webhook also checks the ceilings and the spelling of unreviewed annotations. The
+        // record says what is wrong.
         let wrong = Namespace::new("unseen-wrong");
         wrong.annotate(&["chaos=yes", "purechaos.dev/limit=9"]).succeeds();
         eventually("the verdict on what is not understood", || {
@@ -75,10 +77,11 @@ fn annotations_set_unseen_count_only_when_they_are_removed_and_set_again() {
         });
         assert!(!wrong.has_binding());
         not_admitted(&namespace);
-        // What was admitted is no longer what holds, and the rights went with it.
+        // The admitted annotations no longer hold, and the rights went with them.
         not_admitted(&elsewhere);
 
-        // The configuration comes back as it stands in the manifests, without the issuer of the webhook's certificate.
+        // The configuration comes back as in the manifests, without the issuer of the webhook's
+        // certificate.
         let file = root().join("manifests/base/webhook-configuration.yaml");
         kubectl(&["create", "-f", file.to_str().unwrap()]).succeeds();
         let begun = Instant::now();
@@ -89,7 +92,7 @@ fn annotations_set_unseen_count_only_when_they_are_removed_and_set_again() {
         );
     }
     until_opt_ins_are_reviewed();
-    // The same again is no change, and nobody's consent.
+    // Setting the same value again is no change, and nobody's consent.
     namespace.annotate(&["chaos=yes", RARELY, "--overwrite"]).succeeds();
     kubectl(&["label", "namespace", &namespace.name, "team=a"]).succeeds();
     later_is_recorded("unseen-later");
@@ -99,7 +102,7 @@ fn annotations_set_unseen_count_only_when_they_are_removed_and_set_again() {
     eventually("the end of the record", || (namespace.record() == Value::Null).then_some(()));
     namespace.opt_in(&[]);
     assert_eq!(verdict(&namespace), "Admitted");
-    // A change is reviewed, so it is consent as well.
+    // The webhook reviews a change, so the change is consent as well.
     elsewhere.annotate(&["purechaos.dev/limit=1", "--overwrite"]).succeeds();
     eventually("a record of a change", || (verdict(&elsewhere) == "Admitted").then_some(()));
 }
@@ -125,7 +128,7 @@ fn an_admitted_request_that_failed_leaves_nothing() {
     assert_eq!(namespace.record(), Value::Null);
     assert!(!namespace.has_binding());
 
-    // A request on an old version fails before it is stored, too.
+    // A request on an old version also fails before it is stored.
     let mut stale = object(&["namespace", &namespace.name]);
     stale["metadata"]["annotations"] = json!({"chaos": "yes"});
     kubectl(&["label", "namespace", &namespace.name, "team=b", "--overwrite"]).succeeds();
@@ -144,7 +147,7 @@ fn the_note_of_a_request_that_failed_is_no_consent() {
     drop(failing);
     {
         let _configuration = without_webhook_configuration();
-        // Times of managed fields are whole seconds.
+        // The times of managed fields are whole seconds.
         std::thread::sleep(Duration::from_millis(1_100).saturating_sub(failed.elapsed()));
         namespace.annotate(&["chaos=yes", RARELY]).succeeds();
         assert!(failed.elapsed() < Duration::from_secs(60), "the note would have ended by itself");
@@ -167,7 +170,7 @@ fn a_binding_of_our_name_that_is_not_ours_stays_and_is_said() {
         let reason = record["spec"]["reason"].as_str().unwrap_or_default().to_owned();
         reason.contains("RoleBinding pure-chaos-agent here was not made by Pure Chaos").then_some(record)
     });
-    // Longer than the webhook rests before it writes the same again.
+    // This is longer than the webhook waits before it writes the same again.
     std::thread::sleep(Duration::from_secs(6));
     let generation = |record: &Value| record["metadata"]["generation"].clone();
     assert_eq!(generation(&namespace.record()), generation(&record), "it is written again and again");
@@ -181,33 +184,33 @@ fn a_binding_of_our_name_that_is_not_ours_stays_and_is_said() {
     });
 }
 
-/// The very binding that the webhook would make, in a namespace that nobody opted in.
+/// The same rights that the webhook would give, in a namespace that nobody opted in.
 #[test]
 fn rights_given_by_hand_let_nobody_be_killed() {
     let namespace = Namespace::new("by-hand");
     let name = &namespace.name;
     namespace.deployment("web", 2);
     let pods = namespace.pods();
-    let hand = ["-n", name, "create", "rolebinding", "pure-chaos-agent", "--clusterrole=pure-chaos-agent"];
-    kubectl(&[&hand[..], &["--serviceaccount=pure-chaos:agent"]].concat()).succeeds();
+    let rights = ["--clusterrole=pure-chaos-agent", "--serviceaccount=pure-chaos:agent"];
+    let give = |binding: &str| {
+        kubectl(&[&["-n", name, "create", "rolebinding", binding][..], &rights].concat()).succeeds();
+    };
+    give("by-hand");
     let delete = ["-n", name, "delete", "pod", &pods[0], "--wait=false"];
     eventually("the rights", || {
         let answer = tests::away::run_as("agent", &delete).fails();
         answer.contains(&format!("namespace {name} is not opted in")).then_some(())
     });
-    // It is nobody's of ours, so it stays; with an owner that says it were, it goes.
-    later_is_recorded("by-hand-later");
-    assert!(namespace.has_binding());
-    let owner =
-        json!([{"apiVersion": "purechaos.dev/v1alpha1", "kind": "OptIn", "name": "chaos", "uid": "x"}]);
-    let patch = json!({"metadata": {"ownerReferences": owner}}).to_string();
-    kubectl(&["-n", name, "patch", "rolebinding", "pure-chaos-agent", "--type=merge", "-p", &patch])
-        .succeeds();
+    // A binding of another name is none of the webhook's. One of its own name that gives its role
+    // to the agent is, whoever made it, and goes.
+    give("pure-chaos-agent");
     eventually("the end of the binding", || (!namespace.has_binding()).then_some(()));
+    assert!(!object(&["rolebinding", "by-hand", "-n", name]).is_null());
     assert_eq!(namespace.pods(), pods);
 }
 
-/// With the annotations it had before, which nobody reviewed in the new one.
+/// The new namespace has the annotations of the earlier one, but nobody reviewed them for the new
+/// one.
 #[test]
 fn a_namespace_made_again_under_its_name_is_another() {
     const OFTEN: [&str; 4] = [

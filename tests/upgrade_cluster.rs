@@ -1,4 +1,4 @@
-//! From the first version to this one, as people do it, and away with all of it.
+//! Upgrades from the first version to this one, as people do it, and then removes everything.
 
 use std::process::Command;
 use std::time::Duration;
@@ -29,7 +29,7 @@ fn kills(namespace: &Namespace) -> i64 {
     namespace.record()["status"]["kills"].as_i64().unwrap_or(0)
 }
 
-/// Whether this clone has the history that the first version is built from.
+/// Whether this clone has the history that the test builds the first version from.
 fn has_history() -> bool {
     run(Command::new(root().join("tests/first-version.sh")).arg("--check")).ok
 }
@@ -63,12 +63,16 @@ async fn from_the_first_version_to_this_one_and_away() {
     tokio::task::spawn_blocking(|| script("manifests/deploy.sh")).await.unwrap();
     let report = load.stop().await;
     println!("upgrade under {RATE} opt-ins a second: {}", report.line());
-    assert_eq!(report.failures(), 0, "{:#?}", report.failed);
+    // The first version's webhook knows no path. Opt-ins fail until this version's webhook has
+    // taken over, and none passes without a review.
+    let is_failed_call = |why: &String| why.contains("failed calling webhook");
+    assert!(report.admitted > 0 && report.failed.keys().all(is_failed_call), "{:#?}", report.failed);
 
     tokio::task::spawn_blocking(move || {
-        // What those admit in their last seconds, this version does not take over either.
+        // This version also ignores what the old replicas admit in their last seconds.
         eventually("the end of the first version's replicas", both_webhooks);
-        // The first version did not note by which request the annotations were set, and consent isn't guessed.
+        // The first version did not note which request set the annotations, and the webhook doesn't
+        // guess consent.
         let reason = eventually("the verdict on an opt-in of the first version", || {
             let spec = namespace.record()["spec"].clone();
             (spec["verdict"] == "NotAdmitted").then(|| spec["reason"].as_str().unwrap_or_default().to_owned())

@@ -1,5 +1,6 @@
-//! Types every command of `docs/walkthrough.md` on the real node. Where a tool can't be had here, a stand-in of the same name does what is
-//! needed of it, and says so; the document names them.
+//! Types every command of `docs/walkthrough.md` on the real node. If a tool isn't available here, a
+//! stand-in of the same name does what the command needs, and says so. The document names the
+//! stand-ins.
 
 use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt;
@@ -19,14 +20,15 @@ fn commands() -> Vec<String> {
     lines.map(str::to_owned).collect()
 }
 
-/// What stands in for what this machine doesn't have: name and script.
+/// The stand-ins for tools that this machine doesn't have: name and script.
 fn stand_ins() -> [(&'static str, String); 2] {
     let root = root().display().to_string();
     [
         ("helm", "echo \"(a stand-in for helm: the cluster has a registry on that port)\"".to_owned()),
         (
             "docker",
-            // Compiling in a container takes an image that can't be pulled here: ready binaries, in the same Dockerfile.
+            // A build in a container needs an image that can't be pulled here. The stand-in puts
+            // ready binaries into the images with the same Dockerfile.
             format!(
                 "echo \"(a stand-in for docker $2: all three images are built and pushed once, by buildah)\"\n\
                  [[ -e $STAND_INS/built ]] || {{ before=\"$(<{root}/target/images-tag)\"; REGISTRY=\"$REGISTRY\" TAG=0.1.0 {root}/tests/images.sh; \
@@ -53,13 +55,13 @@ impl Shell {
         Self { stand_ins, registry: String::new() }
     }
 
-    /// Types a command, and gives what it printed.
+    /// Types a command, and returns what it printed.
     fn types(&mut self, command: &str) -> String {
         println!("$ {command}");
         let mut path = format!("{}:{}", self.stand_ins.display(), root().join(".cluster/bin").display());
         write!(path, ":{}", std::env::var("PATH").unwrap()).unwrap();
         let mut bash = Command::new("bash");
-        // What a command exports the next one has.
+        // The next command has the variables that a command exports.
         let line =
             format!("set -euo pipefail; {command}; printf '\\n%s' \"$REGISTRY\" >\"$STAND_INS/registry\"");
         bash.current_dir(root()).args(["-c", &line]).env("PATH", path).env("KUBECONFIG", kubeconfig());
@@ -90,7 +92,7 @@ fn every_command_of_the_walk_through_works_as_typed() {
     let outcome = std::panic::catch_unwind(|| walk(&commands));
     kubectl(&["delete", "namespace", "learning-place", "--ignore-not-found"]).succeeds();
     kubectl(&["-n", "pure-chaos", "delete", "cronjob", "chaos-runner", "--ignore-not-found"]);
-    // Its overlay added what the usual one would leave.
+    // The document's overlay added objects that the usual one would leave.
     script("manifests/undeploy.sh");
     script("manifests/deploy.sh");
     if let Err(panic) = outcome {
@@ -102,7 +104,7 @@ fn walk(commands: &[String]) {
     let mut shell = Shell::new();
     let mut printed = String::new();
     for command in commands {
-        // What the document promises meanwhile has to have happened.
+        // What the document promises by this point must have happened.
         if command.starts_with("kubectl describe namespace") {
             eventually("the record", || {
                 (object(&["optin", "chaos", "-n", "learning-place"])["spec"]["verdict"] == "Admitted")

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
 use policy::platform::PlatformPolicy;
 use runtime::args::{CommonArgs, PolicyFileArg};
 use runtime::logs::LogFormat;
 
-/// Kills Pods in namespaces whose owners opted in, and measures how long their workloads take to recover.
+/// Kills Pods in namespaces whose owners opted in, and measures how long their workloads take to
+/// recover.
 #[derive(Debug, Parser)]
 #[command(name = "agent", version, arg_required_else_help = true)]
 pub struct Args {
@@ -46,7 +47,8 @@ pub struct OnceArgs {
     #[arg(long, short, env = "PURE_CHAOS_NAMESPACE", value_name = "NAME")]
     pub namespace: Option<String>,
 
-    /// Wait until the workloads have recovered, at most for their `recovery-deadline`; exit code 1 if one did not
+    /// Wait until the workloads have recovered, at most for their `recovery-deadline`; exit code 1
+    /// if one did not
     #[arg(long, env = "PURE_CHAOS_WAIT")]
     pub wait: bool,
 
@@ -54,7 +56,8 @@ pub struct OnceArgs {
     #[arg(long, env = "PURE_CHAOS_NOW")]
     pub now: bool,
 
-    /// Do everything but the effect, through the API server's dry run, whatever the namespaces' own `dry-run`
+    /// Do everything but the effect, through the API server's dry run, whatever the namespaces' own
+    /// `dry-run`
     #[arg(long, env = "PURE_CHAOS_DRY_RUN")]
     pub dry_run: bool,
 
@@ -62,7 +65,8 @@ pub struct OnceArgs {
     #[arg(long, env = "PURE_CHAOS_LOG_FORMAT", default_value = "text", value_enum, value_name = "FORMAT")]
     pub log_format: LogFormat,
 
-    /// Talk to the cluster of this kubeconfig's current context; without it, those of KUBECONFIG, of ~/.kube/config, or of the Pod
+    /// Talk to the cluster of this kubeconfig's current context; without it, those of KUBECONFIG,
+    /// of ~/.kube/config, or of the Pod
     #[arg(long, env = "PURE_CHAOS_KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 
@@ -81,7 +85,8 @@ pub struct ExplainArgs {
     #[arg(long, short, env = "PURE_CHAOS_OUTPUT", default_value = "text", value_enum, value_name = "FORMAT")]
     pub output: Output,
 
-    /// Ask with the rights of this kubeconfig's current context; without it, those of KUBECONFIG, of ~/.kube/config, or of the Pod
+    /// Ask with the rights of this kubeconfig's current context; without it, those of KUBECONFIG,
+    /// of ~/.kube/config, or of the Pod
     #[arg(long, env = "PURE_CHAOS_KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 
@@ -99,10 +104,10 @@ pub enum Output {
     Json,
 }
 
-/// The platform's policy: that of the file or, without one, the built-in one.
+/// Reads the platform's policy from the file. Without a file, the built-in policy is used.
 ///
 /// # Errors
-/// When the file can't be read or understood.
+/// When the file can't be read or parsed.
 pub fn read_policy(PolicyFileArg { policy_file }: &PolicyFileArg) -> anyhow::Result<PlatformPolicy> {
     match policy_file {
         Some(file) => {

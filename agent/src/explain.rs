@@ -1,50 +1,59 @@
-//! `agent explain`: what the agent would decide in a namespace now, as far as whoever asks may see it. It changes nothing.
+//! The command `agent explain`: what the agent would decide in a namespace now, as far as your
+//! rights show it. It changes nothing.
 
 use std::collections::BTreeSet;
 use std::io::Write;
 
-use anyhow::Context;
+use anyhow::Context as _;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use k8s_openapi::api::core::v1::Event;
+use kube::api::ListParams;
 use kube::{Api, Client};
 use policy::consent::Consent;
-use policy::eligibility::NamespaceView;
-use policy::keys::{RECORD, SYSTEM_NAMESPACE};
+use policy::eligibility::{Eligibility, NamespaceView};
+use policy::kill_gate::Locked;
 use policy::platform::PlatformPolicy;
 use policy::record::{OptIn, OptInStatus, RecordedSettings, Verdict as Admitted};
 use policy::settings::Settings;
+use policy::well_known::{RECORD, SYSTEM_NAMESPACE};
 use runtime::client::{CallError, call};
 use runtime::clock::{Clock, SystemClock};
 
 use crate::args::{ExplainArgs, Output, read_policy};
-use crate::back_off;
-use crate::explanation::{Explanation, PodVerdict, Text, Unseen, Verdict};
-use crate::guards::{Circumstances, screen};
-use crate::ledger::resting;
-use crate::observe::{observe, read_namespace};
-use crate::own_rights;
-use crate::permission::{not_admitted, permitted};
-use crate::refusal::Refusal;
+use crate::cluster::access;
+use crate::cluster::list::{observe, read_namespace};
+use crate::cluster::policy_config_map;
+use crate::explain::explanation::{Explanation, PodVerdict, Text, Unseen, Verdict};
+use crate::guard;
+use crate::guard::backoff;
+use crate::guard::namespace::{Forbidden, not_admitted, permitted, protection};
+use crate::guard::pods::{GuardContext, screen};
+use crate::outcome::Refusal;
+use crate::status::{ACTIVE, resting};
 
-/// What a person without the platform's file explains by: no ceiling, and the record's settings for defaults. Whether a ceiling is passed
-/// stands in the record, by the webhook.
+pub mod explanation;
+
+/// The policy for a person who does not have the platform's policy file. It has no ceilings. Its
+/// default settings are those of the record. The webhook writes into the record whether a setting
+/// exceeds a ceiling.
 const NO_CEILINGS: &str = "ceilings: {schedule: every 1s, mode: 'evict,delete,force', limit: 1000000, grace-period: 366d}\nprotected: ['!default']";
 
 /// Prints the explanation.
 ///
 /// # Errors
-/// When the cluster can't be reached, or there is no such namespace.
+/// When the cluster can't be reached, or the namespace does not exist.
 pub async fn run(args: ExplainArgs) -> anyhow::Result<()> {
     let ExplainArgs { namespace, output, kubeconfig, policy } = args;
     let policy = policy.policy_file.is_some().then(|| read_policy(&policy)).transpose()?;
     let client = runtime::client::connect_as_person(kubeconfig.as_deref(), None).await?;
-    tell(&client, &namespace, policy, output, &mut std::io::stdout()).await
+    tell(&client, &namespace, policy, output, &mut runtime::output::StandardOutput::of_process()).await
 }
 
-/// Writes the explanation of a namespace, as of now.
+/// Writes the explanation of a namespace at the current time.
 ///
 /// # Errors
-/// As [`explain`], and when it can't be written.
+/// The errors of [`explain`], and when the output can't be written.
 pub async fn tell(
     client: &Client,
     namespace: &str,
@@ -63,10 +72,12 @@ pub async fn tell(
     Ok(())
 }
 
-/// Looks at a namespace, and says what the agent would decide at `now`. Without the platform's policy its settings are those of the record.
+/// Looks at a namespace and says what the agent would decide at `now`. Without the platform's
+/// policy, the settings come from the record.
 ///
 /// # Errors
-/// When there is no such namespace, or the API server gives no usable answer to anything but a lack of rights.
+/// When the namespace does not exist, or when the API server gives no usable answer. A missing
+/// right is no error; the explanation lists it.
 pub async fn explain(
     client: &Client,
     name: &str,
@@ -116,42 +127,57 @@ pub async fn explain(
             None
         }
     };
+    let protected = match (&record, &policy) {
+        (Some(_), _) => None,
+        (None, Some(policy)) => protection(name, Some(policy)),
+        (None, None) => protection(name, policy_config_map::read(client).await.ok().as_ref()),
+    };
     let policy = match policy {
         Some(policy) => policy,
         None => without_ceilings(record.as_ref()).context("the built-in policy without ceilings")?,
     };
     let status = record.as_ref().and_then(|record| record.status.clone()).unwrap_or_default();
-    let (verdict, settings) = whole(name, namespace.as_ref(), &system, record.as_ref(), &policy, now);
-    // Whoever may not ask that sees as much as an agent that may not read nodes.
-    let reads_nodes = own_rights::reads_nodes(client).await.unwrap_or(false);
+    let refused = match (&namespace, &record) {
+        (Some(_), None) => refused_record(client, name).await,
+        _ => None,
+    };
+    let (verdict, settings) = match protected {
+        Some(Forbidden { refusal, sentence }) => (Verdict::no(refusal, sentence), None),
+        None => whole(name, namespace.as_ref(), &system, (record.as_ref(), refused), &policy, now),
+    };
+    // If you may not ask for your rights, the explanation is that of an agent that may not list
+    // nodes.
+    let reads_nodes = access::reads_nodes(client).await.unwrap_or(false);
     let pods = match (observe(client, name, reads_nodes).await, &settings) {
         (Ok(observation), Some(settings)) => {
             let pending = workloads_with_a_pending_recovery(&status);
             let resting = resting(&status, now);
-            let backing_off = status.backing_off.iter().filter(|known| back_off::refuses(known, now));
+            let backing_off = status.backing_off.iter().filter(|known| backoff::refuses(known, now));
             let backing_off = backing_off.map(|known| known.workload.uid.clone()).collect();
-            let circumstances = Circumstances {
+            let circumstances = GuardContext {
                 now,
                 settings,
                 pending: &pending,
                 backing_off: &backing_off,
                 resting: &resting,
             };
-            verdicts(screen(&observation, &circumstances))
+            Some(verdicts(screen(&observation, &circumstances)))
         }
-        (Ok(_), None) => Vec::new(),
+        (Ok(_), None) => None,
         (Err(error), _) if error.is_forbidden() => {
-            // All that is missing, not just what the look met first.
-            for what in own_rights::unlisted(client, name).await? {
+            // Lists all rights that are missing, not only the first one.
+            for what in access::unlisted(client, name).await? {
                 unseen.push(Unseen {
                     what: "what would become of each Pod".to_owned(),
                     right: format!("list {what} in namespace {name}"),
                 });
             }
-            Vec::new()
+            None
         }
         (Err(error), _) => return Err(error.into()),
     };
+    let is_dry_run = settings.as_ref().is_some_and(|settings| settings.dry_run);
+    let verdict = verdict.of_round(is_dry_run, pods.as_deref());
     let admission = record.as_ref().and_then(|record| record.spec.admission.as_ref());
     Ok(Explanation {
         namespace: name.to_owned(),
@@ -159,10 +185,11 @@ pub async fn explain(
         verdict,
         settings: settings.as_ref().map(RecordedSettings::from),
         next_round: status.next_slot.as_deref().and_then(|slot| slot.parse().ok()),
+        state_sentence: sentence(&status),
         state: status.state,
         kills: status.kills.unwrap_or(0),
         pending: status.pending_count.unwrap_or(0),
-        pods,
+        pods: pods.unwrap_or_default(),
         unseen,
     })
 }
@@ -176,12 +203,23 @@ fn without_ceilings(record: Option<&OptIn>) -> anyhow::Result<PlatformPolicy> {
     Ok(policy)
 }
 
-/// Whether a round would kill in the namespace at all, and by which settings.
+/// Why the namespace has no record, from the last Event of the webhook. `None` if there is no such
+/// Event or you may not read it.
+async fn refused_record(client: &Client, namespace: &str) -> Option<String> {
+    let events: Api<Event> = Api::namespaced(client.clone(), namespace);
+    let fields = format!("reason=ChaosRefused,involvedObject.kind=Namespace,involvedObject.name={namespace}");
+    let listed = call(events.list(&ListParams::default().fields(&fields))).await.ok()?;
+    let by_webhook = |event: &Event| event.reporting_component.as_deref() == Some("purechaos.dev/webhook");
+    let told = listed.items.into_iter().filter(by_webhook);
+    told.max_by_key(|event| event.event_time.as_ref().map(|at| at.0))?.message
+}
+
+/// Whether a round may kill anything in the namespace, and the settings that apply.
 fn whole(
     name: &str,
     namespace: Option<&NamespaceView>,
     system: &NamespaceView,
-    record: Option<&OptIn>,
+    (record, refused): (Option<&OptIn>, Option<String>),
     policy: &PlatformPolicy,
     now: Timestamp,
 ) -> (Verdict, Option<Settings>) {
@@ -193,6 +231,10 @@ fn whole(
             );
             (Verdict::no(Refusal::NotAdmitted, sentence), None)
         }
+        (Some(namespace), _) if namespace.terminating => {
+            let sentence = Refusal::NamespaceTerminating.meaning().to_owned();
+            (Verdict::no(Refusal::NamespaceTerminating, sentence), understood(namespace))
+        }
         (_, Some(record)) if record.spec.verdict != Admitted::Admitted => {
             let refusal = match record.spec.verdict {
                 Admitted::NotUnderstood => Refusal::UnknownSetting,
@@ -203,12 +245,31 @@ fn whole(
         }
         (Some(namespace), Some(record)) => {
             match permitted(&record.spec, namespace, Some(system), policy, now) {
-                Ok(settings) => (Verdict::yes("A round may kill here now"), Some(settings)),
+                Ok(settings) => match &record.spec.reason {
+                    // The record gives this reason if the webhook could not give the agent its
+                    // rights. Everything else allows a kill.
+                    Some(reason) => (Verdict::no(Refusal::NoRights, reason.clone()), Some(settings)),
+                    None => (Verdict::yes("A round may kill here now"), Some(settings)),
+                },
                 Err(forbidden) => (Verdict::no(forbidden.refusal, forbidden.sentence), understood(namespace)),
             }
         }
         (Some(namespace), None) => {
-            (Verdict::no(Refusal::NotAdmitted, not_admitted(name).sentence), understood(namespace))
+            // The webhook keeps no record of these namespaces.
+            let locked = match Eligibility::of(namespace, policy, now) {
+                Eligibility::Expired(end) => Some(Locked::Expired(end)),
+                Eligibility::Protected => Some(Locked::Protected),
+                _ => None,
+            };
+            if let Some(Forbidden { refusal, sentence }) =
+                locked.map(|locked| guard::namespace::refused(name, &locked))
+            {
+                return (Verdict::no(refusal, sentence), understood(namespace));
+            }
+            let sentence = refused.unwrap_or_else(|| {
+                format!("it has no record: the webhook has not written one yet, or could not; see kubectl -n {name} events")
+            });
+            (Verdict::no(Refusal::NotAdmitted, sentence), understood(namespace))
         }
         (None, Some(record)) => {
             let settings = record.spec.settings.as_ref().and_then(RecordedSettings::understood);
@@ -222,12 +283,18 @@ fn whole(
     }
 }
 
+/// What the agent says about its state, if rounds kill nothing.
+fn sentence(status: &OptInStatus) -> Option<String> {
+    let active = status.conditions.iter().find(|condition| condition.type_ == ACTIVE)?;
+    Some(active.message.clone()).filter(|message| active.status != "True" && !message.is_empty())
+}
+
 fn workloads_with_a_pending_recovery(status: &OptInStatus) -> BTreeSet<String> {
-    let kills = status.pending.iter().chain(status.intent.as_ref().map(|intent| &intent.kill));
+    let kills = status.pending.iter().chain(status.intents.iter().map(|intent| &intent.kill));
     kills.map(|kill| kill.workload.uid.clone()).collect()
 }
 
-fn verdicts(screening: crate::guards::Screening) -> Vec<PodVerdict> {
+fn verdicts(screening: crate::guard::pods::Screening) -> Vec<PodVerdict> {
     let name = |kind: &str, name: &str| Some(format!("{kind}/{name}"));
     let candidates = screening.candidates.into_iter().map(|candidate| PodVerdict {
         pod: candidate.pod.name,
@@ -235,9 +302,9 @@ fn verdicts(screening: crate::guards::Screening) -> Vec<PodVerdict> {
         verdict: Verdict::yes("could die"),
     });
     let refused = screening.refused.into_iter().map(|refused| PodVerdict {
+        verdict: Verdict::no(refused.refusal, refused.sentence().to_owned()),
         pod: refused.pod,
         workload: refused.workload.and_then(|workload| name(&workload.kind, &workload.name)),
-        verdict: Verdict::no(refused.refusal, refused.refusal.meaning().to_owned()),
     });
     let mut pods: Vec<PodVerdict> = candidates.chain(refused).collect();
     pods.sort_by(|a, b| (&a.workload, &a.pod).cmp(&(&b.workload, &b.pod)));
@@ -260,5 +327,27 @@ mod tests {
         ];
         let annotations = annotations.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         assert!(policy.settings(&annotations).is_ok(), "{:?}", policy.settings(&annotations));
+    }
+
+    #[test]
+    fn without_a_record_an_opt_in_that_ended_has_ended() {
+        let policy = PlatformPolicy::parse(NO_CEILINGS).unwrap();
+        let now: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
+        let pairs =
+            |expires: &str| [("chaos", "yes".to_owned()), ("purechaos.dev/expires", expires.to_owned())];
+        let view = |annotations: &[(&str, String)]| NamespaceView {
+            name: "a".to_owned(),
+            uid: "a-1".to_owned(),
+            annotations: annotations.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect(),
+            terminating: false,
+        };
+        let system = view(&[]);
+        for (expires, reason) in
+            [("2026-11-23T11:00:00Z", "expired"), ("2026-11-23T13:00:00Z", "not_admitted")]
+        {
+            let (verdict, _) = whole("a", Some(&view(&pairs(expires))), &system, (None, None), &policy, now);
+            let json = serde_json::to_string(&verdict).unwrap();
+            assert!(json.contains(reason), "{expires}: {json}");
+        }
     }
 }

@@ -1,48 +1,36 @@
-//! The agent: decides which Pods of eligible namespaces die and when, kills them, and measures how long their workloads take to
-//! recover.
+//! The agent decides which Pods of eligible namespaces it kills and when, kills them, and measures
+//! how long their workloads take to recover.
 //!
-//! The rules are pure: [`election`], [`slots`], [`permission`], [`guards`], [`select`], [`recovery`] and [`back_off`] take plain [`views`] and say
-//! what follows.
-//! The rest fetches ([`observe`], [`pods`], [`workloads`]), acts ([`lease`], [`kill`]) and tells ([`metrics`], [`events`], [`ledger`],
-//! [`page`]); [`round`] and [`namespace`] are the drivers that read as a list of those steps.
+//! | module | what it holds |
+//! | --- | --- |
+//! | [`mod@run`], [`once`], [`explain`] | the three subcommands of the binary; [`once`] shares the identity and the random generator of [`mod@run`] |
+//! | [`controller`] | the tasks of the leader: one for each OptIn record, and one that watches the halt of the whole cluster |
+//! | [`round`] | one round: which slot is due, how victims are selected, the kills, the report |
+//! | [`recovery`] | measures how long a workload takes to recover |
+//! | [`guard`] | the conditions that must hold before a Pod is killed |
+//! | [`cluster`] | reads objects from the API server and turns them into plain values |
+//! | [`leader_election`] | decides which agent process acts |
+//! | [`status`] | the only module that writes the status of a record |
+//! | [`telemetry`], [`status_page`] | logs, metrics, Kubernetes Events and the agent's status page |
+//! | [`outcome`] | the reasons why the agent leaves a Pod, a workload or a namespace alone |
+//!
+//! These modules do no I/O and never await: [`guard`], [`leader_election::rule`], [`round::due`],
+//! [`round::select`], the file `recovery.rs` of [`recovery`], and [`telemetry::fact`].
 
 pub mod args;
-pub mod back_off;
-pub mod board;
-pub mod budget;
-pub mod decisions;
-pub mod deps;
-pub mod election;
-pub mod events;
+pub mod cluster;
+pub mod context;
+pub mod controller;
 pub mod explain;
-pub mod explanation;
-pub mod guards;
-pub mod halt;
-pub mod installed_policy;
-pub mod kill;
-pub mod lease;
-pub mod ledger;
-pub mod lineage;
-pub mod metrics;
-pub mod namespace;
-pub mod narration;
-pub mod observe;
+pub mod guard;
+pub mod leader_election;
 pub mod once;
-pub mod own_rights;
-pub mod page;
-pub mod permission;
-pub mod pod_book;
-pub mod pods;
-pub mod recoveries;
+pub mod outcome;
 pub mod recovery;
-pub mod refusal;
-pub mod report;
 pub mod round;
 pub mod run;
-pub mod select;
-pub mod slots;
-pub mod supervise;
-pub mod views;
-pub mod workloads;
+pub mod status;
+pub mod status_page;
+pub mod telemetry;
 
 pub use args::Args;

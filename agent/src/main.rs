@@ -1,4 +1,4 @@
-//! The agent's binary.
+//! The binary of the agent. It parses the flags and runs the subcommand.
 
 use std::process::ExitCode;
 

@@ -1,46 +1,47 @@
-//! `agent once`: one round in every eligible namespace that is due, under the same Lease, locks and records as `agent run`. Its lines are made
-//! for people.
+//! The command `agent once`: one round in each eligible namespace in which one is due. It uses the
+//! same Lease, locks and records as `agent run`. It prints lines for people.
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use futures::StreamExt;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
-use policy::keys::{CHAOS, RECORD, SYSTEM_NAMESPACE};
 use policy::record::OptIn;
+use policy::well_known::{CHAOS, RECORD, SYSTEM_NAMESPACE};
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
 use runtime::clock::{Clock, SystemClock};
 use runtime::logs::{self, LogFormat};
+use runtime::output::StandardOutput;
 use runtime::process::ended_by_signal;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{OnceArgs, read_policy};
-use crate::deps::Deps;
-use crate::lease::Candidacy;
-use crate::metrics::RoundOutcome;
-use crate::namespace::NamespaceTask;
-use crate::namespace::once::{Asked, Visit};
-use crate::narration::{ended_line, visit_lines};
-use crate::observe::list_all;
-use crate::recoveries::Ended;
-use crate::recovery::Outcome;
+use crate::cluster::list::list_all;
+use crate::cluster::{access, policy_config_map};
+use crate::context::{Context, ROUNDS_AT_ONCE};
+use crate::controller::namespace::NamespaceTask;
+use crate::controller::namespace::visit::{Asked, Visit};
+use crate::leader_election::lease::LeaderElector;
+use crate::once::output::{ended_line, visit_lines};
+use crate::recovery::RecoveryOutcome;
+use crate::recovery::tracker::Ended;
 use crate::run::{generator, identity};
-use crate::{installed_policy, own_rights};
+use crate::telemetry::metrics::RoundOutcome;
 
-/// Exit code where a recovery missed its deadline.
+pub mod output;
+
+/// The exit code if a recovery missed its deadline.
 const MISSED_DEADLINE: u8 = 1;
-/// Exit code where not everything that was due could be done. Wrong usage is clap's 2.
+/// The exit code if the agent could not do everything that was due. Wrong usage gives 2, from clap.
 const NOT_DONE: u8 = 3;
 
-/// Namespaces that are visited at the same time.
-const AT_ONCE: usize = 16;
-
-/// What gives this process its rights.
+/// The command that grants the rights for this process.
 const GRANT: &str = "kubectl apply -k manifests/overlays/cronjob";
 
-/// Does it, and says how it ended.
+/// Runs the command and returns its exit code.
 pub async fn run(args: OnceArgs) -> ExitCode {
     match once(args).await {
         Ok(tally) if tally.failed => ExitCode::from(NOT_DONE),
@@ -53,7 +54,7 @@ pub async fn run(args: OnceArgs) -> ExitCode {
     }
 }
 
-/// What the exit code is made of.
+/// What decides the exit code.
 #[derive(Debug, Default)]
 struct Tally {
     timed_out: bool,
@@ -62,7 +63,7 @@ struct Tally {
 
 impl Tally {
     fn add(&mut self, ended: &[Ended]) {
-        self.timed_out |= ended.iter().any(|ended| ended.outcome == Outcome::TimedOut);
+        self.timed_out |= ended.iter().any(|ended| ended.outcome == RecoveryOutcome::TimedOut);
     }
 }
 
@@ -73,17 +74,17 @@ async fn once(args: OnceArgs) -> anyhow::Result<Tally> {
     let end = ended_by_signal()?;
     let client = runtime::client::connect_as_person(kubeconfig.as_deref(), None).await?;
     entitled(&client).await?;
-    let reads_nodes = own_rights::reads_nodes(&client).await?;
+    let reads_nodes = access::reads_nodes(&client).await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let mut rng = generator();
     let (instance, identity) = identity(&mut rng);
-    let mut candidacy = Candidacy::new(client.clone(), Arc::clone(&clock), identity);
+    let mut candidacy = LeaderElector::new(client.clone(), Arc::clone(&clock), identity);
     candidacy.win_unless_held().await.map_err(|why| {
         anyhow::anyhow!("{why}: nothing was killed. Where the agent runs, it serves the schedules itself")
     })?;
     let policy = match file {
         Some(policy) => Ok(policy),
-        None => installed_policy::read(&client).await,
+        None => policy_config_map::read(&client).await,
     };
     let policy = match policy {
         Ok(policy) => policy,
@@ -92,12 +93,12 @@ async fn once(args: OnceArgs) -> anyhow::Result<Tally> {
             anyhow::bail!("{why}: nothing was killed. This grants what is needed: {GRANT}");
         }
     };
-    // Nobody scrapes a process that is about to end.
+    // Nobody scrapes the metrics of a process that ends soon.
     let registry = prometheus::Registry::new();
     let reads_nodes = Arc::new(reads_nodes.into());
-    let deps = Deps::new(client, clock, policy, &registry, instance, candidacy.leadership(), reads_nodes)?;
+    let deps = Context::new(client, clock, policy, &registry, instance, candidacy.leadership(), reads_nodes)?;
     let events = deps.events.clone();
-    // Cancelled by a signal, by the loss of the Lease, and by the end of the work.
+    // Cancelled by a signal, by the loss of the Lease, and at the end of the work.
     let done = end.child_token();
     let work = async {
         let report = Report { lines: log_format == LogFormat::Text, wait, asked: Asked { now, dry_run } };
@@ -115,21 +116,24 @@ async fn once(args: OnceArgs) -> anyhow::Result<Tally> {
     events.finish().await;
     kept?;
     let mut tally = tally?;
-    // Whoever ended it did not see all of it.
+    // A signal ended the process before its work was complete.
     tally.failed |= end.is_cancelled();
     Ok(tally)
 }
 
-/// Whether this process is one that the locks hold, and has its rights.
+/// Checks that the locks apply to this account and that it has its rights.
+///
+/// # Errors
+/// When the account is not one of namespace `pure-chaos`, or a right is missing.
 async fn entitled(client: &Client) -> anyhow::Result<()> {
-    if let Some(user) = own_rights::stranger(client).await? {
+    if let Some(user) = access::stranger(client).await? {
         anyhow::bail!(
             "this is {user}, and the locks on a kill hold only accounts of namespace {SYSTEM_NAMESPACE}: nothing was killed. Run it there: \
              kubectl -n {SYSTEM_NAMESPACE} create job chaos-now --image=$REGISTRY/chaos:{}",
             runtime::VERSION
         );
     }
-    let missing = own_rights::missing(client).await?;
+    let missing = access::missing(client).await?;
     if let Some(first) = missing.first() {
         let more =
             if missing.len() > 1 { format!(", nor {} more", missing.len() - 1) } else { String::new() };
@@ -140,10 +144,10 @@ async fn entitled(client: &Client) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How a run was asked for.
+/// The options of a run.
 #[derive(Debug, Clone, Copy)]
 struct Report {
-    /// Lines for people on standard output.
+    /// Whether to print lines for people to standard output.
     lines: bool,
     wait: bool,
     asked: Asked,
@@ -151,14 +155,19 @@ struct Report {
 
 impl Report {
     fn print(self, lines: impl IntoIterator<Item = String>) {
-        if self.lines {
-            lines.into_iter().for_each(|line| println!("{line}"));
+        if !self.lines {
+            return;
+        }
+        let mut out = StandardOutput::of_process();
+        // Ignores an error, because the work continues even if nobody reads the output.
+        if let Err(error) = lines.into_iter().try_for_each(|line| writeln!(out, "{line}")) {
+            tracing::debug!(error = error.to_string(), "failed to print");
         }
     }
 }
 
 async fn serve_all(
-    deps: &Deps,
+    deps: &Context,
     namespace: Option<&str>,
     report: Report,
     mut rng: ChaCha8Rng,
@@ -175,6 +184,7 @@ async fn serve_all(
             None => report.print(["no namespace is opted in".to_owned()]),
         }
     }
+    deps.carry_over(&records);
     let mut tally = Tally::default();
     let visits = records.into_iter().map(|record| {
         let rng = ChaCha8Rng::seed_from_u64(rng.next_u64());
@@ -188,7 +198,7 @@ async fn serve_all(
             (task, ended, failed)
         }
     });
-    let mut visits = futures::stream::iter(visits.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
+    let mut visits = futures::stream::iter(visits.collect::<Vec<_>>()).buffer_unordered(ROUNDS_AT_ONCE);
     let mut tasks = Vec::new();
     while let Some((task, ended, failed)) = visits.next().await {
         tally.add(&ended);
@@ -208,7 +218,7 @@ async fn serve_all(
     Ok(tally)
 }
 
-/// The records there are, of one namespace or of all, by the namespace's name.
+/// The records of one namespace or of all namespaces, sorted by the name of the namespace.
 async fn records(client: &Client, namespace: Option<&str>) -> anyhow::Result<Vec<OptIn>> {
     let api = match namespace {
         Some(name) => Api::namespaced(client.clone(), name),

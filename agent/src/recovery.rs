@@ -1,43 +1,44 @@
-//! Recovery: from the kill until the workload again has what it had and wanted, with the victim's replacement Ready; or until the
-//! deadline. A value that is shown what was seen, and says when it has ended and how.
+//! Measures a recovery. A recovery starts with a kill. It ends when the workload again has as many
+//! Ready Pods as it had and wants, with the victim's replacement among them, or when the deadline
+//! passes.
+//!
+//! A [`Recovery`] is a value without I/O. Its caller tells it what the watch showed, and it says
+//! whether and how the recovery ended.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use policy::record::{Pending, WorkloadReference};
+use policy::record::WorkloadReference;
 use tokio::time::Instant;
 
-use crate::guards::Candidate;
-use crate::views::{PodView, WorkloadView};
+use crate::cluster::snapshot::{PodView, WorkloadView};
+use crate::guard::pods::Candidate;
 
-/// Seconds by which this machine's clock may differ from the API server's, whose creation times are whole seconds.
-const CLOCK_SLACK: i64 = 2;
+pub mod pending;
+pub mod pod_store;
+pub mod tracker;
 
-/// A kill that the API server accepted, and the moment of its answer.
+use pending::place;
+
+/// A kill that the API server accepted.
 #[derive(Debug)]
 pub struct Kill {
-    /// What was killed.
+    /// The Pod that was killed, and its workload.
     pub candidate: Candidate,
-    /// When the API server answered.
+    /// An instant just before the agent sent the kill.
+    pub asked: Instant,
+    /// The instant at which the API server answered.
     pub answered: Instant,
-    /// The same, by the wall clock.
+    /// The time of the answer, by the wall clock.
     pub at: Timestamp,
     /// How long the recovery may take.
     pub deadline: Duration,
 }
 
-impl Kill {
-    /// The form in which its pending recovery outlives this process.
-    #[must_use]
-    pub fn pending(&self) -> Pending {
-        Recovery::begin(self, &BTreeSet::new()).pending()
-    }
-}
-
-/// How a recovery ended. The order is that of precedence, if several hold.
+/// How a recovery ended. The order of the variants is their precedence, if several apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Outcome {
+pub enum RecoveryOutcome {
     /// The namespace was deleted.
     NamespaceDeleted,
     /// The namespace opted out.
@@ -46,20 +47,21 @@ pub enum Outcome {
     WorkloadDeleted,
     /// The workload's Pod template changed.
     RolledOut,
-    /// The workload wants fewer Pods than it had.
+    /// The workload wants fewer Pods than it had before the kill.
     Rescaled,
-    /// Another Pod of the workload, or the replacement, was lost in between.
+    /// Another Pod of the workload, or the replacement, was lost during the recovery.
     Disturbed,
-    /// It recovered; its time is measured.
+    /// The workload recovered, and the time is measured.
     Recovered,
-    /// It recovered, but the agent was restarted in between: counted, not measured.
+    /// The workload recovered, but the agent did not watch its Pods all the time. The recovery is
+    /// counted, but its time is not measured.
     RecoveredAfterRestart,
-    /// It did not recover within the namespace's `recovery-deadline`.
+    /// The workload did not recover within the namespace's `recovery-deadline`.
     TimedOut,
 }
 
-impl Outcome {
-    /// All of them.
+impl RecoveryOutcome {
+    /// All outcomes.
     pub const ALL: [Self; 9] = [
         Self::NamespaceDeleted,
         Self::OptedOut,
@@ -72,7 +74,7 @@ impl Outcome {
         Self::TimedOut,
     ];
 
-    /// The word in metrics, logs and the record.
+    /// The label in metrics, logs and the record.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -88,7 +90,7 @@ impl Outcome {
         }
     }
 
-    /// In a sentence.
+    /// What the outcome means, for people.
     #[must_use]
     pub fn meaning(self) -> &'static str {
         match self {
@@ -99,65 +101,85 @@ impl Outcome {
             Self::Rescaled => "it wants fewer Pods now than it had",
             Self::Disturbed => "another of its Pods was lost before it recovered",
             Self::Recovered => "it has as many Ready Pods as it had and wanted",
-            Self::RecoveredAfterRestart => "the agent was restarted in between, so the time is not known",
+            Self::RecoveredAfterRestart => {
+                "the agent or its watch of the Pods was restarted in between, so the time is not known"
+            }
             Self::TimedOut => "it did not recover within `recovery-deadline`, and rests now",
         }
     }
 }
 
-/// A Pod of the workload, and when the watch first showed it.
+/// A Pod as the watch showed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sighting {
+pub struct TrackedPod {
     /// The Pod as last seen.
     pub pod: PodView,
-    /// When it was first seen.
+    /// When the watch first showed the Pod.
     pub first_seen: Instant,
 }
 
-/// What is known of the workload beside its Pods.
+/// What the agent knows of the workload, apart from its Pods.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Surroundings {
-    /// The namespace is being deleted or gone.
+pub enum WorkloadState {
+    /// The namespace is being deleted or no longer exists.
     NamespaceDeleted,
     /// The namespace is no longer opted in.
     OptedOut,
-    /// The workload is gone, or another one has its name.
+    /// The workload no longer exists, or another workload has its name.
     WorkloadDeleted,
-    /// The workload is there.
+    /// The workload exists.
     Present(WorkloadView),
-    /// It couldn't be read just now.
+    /// The agent could not read the namespace or the workload.
     Unknown,
 }
 
-/// Where the measurement starts.
+/// When the measurement starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Start {
-    /// t0, which the watch may yet move earlier.
-    Seen(Instant),
-    /// Before this process started; its moment is only known by the wall clock.
+    /// The measurement starts at `t0`. The watch may later move `t0` earlier. The agent asked for
+    /// the kill at `asked`.
+    Seen { asked: Instant, t0: Instant },
+    /// An earlier process made the kill, or the agent found out about it later. Only its time by
+    /// the wall clock is known.
     BeforeRestart,
 }
 
-/// A kill whose recovery has not ended.
+/// How the agent knows the workload's other Pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// The agent saw them at the kill. A Pod that is not among them was created later.
+    Kill,
+    /// The agent does not know them yet. It takes them from the first look.
+    Unknown,
+    /// The agent took them from the first look after a restart. The replacement may be among them.
+    FirstLook,
+}
+
+/// A recovery that has not ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recovery {
     /// The victim's name.
     pub victim: String,
     /// The victim's UID.
     pub victim_uid: String,
-    /// The workload.
+    /// The workload of the victim.
     pub workload: WorkloadReference,
-    /// The lesser of Ready and desired Pods just before the kill.
+    /// The number of Ready Pods or of desired Pods just before the kill, whichever is smaller.
     pub steady_state: u32,
-    /// When it was killed, by the wall clock.
+    /// The time of the kill, by the wall clock.
     pub killed: Timestamp,
     node: Option<String>,
     template: Option<String>,
+    /// UIDs of the workload's Pods besides the victim. They are known from the kill, or from the
+    /// first look after a restart.
     others: BTreeSet<String>,
-    /// Those of `others` that the watch has shown: only what was seen can be lost.
+    origin: Origin,
+    /// Those of `others` that the watch has shown. Only a Pod that was seen can be lost.
     seen: BTreeSet<String>,
     start: Start,
-    /// How long it may take.
+    /// Whether the Pods were not watched all the time since the kill.
+    interrupted: bool,
+    /// How long the recovery may take, counted from the kill.
     pub limit: Duration,
     deadline: Instant,
     replacement: Option<String>,
@@ -165,21 +187,24 @@ pub struct Recovery {
 }
 
 impl Recovery {
-    /// Begins at the API server's answer to the kill. `watched` are the UIDs of all Pods that the watch has shown.
+    /// A recovery that begins with the API server's answer to the kill. `watched` are the UIDs of
+    /// all Pods that the watch has shown.
     #[must_use]
     pub fn begin(kill: &Kill, watched: &BTreeSet<String>) -> Self {
-        let Kill { candidate, answered, at, deadline } = kill;
+        let Kill { candidate, asked, answered, at, deadline } = kill;
         Self {
             victim: candidate.pod.name.clone(),
             victim_uid: candidate.pod.uid.clone(),
             workload: candidate.workload.reference.clone(),
             steady_state: candidate.steady_state,
             killed: *at,
-            node: candidate.pod.node.clone(),
+            node: place(candidate),
             template: candidate.workload.template.clone(),
             others: candidate.others.clone(),
+            origin: Origin::Kill,
             seen: candidate.others.intersection(watched).cloned().collect(),
-            start: Start::Seen(*answered),
+            start: Start::Seen { asked: *asked, t0: *answered },
+            interrupted: false,
             limit: *deadline,
             deadline: *answered + *deadline,
             replacement: None,
@@ -187,82 +212,81 @@ impl Recovery {
         }
     }
 
-    /// Carries on what an earlier process left pending; `None` if the record can't be read. Which other Pods the workload had is not
-    /// known any more, so only the loss of the replacement counts as disturbance.
-    #[must_use]
-    pub fn resume(pending: &Pending, limit: Duration, now: Timestamp, monotonic: Instant) -> Option<Self> {
-        let killed: Timestamp = pending.time.parse().ok()?;
-        let elapsed = Duration::try_from(now.duration_since(killed)).unwrap_or(Duration::ZERO);
-        Some(Self {
-            victim: pending.pod.clone(),
-            victim_uid: pending.uid.clone(),
-            workload: pending.workload.clone(),
-            steady_state: u32::try_from(pending.steady_state).ok()?,
-            killed,
-            node: None,
-            template: None,
-            others: BTreeSet::new(),
-            seen: BTreeSet::new(),
-            start: Start::BeforeRestart,
-            limit,
-            deadline: monotonic + limit.saturating_sub(elapsed),
-            replacement: None,
-            last_change: None,
-        })
-    }
-
-    /// The form in which it outlives this process.
-    #[must_use]
-    pub fn pending(&self) -> Pending {
-        Pending {
-            pod: self.victim.clone(),
-            uid: self.victim_uid.clone(),
-            workload: self.workload.clone(),
-            time: self.killed.to_string(),
-            steady_state: i64::from(self.steady_state),
-        }
-    }
-
-    /// The watch showed that the victim is being deleted, or gone: t0 is the earlier of that and the API server's answer.
+    /// The watch showed that the victim is being deleted or is gone. The measurement starts at this
+    /// moment if it is earlier than the API server's answer.
     pub fn victim_seen_dying(&mut self, at: Instant) {
-        if let Start::Seen(t0) = &mut self.start {
+        if let Start::Seen { t0, .. } = &mut self.start {
             *t0 = at.min(*t0);
         }
     }
 
-    /// The watch showed something of the workload's Pods. Until it does again they are as they were at this moment.
+    /// The watch showed nothing for a while, until this moment. The time of the recovery can then
+    /// no longer be measured.
+    pub fn interrupt(&mut self, until: Instant) {
+        // A kill that was made after the interruption is not affected.
+        self.interrupted |= match self.start {
+            Start::Seen { t0, .. } => t0 <= until,
+            Start::BeforeRestart => true,
+        };
+    }
+
+    /// Whether the time of the recovery is still measured.
+    #[must_use]
+    pub fn is_measured(&self) -> bool {
+        !self.interrupted
+    }
+
+    /// The watch showed a change of the workload's Pods at this moment.
     pub fn pods_changed(&mut self, at: Instant) {
         self.last_change = Some(at);
     }
 
-    /// Whether it ended by `at`, given the workload's Pods and surroundings at that moment. The victim may be among the Pods.
-    pub fn judge(&mut self, pods: &[&Sighting], surroundings: &Surroundings, at: Instant) -> Option<Outcome> {
-        let timed_out = (at >= self.deadline).then_some(Outcome::TimedOut);
+    /// Says whether and how the recovery has ended by `at`, from the workload's Pods and its state
+    /// at that moment. `pods` may contain the victim. If `pods` is `None`, because nobody could
+    /// look, only the state of the workload or the deadline can end the recovery.
+    pub fn judge(
+        &mut self,
+        pods: Option<&[&TrackedPod]>,
+        surroundings: &WorkloadState,
+        at: Instant,
+    ) -> Option<RecoveryOutcome> {
+        let timed_out = (at >= self.deadline).then_some(RecoveryOutcome::TimedOut);
         let workload = match surroundings {
-            Surroundings::NamespaceDeleted => return Some(Outcome::NamespaceDeleted),
-            Surroundings::OptedOut => return Some(Outcome::OptedOut),
-            Surroundings::WorkloadDeleted => return Some(Outcome::WorkloadDeleted),
-            Surroundings::Unknown => return timed_out,
-            Surroundings::Present(workload) => workload,
+            WorkloadState::NamespaceDeleted => return Some(RecoveryOutcome::NamespaceDeleted),
+            WorkloadState::OptedOut => return Some(RecoveryOutcome::OptedOut),
+            WorkloadState::WorkloadDeleted => return Some(RecoveryOutcome::WorkloadDeleted),
+            WorkloadState::Unknown => return timed_out,
+            WorkloadState::Present(workload) => workload,
         };
-        if self.template.is_some() && workload.template != self.template {
-            return Some(Outcome::RolledOut);
+        // A workload of a kind that the agent does not read has no template while it wants no Pods.
+        if self.template.is_some() && workload.template.is_some() && workload.template != self.template {
+            return Some(RecoveryOutcome::RolledOut);
         }
         let Some(desired) = workload.desired else {
             return timed_out;
         };
         if desired < self.steady_state {
-            return Some(Outcome::Rescaled);
+            return Some(RecoveryOutcome::Rescaled);
+        }
+        let Some(pods) = pods else {
+            return timed_out;
+        };
+        if self.origin == Origin::Unknown {
+            self.take_stock(pods);
         }
         if self.replacement.is_none() {
-            self.replacement = self.find_replacement(pods);
+            let replacement = self.find_replacement(pods);
+            // If the replacement appeared before t0, the watch has not shown the victim's end. The
+            // true start is then unknown, and the time is not measured.
+            self.interrupted |= replacement.is_some_and(|seen| self.is_before_t0(seen.first_seen));
+            self.replacement = replacement.map(|seen| seen.pod.uid.clone());
         }
         let lost = |uid: &String| match pods.iter().find(|seen| seen.pod.uid == *uid) {
             Some(seen) => seen.pod.is_lost(),
             None => self.seen.contains(uid) || self.replacement.as_ref() == Some(uid),
         };
         if self.others.iter().chain(&self.replacement).any(lost) {
-            return Some(Outcome::Disturbed);
+            return Some(RecoveryOutcome::Disturbed);
         }
         let others = &self.others;
         self.seen.extend(pods.iter().map(|seen| &seen.pod.uid).filter(|uid| others.contains(*uid)).cloned());
@@ -271,41 +295,75 @@ impl Recovery {
             .filter(|seen| seen.pod.uid != self.victim_uid && seen.pod.counts_as_ready())
             .map(|seen| seen.pod.uid.as_str())
             .collect();
-        let is_replaced = self.replacement.as_deref().is_some_and(|uid| ready.contains(&uid));
+        let is_replaced = match &self.replacement {
+            Some(uid) => ready.contains(&uid.as_str()),
+            // If there are more Ready Pods than there were without the victim, one of them is the
+            // replacement.
+            None => self.origin == Origin::FirstLook && !self.has_place() && !ready.is_empty(),
+        };
         if is_replaced && ready.len() >= self.steady_state.min(desired) as usize {
-            return Some(match self.start {
-                Start::Seen(_) => Outcome::Recovered,
-                Start::BeforeRestart => Outcome::RecoveredAfterRestart,
+            return Some(if self.interrupted {
+                RecoveryOutcome::RecoveredAfterRestart
+            } else {
+                RecoveryOutcome::Recovered
             });
         }
         timed_out
     }
 
-    /// How long the recovery took: from t0 to the last change of the workload's Pods, also when it was looked at only later.
-    /// `None` if its beginning wasn't seen.
+    /// How long the recovery took: from t0 to the last change of the workload's Pods, even if the
+    /// agent looked later. `None` if the Pods were not watched all the time.
     #[must_use]
     pub fn duration(&self) -> Option<Duration> {
         match self.start {
-            Start::Seen(t0) => Some(self.last_change?.saturating_duration_since(t0)),
-            Start::BeforeRestart => None,
+            Start::Seen { t0, .. } if !self.interrupted => {
+                Some(self.last_change?.saturating_duration_since(t0))
+            }
+            _ => None,
         }
     }
 
-    /// Same name and new UID for a StatefulSet, same node for a DaemonSet, else the first Pod first seen after t0.
-    fn find_replacement(&self, pods: &[&Sighting]) -> Option<String> {
+    /// Whether the replacement can be recognized by its name or its node.
+    fn has_place(&self) -> bool {
+        self.workload.kind == "StatefulSet" || self.node.is_some()
+    }
+
+    /// Whether the Pod could be the replacement, by its name or its node.
+    fn is_in_place(&self, pod: &PodView) -> bool {
+        match self.workload.kind.as_str() {
+            "StatefulSet" => pod.name == self.victim,
+            _ => self.node.is_none() || pod.node == self.node,
+        }
+    }
+
+    /// Takes the workload's other Pods from the first look after a restart. The replacement may be
+    /// among them.
+    fn take_stock(&mut self, pods: &[&TrackedPod]) {
+        let is_other = |seen: &&&TrackedPod| {
+            let is_replacement = self.has_place() && self.is_in_place(&seen.pod);
+            seen.pod.uid != self.victim_uid && !seen.pod.is_lost() && !is_replacement
+        };
+        self.others = pods.iter().filter(is_other).map(|seen| seen.pod.uid.clone()).collect();
+        self.origin = Origin::FirstLook;
+    }
+
+    fn is_before_t0(&self, at: Instant) -> bool {
+        matches!(self.start, Start::Seen { t0, .. } if at < t0)
+    }
+
+    /// Finds the replacement. For a StatefulSet it has the victim's name and a new UID, and for a
+    /// DaemonSet it is on the victim's node. For other workloads it is the first new Pod since the
+    /// kill was requested.
+    fn find_replacement<'a>(&self, pods: &[&'a TrackedPod]) -> Option<&'a TrackedPod> {
         pods.iter()
+            .copied()
             .filter(|seen| seen.pod.uid != self.victim_uid && !self.others.contains(&seen.pod.uid))
             .filter(|seen| match self.start {
-                Start::Seen(t0) => seen.first_seen >= t0,
-                Start::BeforeRestart => seen.pod.created.as_second() >= self.killed.as_second() - CLOCK_SLACK,
+                Start::Seen { asked, .. } => seen.first_seen >= asked,
+                Start::BeforeRestart => true,
             })
-            .filter(|seen| match self.workload.kind.as_str() {
-                "StatefulSet" => seen.pod.name == self.victim,
-                "DaemonSet" => self.node.is_none() || seen.pod.node == self.node,
-                _ => true,
-            })
-            .min_by_key(|seen| (seen.first_seen, seen.pod.uid.clone()))
-            .map(|seen| seen.pod.uid.clone())
+            .filter(|seen| self.is_in_place(&seen.pod))
+            .min_by_key(|seen| (seen.first_seen, seen.pod.created, seen.pod.uid.clone()))
     }
 }
 

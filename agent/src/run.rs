@@ -1,45 +1,45 @@
-//! The agent as a process: what it needs, made once, and its tasks, which end together.
+//! The process `agent run`. It makes the shared values once, and runs the tasks, which end
+//! together.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::Context;
+use policy::settings::Mode;
 use rand::Rng;
 use rand::rngs::ChaCha8Rng;
 use runtime::args::CommonArgs;
 use runtime::clock::{Clock, SystemClock};
+use runtime::http::listen;
 use runtime::process::{ended_by_signal, essential};
 use runtime::{admin, logs};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{RunArgs, read_policy};
-use crate::board::Board;
-use crate::deps::Deps;
-use crate::halt::observe_halt;
-use crate::lease::Candidacy;
-use crate::metrics;
-use crate::supervise::supervise;
-use crate::{own_rights, page};
+use crate::cluster::access;
+use crate::context::Context;
+use crate::controller::halt::observe_halt;
+use crate::controller::supervisor::supervise;
+use crate::leader_election::lease::LeaderElector;
+use crate::status_page;
+use crate::telemetry::activity::ActivityLog;
+use crate::telemetry::metrics;
 
-/// Runs until a signal ends it.
+/// Runs until a signal ends the process.
 ///
 /// # Errors
-/// When it can't start, or a task fails.
+/// When the process can't start, or a task fails.
 pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let RunArgs { common, policy } = args;
     let CommonArgs { metrics_address, log_format, kubeconfig } = common;
     logs::start(log_format)?;
     let policy = read_policy(&policy)?;
     let end = ended_by_signal()?;
-    let client = runtime::client::connect(kubeconfig.as_deref()).await?;
+    let (client, watches) = runtime::client::connect_to_watch(kubeconfig.as_deref()).await?;
     let registry = runtime::metrics::registry()?;
     let leader = metrics::leader(&registry)?;
-    let listener = TcpListener::bind(metrics_address)
-        .await
-        .with_context(|| format!("failed to listen on {metrics_address}"))?;
+    let listener = listen(metrics_address).await?;
     let state = State::default();
     let readiness = {
         let state = state.clone();
@@ -50,16 +50,17 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let mut rng = generator();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (instance, identity) = identity(&mut rng);
-    let mut candidacy = Candidacy::new(client.clone(), Arc::clone(&clock), identity);
-    let page = page::Sources {
-        board: Board::default(),
+    let mut candidacy = LeaderElector::new(client.clone(), Arc::clone(&clock), identity);
+    let page = status_page::Sources {
+        board: ActivityLog::default(),
         clock: Arc::clone(&clock),
         leadership: candidacy.leadership(),
         synced: Arc::clone(&state.synced),
         other: candidacy.other(),
     };
     let board = page.board.clone();
-    let rights = observe_rights(client.clone(), state.clone(), end.clone());
+    let rights = observe_rights(client.clone(), policy.ceilings.modes.clone(), state.clone(), end.clone());
+    let nodes = observe_nodes_right(client.clone(), Arc::clone(&state.reads_nodes), end.clone());
     let lead = async {
         if !candidacy.win(&end).await {
             return Ok(());
@@ -68,45 +69,60 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         leader.set(1);
         let reads_nodes = Arc::clone(&state.reads_nodes);
         let leadership = candidacy.leadership();
-        let deps =
-            Deps { board, ..Deps::new(client, clock, policy, &registry, instance, leadership, reads_nodes)? };
+        let deps = Context {
+            board,
+            watches,
+            ..Context::new(client, clock, policy, &registry, instance, leadership, reads_nodes)?
+        };
         let events = deps.events.clone();
-        // Not `try_join!`: one task's failure ends the others in order, it doesn't drop them.
+        // Does not use `try_join!`, which would drop the other tasks when one fails. Here the other
+        // tasks end in order.
         let (kept, halt, records) = tokio::join!(
             essential("lease", end.clone(), candidacy.keep(&end)),
             essential("halt", end.clone(), observe_halt(deps.clone(), end.clone())),
             essential("records", end.clone(), supervise(deps, rng, state.synced.clone(), end.clone())),
         );
-        // Nothing kills any more, so the next one may begin.
+        // No task kills any more, so the next leader may begin.
         leader.set(0);
         candidacy.release().await;
         events.finish().await;
         kept.and(records).and(halt)
     };
-    let routes = admin::router(registry.clone(), readiness).merge(page::router(page));
+    let routes = admin::router(registry.clone(), readiness).merge(status_page::router(page));
     let admin = admin::serve(listener, routes, end.clone());
-    let (served, led, observed) = tokio::join!(
+    let (served, led, observed, nodes) = tokio::join!(
         essential("admin", end.clone(), admin),
         essential("agent", end.clone(), lead),
-        essential("rights", end.clone(), rights)
+        essential("rights", end.clone(), rights),
+        essential("nodes", end.clone(), nodes),
     );
-    led.and(served).and(observed)
+    led.and(served).and(observed).and(nodes)
 }
 
-/// How often the agent's own rights are looked at: often while one is missing, so that it is ready soon after that was given.
-const RIGHTS_INTERVALS: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
+/// How often the agent checks its own rights: while one is missing, and otherwise. The first is
+/// short, so that the agent is ready soon after somebody grants the right.
+const RIGHTS_INTERVALS: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 
-/// Keeps what readiness says of this process's own rights.
-async fn observe_rights(client: kube::Client, state: State, end: CancellationToken) -> anyhow::Result<()> {
+/// Updates the readiness of this process from its own rights, until `end`.
+async fn observe_rights(
+    client: kube::Client,
+    modes: Vec<Mode>,
+    state: State,
+    end: CancellationToken,
+) -> anyhow::Result<()> {
+    match access::unable(&client, &modes).await {
+        Ok(None) => {}
+        Ok(Some(unable)) => tracing::warn!(unable, "the platform allows more than the agent may do"),
+        Err(error) => {
+            tracing::warn!(error = %error, "failed to ask whether the agent may do what the platform allows");
+        }
+    }
     loop {
-        let missing = own_rights::missing(&client).await.map(|missing| {
+        let missing = access::missing(&client).await.map(|missing| {
             missing.first().map(|right| {
                 format!("this account has no right to {right}; this grants it: kubectl apply -k manifests")
             })
         });
-        if let Ok(may) = own_rights::reads_nodes(&client).await {
-            state.reads_nodes.store(may, Ordering::Relaxed);
-        }
         let (short, long) = RIGHTS_INTERVALS;
         let wait = match missing {
             Ok(None) => {
@@ -120,7 +136,7 @@ async fn observe_rights(client: kube::Client, state: State, end: CancellationTok
                 }
                 short
             }
-            // What is known stays known.
+            // Without an answer, the last known result stays.
             Err(error) => {
                 tracing::warn!(error = %error, "failed to ask for this account's rights, it is tried again");
                 short
@@ -133,13 +149,35 @@ async fn observe_rights(client: kube::Client, state: State, end: CancellationTok
     }
 }
 
-/// How far this process has come.
+/// How often the agent checks whether it may list nodes. Somebody may add or remove the component
+/// `nodes` while the agent runs.
+const NODES_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Updates whether the agent may list the cluster's nodes, until `end`.
+async fn observe_nodes_right(
+    client: kube::Client,
+    reads_nodes: Arc<AtomicBool>,
+    end: CancellationToken,
+) -> anyhow::Result<()> {
+    loop {
+        // Without an answer, the last known result stays.
+        if let Ok(may) = access::reads_nodes(&client).await {
+            reads_nodes.store(may, Ordering::Relaxed);
+        }
+        tokio::select! {
+            () = end.cancelled() => return Ok(()),
+            () = tokio::time::sleep(NODES_INTERVAL) => {}
+        }
+    }
+}
+
+/// What readiness and the status page need to know about this process.
 #[derive(Clone)]
 struct State {
-    /// The first right that is missing.
+    /// Why the process is not ready: the first right that is missing. `None` if it has all rights.
     missing: watch::Sender<Option<String>>,
     leads: Arc<AtomicBool>,
-    /// Whether the cluster's nodes may be read.
+    /// Whether the agent may list the cluster's nodes.
     reads_nodes: Arc<AtomicBool>,
     /// Whether the leader has listed the records.
     synced: Arc<AtomicBool>,
@@ -153,7 +191,8 @@ impl Default for State {
 }
 
 impl State {
-    /// A standby is ready: it does all that it should.
+    /// Whether the process is ready, and if not why. A standby is ready, because it does everything
+    /// that it should.
     fn readiness(&self) -> Result<(), String> {
         if let Some(missing) = &*self.missing.borrow() {
             return Err(missing.clone());
@@ -165,10 +204,11 @@ impl State {
     }
 }
 
-/// This Pod's name, and what no other process is called.
+/// The name of this Pod, if it is known, and an identity that no other process has.
 pub(crate) fn identity(rng: &mut impl Rng) -> (Option<String>, String) {
     let instance = std::env::var("HOSTNAME").ok();
-    // The Pod's name alone would let a container that is started again believe itself to be the one before it.
+    // The name of the Pod is not enough: a container that restarts would take the Lease of its
+    // predecessor for its own.
     let identity = format!("{}_{:08x}", instance.as_deref().unwrap_or("agent"), rng.next_u32());
     (instance, identity)
 }

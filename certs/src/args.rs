@@ -1,4 +1,4 @@
-//! The command line, as it is typed; [`Config`] is what it means once checked.
+//! The command line as you type it. [`Config`] is the checked form.
 
 use std::time::Duration;
 
@@ -7,28 +7,29 @@ use clap::{CommandFactory, Parser, Subcommand};
 use policy::durations;
 use runtime::args::CommonArgs;
 
-use crate::plan::Policy;
+use crate::rotation::plan::Policy;
 
-/// Makes and rotates the webhook's CA and serving certificate, and keeps the CA known to the API server
+/// Issues and rotates the webhook's certificates and its secret path, and makes both known to the
+/// API server
 #[derive(Debug, Clone, Parser)]
 #[command(name = "certs", version)]
 pub struct Args {
-    /// What to do
+    /// The subcommand to run
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// The subcommands of `certs`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
-    /// Keep the certificates right, until SIGTERM
+    /// Keep the certificates and the secret path right, until SIGTERM
     Run(RunArgs),
 }
 
 /// The flags of `run`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RunArgs {
-    /// What all parts have.
+    /// The flags that agent, webhook and `certs` have in common.
     #[command(flatten)]
     pub common: CommonArgs,
 
@@ -36,21 +37,22 @@ pub struct RunArgs {
     #[arg(long, env = "PURE_CHAOS_NAMESPACE", default_value = "pure-chaos", value_name = "NAME")]
     pub namespace: String,
 
-    /// The webhook's Service, which the serving certificate is for
+    /// The webhook's Service, for which the serving certificate is issued
     #[arg(long, env = "PURE_CHAOS_SERVICE", default_value = "webhook", value_name = "NAME")]
     pub service: String,
 
-    /// The ValidatingWebhookConfiguration that the bundle is injected into
+    /// The ValidatingWebhookConfiguration that bundle and path are injected into
     #[arg(long, env = "PURE_CHAOS_WEBHOOK_CONFIGURATION", default_value = "pure-chaos", value_name = "NAME")]
     pub webhook_configuration: String,
 
-    // A year, as cert-manager's own CA: rotation is tried, not feared.
-    /// How long a CA lives; at most 366d
+    // One year, as for the CA that cert-manager makes for its own webhook. So a change of CA is a
+    // routine, not a rare risk.
+    /// How long a CA is valid; at most 366d
     #[arg(long, env = "PURE_CHAOS_CA_LIFETIME", default_value = "365d", value_name = "DURATION", value_parser = duration)]
     pub ca_lifetime: Duration,
 
-    // Long enough for certs to be away for weeks, short enough that each installation sees renewals.
-    /// How long a serving certificate lives, at most as long as its CA
+    // `certs` can be away for weeks, and still each installation sees renewals.
+    /// How long a serving certificate is valid; at most as long as its CA
     #[arg(long, env = "PURE_CHAOS_SERVING_LIFETIME", default_value = "30d", value_name = "DURATION", value_parser = duration)]
     pub serving_lifetime: Duration,
 
@@ -58,38 +60,60 @@ pub struct RunArgs {
     #[arg(long, env = "PURE_CHAOS_LOOKAHEAD", default_value = "10d", value_name = "DURATION", value_parser = duration)]
     pub lookahead: Duration,
 
-    // A mounted Secret takes up to about a minute to arrive, an API server's watch much less; twice that.
-    /// How long a new CA is in the bundle before what it signed is served
+    // A mounted Secret takes up to about a minute to arrive, and an API server's watch takes much
+    // less. The default is twice that minute.
+    /// How long a new CA is in the bundle before a certificate that it signed is served
     #[arg(long, env = "PURE_CHAOS_SETTLE", default_value = "2m", value_name = "DURATION", value_parser = duration)]
     pub settle: Duration,
 
-    /// How often everything is compared and put right
+    /// How often certs compares everything and puts it right
     #[arg(long, env = "PURE_CHAOS_INTERVAL", default_value = "10s", value_name = "DURATION", value_parser = duration)]
     pub interval: Duration,
+
+    // A user who sees a call fail sees the path, so the path must change often. Each change is one
+    // small write. Each change also costs an API server that calls the new path a few kilobytes: up
+    // to Kubernetes 1.34, an API server keeps the transport of every path that it ever called, and
+    // later versions keep the last 200.
+    /// How often the secret path is renewed; at most 30m
+    #[arg(long, env = "PURE_CHAOS_PATH_PERIOD", default_value = "10m", value_name = "DURATION", value_parser = duration)]
+    pub path_period: Duration,
+
+    /// Keep only the secret path, because something else issues the certificates
+    #[arg(long, env = "PURE_CHAOS_ONLY_PATH")]
+    pub only_path: bool,
 }
 
 /// The flags of `run`, checked against each other.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// What all parts have.
+    /// The flags that agent, webhook and `certs` have in common.
     pub common: CommonArgs,
-    /// Namespace of the Secrets.
+    /// Namespace of the Secrets and of the webhook's Service.
     pub namespace: String,
-    /// The webhook's Service.
+    /// Name of the webhook's Service.
     pub service: String,
-    /// The ValidatingWebhookConfiguration's name.
+    /// Name of the ValidatingWebhookConfiguration.
     pub webhook_configuration: String,
-    /// How certificates live and are changed.
+    /// How long certificates are valid, and how they are replaced.
     pub policy: Policy,
     /// Time between two ticks.
     pub interval: Duration,
+    /// How often the secret path is renewed.
+    pub path_period: Duration,
+    /// Whether something else issues the certificates.
+    pub only_path: bool,
 }
+
+/// The longest `--path-period`. The webhook accepts a path for an hour, so `certs` can then be away
+/// for half an hour.
+const LONGEST_PATH_PERIOD: Duration = Duration::from_secs(1_800);
 
 impl RunArgs {
     /// Checks the durations against each other.
     ///
     /// # Errors
-    /// Wrong usage: a combination with which a certificate would end before its successor is served.
+    /// Returns a usage error for a combination with which a certificate or a path would end before
+    /// its successor is in use.
     pub fn check(self) -> Result<Config, clap::Error> {
         let Self {
             common,
@@ -101,6 +125,8 @@ impl RunArgs {
             lookahead,
             settle,
             interval,
+            path_period,
+            only_path,
         } = self;
         let wrong = |message: &str| Err(Args::command().error(ErrorKind::ValueValidation, message));
         if serving_lifetime > ca_lifetime {
@@ -116,9 +142,23 @@ impl RunArgs {
                 "--settle and --interval together are not shorter than --lookahead: a rotation would come too late",
             );
         }
+        if path_period > LONGEST_PATH_PERIOD {
+            return wrong(
+                "--path-period is longer than 30m: the webhook would refuse the API server when certs is away",
+            );
+        }
         let name = format!("{service}.{namespace}.svc");
         let policy = Policy { name, ca_lifetime, serving_lifetime, lookahead, settle };
-        Ok(Config { common, namespace, service, webhook_configuration, policy, interval })
+        Ok(Config {
+            common,
+            namespace,
+            service,
+            webhook_configuration,
+            policy,
+            interval,
+            path_period,
+            only_path,
+        })
     }
 }
 
@@ -173,6 +213,7 @@ mod tests {
             (&["--settle", "10d"], "--lookahead"),
             (&["--lookahead", "2m10s"], "--lookahead"),
             (&["--validity", "1d"], "--validity"),
+            (&["--path-period", "31m"], "--path-period"),
         ] {
             let error = check(flags).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{flags:?}");

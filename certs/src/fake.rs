@@ -1,5 +1,6 @@
-//! For tests: an API server of two kinds of objects, in this process. It keeps resourceVersions, so conflicts are real; it can refuse
-//! a call, or carry it out and lose the answer; and somebody else can write in the middle of a call.
+//! For tests: an API server in this process, with two kinds of objects. The fake keeps
+//! resourceVersions, so conflicts are real. The fake can refuse a call, or carry it out and lose
+//! the answer. And somebody else can write in the middle of a call.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -13,8 +14,8 @@ use axum::response::{IntoResponse, Json, Response};
 use k8s_openapi::ByteString;
 use serde_json::{Value, json};
 
-use crate::served::{Look, Served};
-use crate::stored::Data;
+use crate::api::probe::{Look, Served};
+use crate::rotation::observed::Data;
 
 const SECRETS: &str = "/api/v1/namespaces/pure-chaos/secrets";
 const CONFIGURATION: &str =
@@ -47,7 +48,7 @@ struct Failing {
     times: usize,
 }
 
-/// How a write ends that the process does not survive.
+/// When the process crashes, before or after a write.
 #[derive(Debug, Clone, Copy)]
 pub enum Crash {
     BeforeWrite,
@@ -111,7 +112,7 @@ impl Fake {
         self.with(|objects| objects.configuration = None);
     }
 
-    /// Each webhook's `caBundle`.
+    /// Returns each webhook's `caBundle`.
     pub fn bundles(&self) -> Vec<Vec<u8>> {
         let configuration = self.configuration().unwrap();
         let webhooks = configuration["webhooks"].as_array().unwrap();
@@ -125,7 +126,15 @@ impl Fake {
             .collect()
     }
 
-    /// Somebody else's `caBundle` in the first webhook.
+    /// Returns the path of each webhook that has a Service.
+    pub fn paths(&self) -> Vec<String> {
+        let configuration = self.configuration().unwrap();
+        let webhooks = configuration["webhooks"].as_array().unwrap().iter();
+        let services = webhooks.filter_map(|webhook| webhook["clientConfig"].get("service"));
+        services.map(|service| service["path"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
+    /// Writes somebody else's `caBundle` into the first webhook.
     pub fn overwrite_bundle(&self, bundle: &[u8]) {
         let bundle = json!(ByteString(bundle.to_vec()));
         self.edit_configuration(|configuration| {
@@ -133,7 +142,7 @@ impl Fake {
         });
     }
 
-    /// Somebody else edits the configuration.
+    /// Edits the configuration, as somebody else would.
     pub fn edit_configuration(&self, edit: impl FnOnce(&mut Value)) {
         self.with(|objects| {
             let mut configuration = objects.configuration.take().unwrap();
@@ -142,53 +151,54 @@ impl Fake {
         });
     }
 
-    /// The calls since the last look, as `METHOD name`.
+    /// Returns the calls since the last use of this function, as `METHOD name`.
     pub fn calls(&self) -> Vec<String> {
         self.with(|objects| std::mem::take(&mut objects.calls))
     }
 
-    /// The next `times` calls `METHOD name` are answered with `code`.
+    /// Answers the next `times` calls `METHOD name` with `code`.
     pub fn fail(&self, method: &str, name: &str, code: u16, times: usize) {
         let call = format!("{method} {name}");
         self.with(|objects| objects.failures.push(Failing { call, code, times }));
     }
 
-    /// Somebody else acts just before the next call `METHOD name` is carried out.
+    /// Lets somebody else act just before the next call `METHOD name` is carried out.
     pub fn before(&self, call: &str, hook: impl FnOnce(&Self) + Send + 'static) {
         self.with(|objects| objects.hooks.push((call.to_owned(), Box::new(hook))));
     }
 
-    /// Somebody else acts just before the `n`th call from now on, counted from 0.
+    /// Lets somebody else act just before the `n`th call from now on, counted from 0.
     pub fn before_nth(&self, n: usize, hook: impl FnOnce(&Self) + Send + 'static) {
         self.with(|objects| objects.at = Some((objects.served + n, Box::new(hook))));
     }
 
-    /// Whether [`Self::before_nth`] still waits.
+    /// Returns whether the hook of [`Self::before_nth`] still waits.
     pub fn is_waiting(&self) -> bool {
         self.with(|objects| objects.at.is_some())
     }
 
-    /// Every bundle patched into the first webhook, in order.
+    /// Returns every bundle that was patched into the first webhook, in order.
     pub fn injected(&self) -> Vec<Vec<u8>> {
         self.with(|objects| objects.injected.clone())
     }
 
-    /// The `n`th write from now on, counted from 0, ends in a crash.
+    /// Lets the `n`th write from now on, counted from 0, end in a crash.
     pub fn crash_at(&self, n: usize, crash: Crash) {
         self.with(|objects| objects.crash = Some((objects.writes + n, crash)));
     }
 
-    /// What the endpoints serve from now on; without it there are none.
+    /// Sets what the endpoints serve from now on. Without a call of this function there are no
+    /// endpoints.
     pub fn serve(&self, served: Served) {
         self.with(|objects| objects.endpoints = Some(served));
     }
 
-    /// Whether the crash asked for has happened.
+    /// Returns whether the crash that the test asked for has happened.
     pub fn has_crashed(&self) -> bool {
         self.with(|objects| objects.crash.is_some_and(|(at, _)| objects.writes > at))
     }
 
-    /// Takes the call's hook out, so that it runs without the lock.
+    /// Takes the call's hook out, so that the hook runs without the lock.
     fn hook(&self, call: &str) -> Option<Hook> {
         self.with(|objects| {
             objects.served += 1;
@@ -251,10 +261,18 @@ impl Objects {
         for patch in body["webhooks"].as_array().unwrap() {
             let webhooks = current["webhooks"].as_array_mut().unwrap();
             let webhook = webhooks.iter_mut().find(|webhook| webhook["name"] == patch["name"]).unwrap();
-            webhook["clientConfig"]["caBundle"] = patch["clientConfig"]["caBundle"].clone();
+            let (config, patch) = (&mut webhook["clientConfig"], &patch["clientConfig"]);
+            if let Some(path) = patch.pointer("/service/path") {
+                config["service"]["path"] = path.clone();
+            }
+            if let Some(bundle) = patch.get("caBundle") {
+                config["caBundle"] = bundle.clone();
+            }
         }
-        let bundle = current["webhooks"][0]["clientConfig"]["caBundle"].clone();
-        self.injected.push(serde_json::from_value::<ByteString>(bundle).unwrap().0);
+        if body["webhooks"][0]["clientConfig"].get("caBundle").is_some() {
+            let bundle = current["webhooks"][0]["clientConfig"]["caBundle"].clone();
+            self.injected.push(serde_json::from_value::<ByteString>(bundle).unwrap().0);
+        }
         let configuration = self.versioned(current);
         self.configuration = Some(configuration.clone());
         Ok(configuration)

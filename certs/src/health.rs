@@ -1,14 +1,15 @@
-//! Whether the loop works, for `/readyz`.
+//! Tells `/readyz` whether the ticks succeed.
 
 use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How many intervals may pass without a tick that succeeded: one may fail and its repetition be slow.
+/// How many intervals may pass without a successful tick. One tick may fail, and its repetition may
+/// be slow.
 const MOST_INTERVALS: u32 = 3;
 
-/// The last tick that succeeded, and why the last one did not.
+/// When the last tick succeeded, and why a later one failed.
 #[derive(Debug)]
 pub struct Health {
     limit: Duration,
@@ -22,26 +23,26 @@ struct State {
 }
 
 impl Health {
-    /// For ticks every `interval`.
+    /// Creates the state for ticks that come every `interval`.
     #[must_use]
     pub fn new(interval: Duration) -> Self {
         Self { limit: interval * MOST_INTERVALS, state: Mutex::default() }
     }
 
-    /// A tick succeeded.
+    /// Notes that a tick succeeded.
     pub fn succeeded(&self, now: Instant) {
         *self.state() = State { succeeded: Some(now), failure: None };
     }
 
-    /// A tick failed.
+    /// Notes that a tick failed, and why.
     pub fn failed(&self, why: String) {
         self.state().failure = Some(why);
     }
 
-    /// Whether a tick succeeded lately.
+    /// Checks that a tick succeeded recently.
     ///
     /// # Errors
-    /// What is missing, for a person.
+    /// Returns the reason, for people, if no tick succeeded within three intervals.
     pub fn check(&self, now: Instant) -> Result<(), String> {
         let state = self.state();
         match (state.succeeded, &state.failure) {
@@ -53,7 +54,7 @@ impl Health {
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        // Whole at any time, so what a panic left behind is good.
+        // The state is complete at any time, so it is good even after a panic.
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

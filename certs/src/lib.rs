@@ -1,47 +1,56 @@
-//! The webhook's CA and serving certificate: issued, stored, made known to the API server, and rotated so that no admission fails.
+//! Issues and rotates the webhook's CA and serving certificate, stores them, and makes the CA known
+//! to the API server, so that no admission review fails.
 //!
-//! Nothing remembers how far a rotation has come; each tick reads what is there and [`plan`] says the one next act, which makes every
-//! act repeatable and a crash between any two harmless. In the order in which [`plan::plan`] looks:
+//! Nothing remembers how far a rotation has come. Each tick reads the present state, and
+//! [`rotation::plan`] returns the one next act. So every act can be repeated, and a crash between
+//! two acts does no harm. [`rotation::plan::plan`] checks the states in this order:
 //!
 //! | state found | act |
 //! | --- | --- |
-//! | no CA, a damaged one, or one that ends within the lookahead | issue a CA; what was trusted until now becomes *previous* |
-//! | the previous CAs are not those still needed (one has expired, one was lost) | store them again |
-//! | `caBundle` of some webhook is not CA + previous CAs | inject the bundle |
-//! | no serving certificate, or one that nobody could accept | issue one at once: there is nothing to protect |
-//! | the serving certificate is the CA's and ends within the lookahead | issue one at once: the CA is trusted already |
-//! | `ca.crt` beside the serving certificate is not the bundle | publish it |
-//! | the serving certificate is a previous CA's | wait until the bundle was seen injected for the settle time, then issue |
-//! | one of those two, but an endpoint serves something else than the bundle accepts, or does not answer | look again ([`plan::plan`] says for how long) |
-//! | all as it should be | rest |
+//! | the CA is missing, damaged, revoked, expired or not yet valid, or ends within the lookahead | issue a CA; the CAs that were trusted until now become *previous*, unless they are revoked |
+//! | the stored previous CAs are not the ones that are still needed (one has expired, one was lost) | store them again |
+//! | the `caBundle` of some webhook is not the CA and the previous CAs | inject the bundle |
+//! | the serving certificate is missing, or no API server could accept it | issue one at once: there is nothing to protect |
+//! | the CA signed the serving certificate, which ends within the lookahead | issue one at once: the CA is trusted already |
+//! | `ca.crt` beside the serving certificate is not the bundle | publish the bundle |
+//! | a previous CA signed the serving certificate | wait until the bundle was seen injected for the settle time, then issue one |
+//! | one of the two states above in which a good certificate is replaced, but an endpoint serves a certificate that the bundle does not accept, or does not answer | look again ([`rotation::plan::plan`] says for how long) |
+//! | everything is as it should be | rest |
 //!
-//! A serving certificate never outlives its CA, so a previous CA that has expired can be dropped: nothing it signed is still good. It
-//! goes once each endpoint was seen to serve what the rest of the bundle accepts ([`served`]).
+//! A serving certificate never outlives its CA. So when a CA has expired, nothing that it signed is
+//! still valid, and the CA can be dropped. The CA leaves the bundle once each endpoint was seen to
+//! serve a certificate that the rest of the bundle accepts ([`api::probe`]).
 //!
-//! The CA lives in Secret `certs-ca`, which only this process reads; the webhook mounts `webhook-tls` and takes a new pair over
-//! without a restart ([`reload`]). If `certs-ca` is lost, its key is lost, and its successor starts a rotation: the lost CA stays in
-//! the bundle until it expires, because replicas still serve under it. The other side of that: to stop trusting a CA at once, because
-//! its key has leaked, scale `certs` to 0, delete both Secrets, remove `caBundle` from each webhook, and scale `certs` to 1.
+//! The CA is in Secret `certs-ca`, which only this process reads. The webhook mounts Secret
+//! `webhook-tls`, and loads a new pair without a restart ([`api::reload`]).
 //!
-//! Pure: [`certificate`], [`issue`] (but for the randomness of keys), [`bundle`], [`stored`], [`plan`], [`settled`], [`foreign`]. I/O:
-//! [`store`], [`inject`], [`served`], [`rotation`], [`reload`], [`mod@run`].
+//! If Secret `certs-ca` is lost, the CA's key is lost, and a new CA starts a rotation. The lost CA
+//! stays in the bundle until it expires, because replicas still serve certificates that the lost CA
+//! signed.
+//!
+//! If a key has leaked, you can stop trusting all CAs at once: annotate Secret `certs-ca` with
+//! `purechaos.dev/revoke=true`. The next tick issues a CA that has no previous one, and stores in
+//! the same Secret which CAs are never trusted again. Until each replica has its new certificate,
+//! reviews fail.
+//!
+//! The module [`path`] is independent of the certificates, and keeps the secret segment of the path
+//! by which the webhook knows the API server.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`rotation`] | carries out one act at a time; [`rotation::plan`] and the other submodules choose the act, and are pure |
+//! | [`x509`] | reads, issues and bundles certificates; pure except for random keys and serial numbers |
+//! | [`path`] | makes and rotates the secret segment; [`path::segment`] is pure |
+//! | [`api`] | reads and writes Secrets and the webhook configuration, reads mounted files, and asks each endpoint for its certificate |
 
+pub mod api;
 pub mod args;
-pub mod bundle;
-pub mod certificate;
-pub mod foreign;
 pub mod health;
-pub mod inject;
-pub mod issue;
 pub mod metrics;
-pub mod plan;
-pub mod reload;
+pub mod path;
 pub mod rotation;
 pub mod run;
-pub mod served;
-pub mod settled;
-pub mod store;
-pub mod stored;
+pub mod x509;
 
 pub use args::Args;
 pub use metrics::Metrics;

@@ -1,4 +1,4 @@
-//! `certs run`.
+//! The `certs` binary: parses the command line and runs `certs`.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,8 @@ use certs::args::{Args, Command};
 use clap::Parser;
 use runtime::process;
 
-// One thread: between two ticks of some seconds there is nothing to do.
+// One thread is enough, because the process does nothing between two ticks, which are seconds
+// apart.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let Args { command: Command::Run(args) } = Args::parse();

@@ -1,42 +1,51 @@
-//! One tick: read, plan, issue, store, inject.
+//! Runs one tick: reads, plans, issues, stores and injects.
+
+pub mod drift;
+pub mod observed;
+pub mod plan;
+pub mod propagation;
+pub mod revocation;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use runtime::clock::Clock;
 
-use crate::bundle;
-use crate::certificate::Pair;
-use crate::foreign::Foreign;
-use crate::inject::{Configuration, Injector};
-use crate::issue::{self, IssueError};
+use crate::api::inject::{Configuration, Injector};
+use crate::api::probe::{Look, Served};
+use crate::api::secrets::{CA_SECRET, Failure, Found, PATH_SECRET, SERVING_SECRET, Store, Written};
 use crate::metrics::Metrics;
-use crate::plan::{self, Act, Plan, Policy};
-use crate::served::{Look, Served};
-use crate::settled::Settled;
-use crate::store::{CA_SECRET, Failure, Found, SERVING_SECRET, Store, Written};
-use crate::stored::{self, Data, Stored};
+use crate::rotation::drift::Foreign;
+use crate::rotation::observed::{Data, Stored};
+use crate::rotation::plan::{Act, Plan, Policy, Reason};
+use crate::rotation::propagation::Settled;
+use crate::rotation::revocation::REVOKE;
+use crate::x509::bundle;
+use crate::x509::certificate::Pair;
+use crate::x509::issue::{self, IssueError};
 
-/// Acts in one tick: a first start or a loss of everything takes five; more means that somebody else keeps changing the same objects.
+/// The most acts in one tick. A first start takes three. If ten are not enough, somebody else keeps
+/// changing the same objects.
 const MOST_ACTS: usize = 10;
 
-/// A tick that did not reach its end. What it did is done; the next one goes on from there.
+/// Why a tick did not reach its end. The acts that it did are done, and the next tick goes on from
+/// there.
 #[derive(Debug, thiserror::Error)]
 pub enum TickError {
-    /// The API server failed.
+    /// A call to the API server failed.
     #[error(transparent)]
     Api(#[from] Failure),
-    /// A certificate could not be made.
+    /// A certificate or a key could not be made.
     #[error(transparent)]
     Issue(#[from] IssueError),
-    /// Certificates are in order, but there is nowhere to inject the bundle.
+    /// The certificates are in order, but there is no configuration to inject the bundle into.
     #[error(
         "failed to find ValidatingWebhookConfiguration {0} (apply the manifests; until then nothing asks the webhook)"
     )]
     NoConfiguration(String),
     /// Somebody else keeps writing the same objects.
     #[error(
-        "failed to come to rest in {MOST_ACTS} acts (does something else write Secrets {CA_SECRET} and {SERVING_SECRET}, or caBundle?)"
+        "failed to come to rest in {MOST_ACTS} acts (does something else write Secrets {CA_SECRET}, {SERVING_SECRET} and {PATH_SECRET}, or the webhook configuration?)"
     )]
     Restless,
 }
@@ -51,14 +60,17 @@ pub struct Rotation {
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     settled: Settled,
-    /// The bundle that was in every webhook when this process last looked or wrote; `None` while that isn't known.
+    /// The bundle that was in every webhook when this process last looked or wrote; `None` while
+    /// that is not known.
     in_place: Option<Vec<u8>>,
     foreign: Foreign,
-    /// What was last said of a swap that waits.
+    /// What was last logged about a swap that waits.
     waits_for: Option<String>,
+    /// What was last logged about an annotation that revokes nothing.
+    revocation_told: revocation::Told,
 }
 
-/// What one pass has read, to be written back under the versions read.
+/// What one pass has read. Writes refer to the versions that were read.
 struct Read {
     ca: Option<Found>,
     serving: Option<Found>,
@@ -67,7 +79,7 @@ struct Read {
 }
 
 impl Rotation {
-    /// A rotation that has seen nothing yet.
+    /// Creates a rotation that has seen nothing yet.
     #[must_use]
     pub fn new(
         client: kube::Client,
@@ -89,15 +101,17 @@ impl Rotation {
             in_place: None,
             foreign: Foreign::default(),
             waits_for: None,
+            revocation_told: revocation::Told::default(),
         }
     }
 
-    /// Does all there is to do now; in how long there will be more, if that is known.
+    /// Does all acts that are due. Returns in how long the next one is due, if that is known.
     ///
     /// # Errors
-    /// When something could not be done.
+    /// Returns an error if an act failed, if there is no webhook configuration, or if somebody else
+    /// keeps changing the same objects.
     pub async fn tick(&mut self) -> Result<Option<Duration>, TickError> {
-        // Once, because no act of a tick reaches an endpoint within it.
+        // Ask the endpoints once, because no act reaches an endpoint within the same tick.
         let served = self.endpoints.look().await;
         for _ in 0..MOST_ACTS {
             let read = self.read(&served).await?;
@@ -110,7 +124,8 @@ impl Rotation {
             let due = match plan.act {
                 Act::Wait(due) => Some(due),
                 Act::Look(at_most) => {
-                    // Once for each reason: it may last for days, with a tick every few seconds.
+                    // Log each reason once, because the wait may last for days, with a tick every
+                    // few seconds.
                     let why = unseen.join("; ");
                     if self.waits_for.as_ref() != Some(&why) {
                         tracing::warn!(
@@ -142,8 +157,9 @@ impl Rotation {
         Err(TickError::Restless)
     }
 
-    /// Reads in the opposite order of writing. Each write is refused if its object changed since it was read, and what a write rests
-    /// on was read later than its object: so nobody's newer CA is ever overwritten by a process that has not seen it.
+    /// Reads in the opposite order of writing. The API server refuses a write if its object has
+    /// changed since the read, and everything that a write is based on is read later than its
+    /// object. So a process never overwrites a newer CA that it has not seen.
     async fn read(&mut self, served: &Served) -> Result<Read, Failure> {
         let serving = self.store.read(SERVING_SECRET).await?;
         let configuration = self.injector.read().await?;
@@ -163,11 +179,16 @@ impl Rotation {
             self.metrics.ca_ends(certificate.not_after());
         }
         stored.injected_for = injected_for;
+        let revoke = ca.as_ref().and_then(|ca| ca.annotation(REVOKE));
+        stored.is_revoked = revocation::is_asked(revoke);
+        if let Some(advice) = self.revocation_told.advice(self.store.namespace(), revoke) {
+            tracing::warn!("{advice}");
+        }
         stored.served.clone_from(served);
         Ok(Read { ca, serving, configuration, stored })
     }
 
-    /// Takes note of a configuration that is as it should be, whoever made it so.
+    /// Notes that every webhook has the planned bundle, even if another process injected it.
     fn look_in_place(&mut self, stored: &Stored, plan: &Plan) {
         let text = bundle::pem(&plan.bundle).into_bytes();
         if stored.injected.as_ref().is_some_and(|bundles| bundles.iter().all(|injected| *injected == text)) {
@@ -175,13 +196,14 @@ impl Rotation {
         }
     }
 
-    /// Tells of what somebody else changed; to put it back is not this process's business.
+    /// Reports what somebody else changed in the rest of the configuration. `certs` does not undo
+    /// such a change.
     fn look_for_other_hands(&mut self, configuration: Option<&Configuration>) {
         if self.foreign.observe(configuration.map(|read| read.rest().to_owned())) {
             self.metrics.configuration_changed();
             tracing::warn!(
                 is_there = configuration.is_some(),
-                "somebody changed the webhook configuration, in something else than caBundle"
+                "somebody changed the webhook configuration, in something else than caBundle and path"
             );
         }
     }
@@ -192,19 +214,29 @@ impl Rotation {
         match act {
             Act::IssueCa(reason) => {
                 let issued = issue::ca(now, self.policy.ca_lifetime)?;
-                let written = self.store_ca(ca, stored::ca_data(&issued, &bundle)).await?;
+                let mut data = observed::ca_data(&issued, &bundle);
+                let mut ca = ca;
+                if reason == Reason::Revoked {
+                    // The revoked CAs and their successor are in one write, so no crash in between
+                    // brings back what was revoked.
+                    ca = ca.map(|ca| ca.without_annotation(REVOKE));
+                    let revoked = bundle::pem(&stored.all_cas(now)).into_bytes();
+                    data.insert(observed::REVOKED.to_owned(), revoked);
+                }
+                let written = self.store_ca(ca, data).await?;
                 let not_after = issued.certificate().not_after();
                 report(written, || tracing::info!(reason = reason.label(), %not_after, "issued a CA"));
             }
             Act::StorePrevious(previous) => {
-                let data = Data::from([(stored::PREVIOUS.to_owned(), bundle::pem(&previous).into_bytes())]);
+                let data = Data::from([(observed::PREVIOUS.to_owned(), bundle::pem(&previous).into_bytes())]);
                 let written = self.store_ca(ca, data).await?;
                 report(written, || tracing::info!(count = previous.len(), "stored the previous CAs"));
             }
             Act::Inject => {
                 if let Some(configuration) = configuration {
                     let text = bundle::pem(&bundle);
-                    // Forgotten until the answer is there: a write whose answer got lost must not look like somebody else's.
+                    // Forget the bundle until the answer is there. Otherwise a write whose answer
+                    // got lost would look like a change by somebody else.
                     let before = self.in_place.take();
                     let written = self.injector.inject(&configuration, &text).await?;
                     let is_changed =
@@ -227,7 +259,8 @@ impl Rotation {
                 if let Ok(ca) = &stored.ca {
                     let Policy { name, serving_lifetime, .. } = &self.policy;
                     let issued = issue::serving(ca, name, now, *serving_lifetime)?;
-                    let written = self.store_serving(serving, stored::serving_data(&issued, &bundle)).await?;
+                    let written =
+                        self.store_serving(serving, observed::serving_data(&issued, &bundle)).await?;
                     let not_after = issued.certificate().not_after();
                     report(written, || {
                         tracing::info!(reason = reason.label(), %not_after, "issued a serving certificate");
@@ -235,7 +268,7 @@ impl Rotation {
                 }
             }
             Act::Publish => {
-                let data = Data::from([(stored::BUNDLE.to_owned(), bundle::pem(&bundle).into_bytes())]);
+                let data = Data::from([(observed::BUNDLE.to_owned(), bundle::pem(&bundle).into_bytes())]);
                 let written = self.store_serving(serving, data).await?;
                 report(written, || tracing::info!(count = bundle.len(), "published the bundle"));
             }
@@ -253,7 +286,8 @@ impl Rotation {
     }
 }
 
-/// One line for each act; of a conflict only for who looks closely, because the next pass says what became of it.
+/// Logs one line for each act. A conflict is logged at debug level only, because the next pass
+/// shows the result.
 fn report(written: Written, line: impl FnOnce()) {
     match written {
         Written::Done => line(),
@@ -262,5 +296,4 @@ fn report(written: Written, line: impl FnOnce()) {
 }
 
 #[cfg(test)]
-#[path = "rotation_tests.rs"]
 mod tests;

@@ -1,30 +1,40 @@
-//! The process: ticks until it is told to end.
+//! Runs the process: ticks until it is told to end.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use runtime::clock::{Clock, SystemClock};
+use runtime::http::listen;
 use runtime::process::{self, essential};
 use runtime::{admin, client, logs};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::probe::Endpoints;
 use crate::args::Config;
 use crate::health::Health;
 use crate::metrics::Metrics;
-use crate::rotation::Rotation;
-use crate::served::Endpoints;
+use crate::path::Paths;
+use crate::rotation::{Rotation, TickError};
 
-/// The wait after a first failed tick. At an installation the webhook configuration may come a moment after this process.
+/// The wait after the first failed tick. At an installation, the webhook configuration may come a
+/// moment after this process.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 
-/// Runs `certs run` until a signal.
+/// Runs `certs run` until a signal or a failure.
 ///
 /// # Errors
-/// When it can't be started, or a part of it fails.
+/// Returns an error if the process can't start, or if a part of it fails.
 pub async fn run(config: Config) -> anyhow::Result<()> {
-    let Config { common, namespace, service, webhook_configuration, policy, interval } = config;
+    let Config {
+        common,
+        namespace,
+        service,
+        webhook_configuration,
+        policy,
+        interval,
+        path_period,
+        only_path,
+    } = config;
     logs::start(common.log_format)?;
     process::install_tls_provider()?;
     let end = process::ended_by_signal()?;
@@ -34,13 +44,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let health = Arc::new(Health::new(interval));
     let objects = (namespace.as_str(), webhook_configuration.as_str());
-    let endpoints = Box::new(Endpoints::new(client.clone(), &namespace, &service, &policy.name));
-    let rotation = Rotation::new(client, objects, endpoints, policy, Arc::clone(&clock), metrics);
+    let paths = Paths::new(client.clone(), objects, path_period, Arc::clone(&clock), metrics.clone());
+    let rotation = (!only_path).then(|| {
+        let endpoints = Box::new(Endpoints::new(client.clone(), &namespace, &service, &policy.name));
+        Rotation::new(client, objects, endpoints, policy, Arc::clone(&clock), metrics)
+    });
+    let work = Work { paths, rotation };
 
     let address = common.metrics_address;
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("failed to listen on {address}: choose another --metrics-address"))?;
+    let listener = listen(address).await?;
     tracing::info!(metrics_address = %address, namespace, version = runtime::VERSION, "started");
     let readiness: admin::Readiness = {
         let (health, clock) = (Arc::clone(&health), Arc::clone(&clock));
@@ -48,7 +60,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     };
     let admin_task = admin::serve(listener, admin::router(registry, readiness), end.clone());
     let ticking = async {
-        keep_right(rotation, interval, &health, clock.as_ref(), end.clone()).await;
+        keep_right(work, interval, &health, clock.as_ref(), end.clone()).await;
         Ok(())
     };
     let (administered, ticked) = tokio::join!(
@@ -58,10 +70,32 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     administered.and(ticked)
 }
 
-/// Ticks every `interval`, sooner when something is due sooner, and soon after a failure, until `end`. An end in the middle of a tick
-/// is one of the crashes that the plan is made for.
+/// What one tick takes care of.
+struct Work {
+    paths: Paths,
+    /// `None` if something else issues the certificates.
+    rotation: Option<Rotation>,
+}
+
+impl Work {
+    /// Runs one tick of the paths, and then one of the rotation. The paths come first, so that at a
+    /// first start the keys are there when the certificate makes the webhook ready. If one of the
+    /// two fails, the other still runs.
+    async fn tick(&mut self) -> Result<Option<Duration>, TickError> {
+        let paths = self.paths.tick().await;
+        let rotation = match &mut self.rotation {
+            Some(rotation) => rotation.tick().await?,
+            None => None,
+        };
+        Ok([rotation, Some(paths?)].into_iter().flatten().min())
+    }
+}
+
+/// Ticks until `end` is cancelled. The next tick comes after `interval`, or sooner if something is
+/// due sooner, or soon after a failure. An end in the middle of a tick is like a crash, which the
+/// plan allows for.
 async fn keep_right(
-    mut rotation: Rotation,
+    mut work: Work,
     interval: Duration,
     health: &Health,
     clock: &dyn Clock,
@@ -70,7 +104,7 @@ async fn keep_right(
     let mut retry = FIRST_RETRY;
     let ticks = async {
         loop {
-            let wait = match rotation.tick().await {
+            let wait = match work.tick().await {
                 Ok(due) => {
                     health.succeeded(clock.monotonic());
                     retry = FIRST_RETRY;
@@ -95,5 +129,4 @@ async fn keep_right(
 }
 
 #[cfg(test)]
-#[path = "run_tests.rs"]
 mod tests;

@@ -1,4 +1,4 @@
-//! For tests: what an API server does with a serving certificate, by rustls' verifier.
+//! For tests: verifies a serving certificate with rustls, as an API server does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 
-use crate::certificate::Certificate;
-use crate::issue::tests::NAME;
+use crate::x509::certificate::Certificate;
+use crate::x509::issue::tests::NAME;
 
-/// Whether a client that trusts `bundle` accepts `leaf` for the webhook's name at `now`.
+/// Returns whether a client that trusts `bundle` accepts `leaf` for the webhook's name at `now`.
 pub fn accepted(leaf: &Certificate, bundle: &[&Certificate], now: Timestamp) -> bool {
     let mut roots = RootCertStore::empty();
     for ca in bundle {

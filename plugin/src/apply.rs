@@ -1,4 +1,4 @@
-//! What is asked of the API server, with the rights of whoever asks.
+//! Sends requests to the API server, with the rights of the user who runs the plugin.
 
 use std::collections::BTreeMap;
 
@@ -9,47 +9,49 @@ use kube::api::{GetParams, Patch, PatchParams};
 use kube::client::Body;
 use kube::core::{Request, Status};
 use kube::{Api, Client, Resource, ResourceExt};
-use policy::keys::RECORD;
 use policy::record::OptIn;
+use policy::well_known::RECORD;
 use runtime::client::{CallError, call};
 use serde::de::DeserializeOwned;
 
 use crate::change::Change;
 
-/// Who wrote an annotation, in the Namespace's `managedFields`.
+/// The field manager of the annotations that the plugin writes, as the Namespace's `managedFields`
+/// show it.
 pub const FIELD_MANAGER: &str = "kubectl-chaos";
 
-/// What came of a change.
+/// The result of a change.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Applied {
-    /// The Namespace's annotations after it.
+    /// The annotations of the Namespace after the change.
     pub annotations: BTreeMap<String, String>,
-    /// What the API server warned of.
+    /// The warnings that the API server sent with its answer.
     pub warnings: Vec<String>,
 }
 
 /// Carries out a change.
 ///
 /// # Errors
-/// When it is denied, or there was no usable answer.
+/// Returns an error if the API server refuses the change or gives no usable answer.
 pub async fn apply(client: &Client, change: &Change) -> Result<Applied, CallError> {
     let Answered { object, warnings, .. } = send::<Namespace>(client, Question::Change(change)).await?;
     Ok(Applied { annotations: object.annotations().clone(), warnings })
 }
 
-/// The record of a namespace, and when that was by the API server's clock, where it said so.
+/// Reads the record of a namespace. Also returns the time of the answer by the API server's clock,
+/// if the answer contains it.
 ///
 /// # Errors
-/// When there is none, or no usable answer.
+/// Returns an error if the namespace has no record, or if the API server gives no usable answer.
 pub async fn record(client: &Client, namespace: &str) -> Result<(OptIn, Option<Timestamp>), CallError> {
     let Answered { object, date, .. } = send(client, Question::Record(namespace)).await?;
     Ok((object, date))
 }
 
-/// The annotations of a Namespace.
+/// Reads the annotations of a Namespace.
 ///
 /// # Errors
-/// When there is no usable answer.
+/// Returns an error if the API server gives no usable answer.
 pub async fn annotations(client: &Client, name: &str) -> Result<BTreeMap<String, String>, CallError> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let namespace = call(namespaces.get_metadata(name)).await?;
@@ -67,7 +69,8 @@ struct Answered<T> {
     date: Option<Timestamp>,
 }
 
-/// By hand, because the client shows no headers of an answer, and warnings and the API server's clock are in them.
+/// Sends a request and reads the headers of the answer, which contain the warnings and the API
+/// server's time. [`Api`] does not return headers.
 async fn send<T: DeserializeOwned>(
     client: &Client,
     question: Question<'_>,
@@ -104,7 +107,8 @@ async fn send<T: DeserializeOwned>(
     .await
 }
 
-/// What was answered instead of the object. What stands between here and the API server may answer too, and in any form.
+/// Reads the error in an answer. A proxy in front of the API server may have written the answer, in
+/// any form.
 fn refusal(code: u16, body: &[u8]) -> Status {
     let read = serde_json::from_slice::<Status>(body).ok().filter(|status| status.code != 0);
     read.unwrap_or_else(|| {
@@ -114,7 +118,8 @@ fn refusal(code: u16, body: &[u8]) -> Status {
     })
 }
 
-/// The text of a header `299 - "text"`.
+/// Reads the text of a `Warning` header such as `299 - "text"`. `None` if the header has another
+/// form.
 fn warning(header: &str) -> Option<String> {
     let (_, quoted) = header.split_once('"')?;
     let mut text = String::new();
@@ -129,7 +134,7 @@ fn warning(header: &str) -> Option<String> {
     None
 }
 
-/// The instant of a header `Date`.
+/// Reads the instant of a `Date` header. `None` if the header has another form.
 fn date(header: &str) -> Option<Timestamp> {
     rfc2822::parse(header).ok().map(|zoned| zoned.timestamp())
 }

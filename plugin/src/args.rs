@@ -8,8 +8,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::flags::SettingFlags;
 
-/// Opts namespaces in and out of chaos, and says what happens there. It can do what you can do with kubectl and no more, and prints the kubectl
-/// command for each change.
+/// Opts namespaces in and out of chaos, and says what happens there. It can do what you can do with
+/// kubectl and no more, and prints the kubectl command for each change.
 #[derive(Debug, Parser)]
 #[command(name = "kubectl-chaos", bin_name = "kubectl chaos", version, arg_required_else_help = true)]
 pub struct Args {
@@ -44,7 +44,8 @@ pub enum Command {
     On(OnArgs),
     /// Opt a namespace out, and remove its settings; a halt stays
     Off(ChangeArgs),
-    /// Show the records of the namespaces that opted in, with the countdown to the next round and the reason where nothing is killed
+    /// Show the records of the namespaces that opted in, with the countdown to the next round and
+    /// the reason where nothing is killed
     Status(StatusArgs),
     /// Say what would be killed in a namespace now, and why the rest is not
     Explain(ExplainArgs),
@@ -56,7 +57,8 @@ pub enum Command {
     Resume(ChangeArgs),
     /// Print a completion script
     Completion {
-        /// For which shell; `kubectl` is the script kubectl_complete-chaos, by which kubectl's own completion asks
+        /// For which shell; `kubectl` is the script kubectl_complete-chaos, by which kubectl's own
+        /// completion asks
         #[arg(value_enum)]
         shell: Shell,
     },
@@ -99,9 +101,9 @@ pub struct HaltArgs {
     #[command(flatten)]
     pub change: ChangeArgs,
 
-    /// Why, for whoever wonders
+    /// Why, for whoever wonders; without it, who halts and when
     #[arg(long, value_name = "TEXT")]
-    pub reason: String,
+    pub reason: Option<String>,
 }
 
 /// The flags of `status`.
@@ -185,7 +187,7 @@ mod tests {
             &["on", "a", "b"],
             &["on", "a", "--shedule", "every 10m"],
             &["on", "a", "--limit"],
-            &["halt", "a"],
+            &["halt", "a", "--reason"],
             &["status", "-o", "yaml"],
             &["now", "a", "--timeout", "soon"],
             &["completion", "fish"],

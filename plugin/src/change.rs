@@ -1,24 +1,24 @@
-//! Arguments become annotations, and these the `kubectl` command that would have set them.
+//! Turns arguments into annotations, and annotations into the `kubectl` command that sets them.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use policy::keys::{CHAOS, HALT, YES, is_chaos_key};
 use policy::settings::Key;
+use policy::well_known::{CHAOS, HALT, YES, is_chaos_key};
 use serde_json::{Value, json};
 
 use crate::args::Target;
 use crate::flags::SettingFlags;
-use crate::{hint, shell};
+use crate::{shell, suggest};
 
-/// Annotations of one Namespace to set, or to remove where there is no value.
+/// Annotations to set or to remove on one Namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// The Namespace.
+    /// The name of the Namespace.
     pub namespace: String,
-    /// What becomes of each annotation.
+    /// The new value of each annotation. `None` removes the annotation.
     pub annotations: BTreeMap<String, Option<String>>,
-    /// Only ask.
+    /// Whether the API server only checks the change and stores nothing.
     pub dry_run: bool,
 }
 
@@ -27,7 +27,7 @@ impl Change {
         Self { namespace: namespace.to_owned(), annotations, dry_run: false }
     }
 
-    /// Opts in with these settings.
+    /// Opts a namespace in, with these settings.
     #[must_use]
     pub fn on(namespace: &str, settings: &SettingFlags) -> Self {
         let settings = settings.0.iter().map(|(key, value)| (key.clone(), Some(value.clone())));
@@ -35,58 +35,60 @@ impl Change {
         Self::new(namespace, settings.chain([consent]).collect())
     }
 
-    /// Opts out: removes what of ours is there. A halt only ever narrows, and stays.
+    /// Opts a namespace out. Of the annotations that are `present`, removes all that belong to Pure
+    /// Chaos, except the halt. A halt only ever narrows consent, so it stays.
     #[must_use]
     pub fn off<'a>(namespace: &str, present: impl IntoIterator<Item = &'a str>) -> Self {
         let ours = present.into_iter().filter(|key| is_chaos_key(key));
         Self::new(namespace, ours.map(|key| (key.to_owned(), None)).collect())
     }
 
-    /// Asks for one round more, at this instant.
+    /// Asks for one more round, at the instant `slot`.
     #[must_use]
     pub fn now(namespace: &str, slot: Timestamp) -> Self {
         Self::new(namespace, BTreeMap::from([(Key::AlsoAt.annotation(), Some(slot.to_string()))]))
     }
 
-    /// Withdraws what was asked for.
+    /// Withdraws the request for one more round.
     #[must_use]
     pub fn not_now(namespace: &str) -> Self {
         Self::new(namespace, BTreeMap::from([(Key::AlsoAt.annotation(), None)]))
     }
 
-    /// Halts a namespace, or everything by the system's own.
+    /// Halts a namespace. On namespace `pure-chaos`, this halts everything.
     #[must_use]
     pub fn halt(namespace: &str, reason: &str) -> Self {
         Self::new(namespace, BTreeMap::from([(HALT.to_owned(), Some(reason.to_owned()))]))
     }
 
-    /// Ends the halt.
+    /// Ends the halt of a namespace.
     #[must_use]
     pub fn resume(namespace: &str) -> Self {
         Self::new(namespace, BTreeMap::from([(HALT.to_owned(), None)]))
     }
 
-    /// The same, only asked of the API server.
+    /// The same change, which the API server only checks if `dry_run` is true.
     #[must_use]
     pub fn with_dry_run(mut self, dry_run: bool) -> Self {
         self.dry_run = dry_run;
         self
     }
 
-    /// Whether less is killed after it, whatever was there before: it sets no more than a halt, and leaves that alone otherwise.
+    /// Whether the change only narrows consent, whatever the annotations were before. This is so if
+    /// the change does nothing but set a halt or remove the opt-in with its settings.
     #[must_use]
     pub fn only_narrows(&self) -> bool {
         let is_setting = |key: &str| self.annotations.contains_key(CHAOS) || key == HALT;
         self.annotations.iter().all(|(key, value)| (key == HALT) == value.is_some() && is_setting(key))
     }
 
-    /// As a merge patch.
+    /// The change as a JSON merge patch.
     #[must_use]
     pub fn patch(&self) -> Value {
         json!({"metadata": {"annotations": self.annotations}})
     }
 
-    /// The command that does the same, to be pasted.
+    /// The `kubectl` command that makes the same change. You can paste it into a shell.
     #[must_use]
     pub fn command(&self, target: &Target) -> String {
         let mut words = vec!["annotate"];
@@ -97,7 +99,7 @@ impl Change {
             words.push("--dry-run=server");
         }
         words.extend(["namespace", &self.namespace]);
-        let mut command = hint::kubectl(target, &words);
+        let mut command = suggest::kubectl(target, &words);
         for (key, value) in &self.annotations {
             command.push(' ');
             match value {

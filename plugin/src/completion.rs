@@ -1,4 +1,5 @@
-//! Completion. One rule answers all: kubectl's own completion asks plugins for it, and the scripts for shells ask as kubectl does.
+//! Shell completion. One function answers all questions. kubectl asks plugins in this form, and the
+//! scripts for bash and zsh do the same.
 
 use clap::{Arg, Command, ValueHint};
 use policy::settings::Key;
@@ -8,15 +9,16 @@ use crate::flags;
 
 const FOR_BASH: &str = include_str!("completion/bash.sh");
 const FOR_ZSH: &str = include_str!("completion/zsh.zsh");
-/// Where kubectl looks for a plugin's completion: an executable `kubectl_complete-chaos` on the path.
+/// The executable `kubectl_complete-chaos`, which kubectl looks for on the path to complete a
+/// plugin's line.
 const FOR_KUBECTL: &str = "#!/bin/sh\nexec kubectl-chaos __complete -- \"$@\"\n";
 
-/// What tells the asking shell to offer files.
+/// Tells the shell to offer files.
 const FILES: &str = ":0";
-/// What tells it to offer no files.
+/// Tells the shell to offer no files.
 const NO_FILES: &str = ":4";
 
-/// A completion script.
+/// The completion script for a shell.
 #[must_use]
 pub fn script(shell: Shell) -> &'static str {
     match shell {
@@ -29,20 +31,20 @@ pub fn script(shell: Shell) -> &'static str {
 /// What a line asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Asked {
-    /// What its last word could be.
+    /// What the last word can be.
     pub wanted: Wanted,
-    /// What of it is there: after `=`, where that comes before a flag's value.
+    /// The part of the last word that is typed already. In `--flag=value`, the part after `=`.
     pub typed: String,
-    /// Which cluster the line is about.
+    /// The cluster that the line names.
     pub target: Target,
 }
 
-/// What a word could be.
+/// What a word can be.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// A file.
+    /// The name of a file.
     File,
-    /// One of these, or nothing that is known.
+    /// One of these words. If the list is empty, no word is known.
     Words(Vec<String>),
     /// The name of a context.
     Context,
@@ -50,16 +52,16 @@ pub enum Wanted {
     Namespace,
 }
 
-/// Reads the words of a line, the last of them unfinished.
+/// Reads the words of a line. The last word is unfinished.
 #[must_use]
 pub fn asked(mut command: Command, words: &[String]) -> Asked {
-    // So that the flags of all commands are with each.
+    // Gives each subcommand the global flags.
     command.build();
     let (last, before) = words.split_last().map_or(("", words), |(last, before)| (last.as_str(), before));
     let (mut command, mut awaited, mut places, mut target) = (&command, None, 0, Target::default());
     for word in before {
         if let Some(flag) = awaited.take() {
-            // The value of the flag before it, whatever it looks like.
+            // This word is the value of the flag before it, whatever it looks like.
             note(flag, word, &mut target);
             continue;
         }
@@ -92,7 +94,8 @@ pub fn asked(mut command: Command, words: &[String]) -> Asked {
     Asked { wanted, typed: typed.to_owned(), target }
 }
 
-/// What could stand for the last word, one in each line, and in the last line whether a file could; as kubectl wants it.
+/// The answer in the form that kubectl expects: one candidate in each line, and a last line that
+/// says whether a file can follow.
 #[must_use]
 pub fn answer(asked: &Asked, candidates: Vec<String>) -> String {
     let fitting = candidates.into_iter().filter(|candidate| candidate.starts_with(&asked.typed));
@@ -108,7 +111,8 @@ fn note(flag: &Arg, value: &str, target: &mut Target) {
     }
 }
 
-/// The flag that a word is, with the value that is in the same word.
+/// The flag in a word, and its value if the word contains `=`. `None` if the word is not a known
+/// flag.
 fn flag<'a, 'w>(command: &'a Command, word: &'w str) -> Option<(&'a Arg, Option<&'w str>)> {
     let (name, value) = match word.split_once('=') {
         Some((name, value)) => (name, Some(value)),
@@ -121,7 +125,7 @@ fn flag<'a, 'w>(command: &'a Command, word: &'w str) -> Option<(&'a Arg, Option<
     Some((flag, value))
 }
 
-/// Whether its value is the next word, and not behind `=` only.
+/// Whether the flag takes its value from the next word, and not only after `=`.
 fn takes_a_word(flag: &Arg) -> bool {
     flag.get_action().takes_values() && !flag.is_require_equals_set()
 }
@@ -169,10 +173,10 @@ mod tests {
         assert_eq!(completed(&["off", "--cont"]), ["--context"]);
         assert_eq!(completed(&["status", "-o", ""]), ["text", "json"]);
         assert_eq!(completed(&["completion", "b"]), ["bash"]);
-        // No value is known, and the namespace is none of the commands.
+        // No value is known for `--schedule`, and `on` takes only one namespace.
         assert!(completed(&["on", "--schedule", ""]).is_empty());
         assert!(completed(&["on", "a", ""]).is_empty(), "a second namespace");
-        // Nor is a flag's value a command.
+        // The value of a flag is not taken for a command.
         assert_eq!(completed(&["-n", "on", "stat"]), ["status"]);
         assert_eq!(completed(&["-n=on", "stat"]), ["status"]);
     }

@@ -1,22 +1,23 @@
-//! One flag for each setting, made of the settings' own list.
+//! One flag for each setting, made from [`Key::ALL`].
 
 use std::collections::BTreeMap;
 
 use clap::{Arg, ArgMatches, Command, FromArgMatches};
 use policy::settings::{Key, Problem, Settings};
 
-/// The settings that were given, by their annotations.
+/// The settings that you gave as flags, by their annotation keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SettingFlags(pub BTreeMap<String, String>);
 
 impl SettingFlags {
-    /// Reads them by the webhook's own grammar, so that what isn't understood is said at once. Ceilings are known to the webhook only.
+    /// Reads the values with the webhook's own grammar, so that the plugin reports a mistake before
+    /// it sends anything. Only the webhook knows the ceilings.
     ///
     /// # Errors
-    /// What is wrong, in the webhook's words.
+    /// Returns each problem, in the webhook's words.
     pub fn check(&self) -> Result<(), Vec<Problem>> {
         let mut known = Settings::built_in();
-        // No grace fits mode `force` alone, which the namespace may have already.
+        // `0s` is valid only with mode `force`, which the namespace may have already.
         if self.0.get(&Key::GracePeriod.annotation()).is_some_and(|grace| grace == "0s") {
             known.mode = policy::settings::Mode::Force;
         }
@@ -24,7 +25,7 @@ impl SettingFlags {
     }
 }
 
-/// The words that a setting's value is one of; none where it is anything else.
+/// The only values of a setting. Empty if the setting takes other values.
 #[must_use]
 pub fn words(key: Key) -> &'static [&'static str] {
     match key {
@@ -41,7 +42,8 @@ impl clap::Args for SettingFlags {
             let flag = Arg::new(key.word()).long(key.word()).value_name("VALUE").help_heading("Settings");
             let flag = flag.help(format!("{}: {}", key.annotation(), key.expected()));
             command.arg(match key {
-                // With a value only after `=`, or it would take the namespace for one.
+                // The value must follow `=`. Otherwise the flag would take the namespace as its
+                // value.
                 Key::DryRun => flag.num_args(0..=1).require_equals(true).default_missing_value("true"),
                 _ => flag,
             })

@@ -1,4 +1,4 @@
-//! The plugin's binary.
+//! The binary of the plugin, `kubectl-chaos`.
 
 use std::process::ExitCode;
 

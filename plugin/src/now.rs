@@ -1,5 +1,8 @@
-//! `now`: one round more, in a few seconds. It is asked for by an annotation like any other, so the webhook reviews it and the record holds it; the agent serves it
-//! as a slot, with the guards and the locks of each.
+//! `now`: asks for one more round, in a few seconds.
+//!
+//! The plugin asks by an annotation, as for any setting. So the webhook reviews the request and the
+//! record holds it. The agent serves the round as a slot, with the same guards and locks as every
+//! slot.
 
 use std::io::Write;
 use std::time::Duration;
@@ -7,31 +10,33 @@ use std::time::Duration;
 use anyhow::Context;
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use kube::Client;
-use policy::consent::Consent;
+use policy::platform::PlatformPolicy;
 use policy::record::OptIn;
-use policy::settings::Key;
 use runtime::client::CallError;
 use runtime::clock::{Clock, SystemClock};
 
+use crate::absence::{Absence, installed};
+use crate::apply_change::make;
 use crate::args::Target;
 use crate::change::Change;
-use crate::make::make;
-use crate::round::{Seen, obstacle, seen};
-use crate::{apply, hint};
+use crate::round::{Seen, longest_interval, obstacle, seen, too_soon};
+use crate::{apply, suggest};
 
-/// From the request to its slot: by then the agent has to know of it, also where its clock is a little ahead of the API server's.
+/// The time from the request to its slot. Within this time the agent must learn of the slot, even
+/// if its clock is a little ahead of the API server's.
 const LEAD: Duration = Duration::from_secs(10);
 
-/// How often the record is looked at.
+/// How often the plugin reads the record.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// How long the record of an opt-in may take to be there.
+/// How long the plugin waits for the record of a new opt-in.
 const APPEARS: Duration = Duration::from_secs(5);
 
-/// Asks for a round, waits for it, and says in a line what came of it.
+/// Asks for a round, waits for it, and prints what came of it.
 ///
 /// # Errors
-/// When none can be asked for, or none was made within `timeout` after its slot, or what came of it can't be seen.
+/// Returns an error if no round can be asked for, if the round is skipped or not made within
+/// `timeout` after its slot, or if its result cannot be seen.
 pub async fn now(
     client: &Client,
     target: &Target,
@@ -40,13 +45,19 @@ pub async fn now(
     out: &mut (dyn Write + Send),
 ) -> anyhow::Result<()> {
     let (before, date) = record(client, target, namespace).await?;
-    // By a clock that is ahead of the cluster's the round would come when nobody waits for it any more.
+    // Use the API server's time. If the local clock were ahead, the plugin would stop waiting
+    // before the round comes.
     let time = date.unwrap_or_else(|| SystemClock.wall());
     let withdraw = Change::not_now(namespace).command(target);
     if let Some(obstacle) = obstacle(&before, time, &withdraw) {
         anyhow::bail!("no round can be asked for in namespace {namespace}: {obstacle}");
     }
     let slot = slot(time);
+    if let Some(told) = distance(client, &before, slot).await.map_err(|too_soon| {
+        anyhow::anyhow!("no round can be asked for in namespace {namespace}: {too_soon}")
+    })? {
+        writeln!(out, "{told}")?;
+    }
     make(client, target, &Change::now(namespace, slot), out).await?;
     let mut begun = false;
     let waiting = wait(client, namespace, &before, slot, &mut begun);
@@ -61,25 +72,49 @@ pub async fn now(
         _ if begun => anyhow::bail!(
             "the round of {slot} in namespace {namespace} was made, but its end was not seen within {} s; {} shows it later",
             timeout.as_secs(),
-            hint::chaos(target, &["status", "-n", namespace])
+            suggest::chaos(target, &["status", "-n", namespace])
         ),
         _ => anyhow::bail!(
             "no round was made at {slot} in namespace {namespace}. That is so where nothing of it is killed ({} says why), while no agent leads, and less than the \
              platform's shortest interval after the last round; where a CronJob makes the rounds, wait longer, by --timeout. It may still come, unless it is \
              withdrawn: {withdraw}",
-            hint::chaos(target, &["explain", namespace])
+            suggest::chaos(target, &["explain", namespace])
         ),
     }
 }
 
-/// The slot to ask for at `now`: a whole second, for people to read.
+/// Checks whether a round at `slot` would come too soon after the last one. If the user may not
+/// read the platform's policy, returns a warning that the round may come too soon.
+///
+/// # Errors
+/// Returns a sentence if the round would come too soon, because the agent would skip it.
+async fn distance(client: &Client, before: &OptIn, slot: Timestamp) -> Result<Option<String>, String> {
+    let longest = longest_interval(before);
+    // Few users may read the policy, so read it only where the answer matters.
+    if too_soon(before, slot, longest).is_none() {
+        return Ok(None);
+    }
+    match installed(client).await {
+        Some(policy) => match too_soon(before, slot, policy.ceilings.shortest_interval) {
+            Some(too_soon) => Err(too_soon.refused(slot)),
+            None => Ok(None),
+        },
+        None => {
+            let default = PlatformPolicy::built_in().ceilings.shortest_interval;
+            Ok(too_soon(before, slot, default.min(longest)).map(|too_soon| too_soon.supposed()))
+        }
+    }
+}
+
+/// The slot to ask for at `now`. It is a whole second, because people read it.
 fn slot(now: Timestamp) -> Timestamp {
     let late = now.checked_add(LEAD).unwrap_or(now);
     let up = TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Ceil);
     late.round(up).unwrap_or(late)
 }
 
-/// The record of a namespace that opted in, if only a moment ago, and when that was by the API server's clock.
+/// Reads the record of a namespace, and the time of the answer by the API server's clock. Waits for
+/// the record if the namespace opted in a moment ago.
 async fn record(
     client: &Client,
     target: &Target,
@@ -93,7 +128,15 @@ async fn record(
                 error.status().is_some_and(|status| status.reason == "NotFound"),
                 "failed to read the record of namespace {namespace}: Pure Chaos isn't installed in this cluster"
             );
-            may_appear(client, target, namespace).await?;
+            match Absence::of(client, namespace).await {
+                Ok(Absence::Unwritten) => {}
+                Ok(absence) => anyhow::bail!(absence.told(target, namespace)),
+                Err(error) => {
+                    return Err(error).with_context(|| {
+                        format!("failed to read namespace {namespace}, which has no record")
+                    });
+                }
+            }
             let appears = async {
                 loop {
                     tokio::time::sleep(LOOK).await;
@@ -103,12 +146,9 @@ async fn record(
                     }
                 }
             };
-            tokio::time::timeout(APPEARS, appears).await.map_err(|_| {
-                anyhow::anyhow!(
-                    "namespace {namespace} opted in, but has no record: Pure Chaos's webhook makes that, so see {}",
-                    hint::kubectl(target, &["-n", "pure-chaos", "get", "pods"])
-                )
-            })?
+            tokio::time::timeout(APPEARS, appears)
+                .await
+                .map_err(|_| anyhow::anyhow!(Absence::Unwritten.told(target, namespace)))?
         }
         answer => answer,
     };
@@ -122,33 +162,8 @@ async fn record(
     })
 }
 
-/// Whether the record of a namespace may still come; else why there is none.
-async fn may_appear(client: &Client, target: &Target, namespace: &str) -> anyhow::Result<()> {
-    let annotations = match apply::annotations(client, namespace).await {
-        Ok(annotations) => annotations,
-        Err(error) if error.code() == Some(404) => anyhow::bail!("there is no namespace {namespace}"),
-        Err(error) => {
-            return Err(error)
-                .with_context(|| format!("failed to read namespace {namespace}, which has no record"));
-        }
-    };
-    let on = |more: &[&str]| hint::chaos(target, &[&["on", namespace], more].concat());
-    anyhow::ensure!(
-        Consent::parse(&annotations) == Consent::Yes,
-        "namespace {namespace} has not opted in: {}",
-        on(&[])
-    );
-    let expires = annotations.get(&Key::Expires.annotation()).and_then(|text| text.parse().ok());
-    if let Some(expired) = expires.filter(|expires: &Timestamp| *expires <= SystemClock.wall()) {
-        anyhow::bail!(
-            "the opt-in of namespace {namespace} expired at {expired}: {}",
-            on(&["--expires", "INSTANT"])
-        );
-    }
-    Ok(())
-}
-
-/// Waits until a record says what became of the round of a slot.
+/// Waits until the record says what became of the round at `slot`. Sets `begun` when the round
+/// begins.
 async fn wait(
     client: &Client,
     namespace: &str,
@@ -163,7 +178,8 @@ async fn wait(
                 Seen::Begun => *begun = true,
                 over => return Ok(over),
             },
-            // An API server that is busy or away for a moment is no reason to stop waiting.
+            // The API server can be busy or unavailable for a moment. That is no reason to stop
+            // waiting.
             Err(error) if error.code().is_none_or(|code| code == 429 || code >= 500) => {}
             Err(error) => return Err(error),
         }

@@ -1,26 +1,33 @@
-//! What a record says of a round that was asked for.
+//! What a record says about a round that a user asked for.
 
-use agent::explanation::one_line;
-use agent::ledger::STATE_DRY_RUN;
-use jiff::Timestamp;
-use policy::record::{OptIn, OptInStatus, Verdict};
+use std::time::Duration;
+
+use agent::explain::explanation::{countdown, one_line};
+use agent::status::STATE_DRY_RUN;
+use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
+use policy::durations;
+use policy::record::{OptIn, OptInStatus, RecordedSettings, Verdict};
+use policy::schedule::Schedule;
 
 use crate::status::why;
 
 /// What became of a round.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// Nothing yet.
+    /// The record does not show the round yet.
     Nothing,
-    /// It has begun.
+    /// The round has begun.
     Begun,
-    /// It has ended, with what came of it.
+    /// The round has ended, with this result.
     Ended(String),
-    /// Another one has been served instead, with what came of that.
+    /// The agent served another round instead, with this result.
     Skipped(String),
 }
 
-/// Why no round can be asked for, and what to do; none where one can. Who asks has all that the namespace says admitted, so it must be admitted already.
+/// Why no round can be asked for, and what to do. `None` if a round can be asked for.
+///
+/// A request for a round is consent to all annotations of the namespace. So the webhook must have
+/// admitted them before, or the request would admit them too.
 #[must_use]
 pub fn obstacle(record: &OptIn, now: Timestamp, withdraw: &str) -> Option<String> {
     if record.spec.verdict != Verdict::Admitted {
@@ -34,19 +41,83 @@ pub fn obstacle(record: &OptIn, now: Timestamp, withdraw: &str) -> Option<String
     ))
 }
 
-/// What a record says of the round of a slot. `before` is the record from before it was asked for.
+/// A round that the agent would skip, because it comes too soon after the last one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TooSoon {
+    /// The slot of the last round.
+    pub last: Timestamp,
+    /// The first instant at which the agent does not skip a round, rounded up to a second.
+    pub earliest: Timestamp,
+    /// The platform's shortest interval.
+    pub shortest_interval: Duration,
+}
+
+impl TooSoon {
+    /// Says why no round can be asked for at `slot`.
+    #[must_use]
+    pub fn refused(&self, slot: Timestamp) -> String {
+        let Self { last, earliest, shortest_interval } = self;
+        format!(
+            "the last one was at {last}, and the platform's shortest interval is {}. The earliest next one is at {earliest}: ask again {}",
+            durations::print(*shortest_interval),
+            countdown(*earliest, slot)
+        )
+    }
+
+    /// Says that the agent may skip the round, because the shortest interval is not known for
+    /// certain.
+    #[must_use]
+    pub fn supposed(&self) -> String {
+        let Self { last, earliest, shortest_interval } = self;
+        format!(
+            "the last round was at {last}. You may not read the platform's shortest interval: if it is {}, this round is skipped, and the earliest is \
+             at {earliest}",
+            durations::print(*shortest_interval)
+        )
+    }
+}
+
+/// Checks by the agent's own rule whether a round at `slot` would be skipped, because it comes less
+/// than the platform's shortest interval after the last one. `None` if it would not be skipped.
+#[must_use]
+pub fn too_soon(record: &OptIn, slot: Timestamp, shortest_interval: Duration) -> Option<TooSoon> {
+    let last = instant(record.status.as_ref()?.last_slot.as_ref())?;
+    let settings = record.spec.settings.clone()?;
+    let asked = RecordedSettings { also_at: Some(slot.to_string()), ..settings };
+    if !asked.timetable(shortest_interval)?.is_too_soon(slot, Some(last)) {
+        return None;
+    }
+    let up = TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Ceil);
+    let earliest = last.checked_add(shortest_interval).ok()?.round(up).ok()?;
+    Some(TooSoon { last, earliest, shortest_interval })
+}
+
+/// The longest value that the platform's shortest interval can have. The webhook admitted the
+/// schedule of this record, so the shortest interval is not longer than the interval of the
+/// schedule.
+#[must_use]
+pub fn longest_interval(record: &OptIn) -> Duration {
+    let settings = record.spec.settings.as_ref();
+    match settings.and_then(|settings| Schedule::parse(&settings.schedule)) {
+        Some(Schedule::Every(interval) | Schedule::Mtbf(interval)) => interval,
+        Some(Schedule::Cron(_)) | None => durations::LONGEST,
+    }
+}
+
+/// What a record says about the round at `slot`. `before` is the record from before the request.
 ///
-/// The agent writes the slot down before it kills, then the intent of each kill, and last what came of it together with the next slot.
+/// The agent writes the slot before it kills. Before each kill it writes the intent of that kill.
+/// At the end it writes the result together with the next slot.
 #[must_use]
 pub fn seen(before: &OptIn, after: &OptIn, slot: Timestamp) -> Seen {
     let status = after.status.clone().unwrap_or_default();
-    let OptInStatus { last_slot, next_slot, intent, .. } = &status;
+    let OptInStatus { last_slot, next_slot, intents, .. } = &status;
     match instant(last_slot.as_ref()) {
         Some(last) if last > slot => {
             Seen::Skipped(format!("the last one is that of {last}, and {}", told(before, after)))
         }
         Some(last) if last == slot => {
-            let is_over = intent.is_none() && instant(next_slot.as_ref()).is_none_or(|next| next > slot);
+            let is_over = intents.is_empty() && instant(next_slot.as_ref()).is_none_or(|next| next > slot);
             if is_over { Seen::Ended(told(before, after)) } else { Seen::Begun }
         }
         _ => Seen::Nothing,
@@ -104,14 +175,15 @@ mod tests {
     fn a_round_is_over_only_with_what_came_of_it() {
         assert_eq!(after(json!({"kills": 3, "lastSlot": "2026-11-23T11:55:00Z"})), Seen::Nothing);
         assert_eq!(after(json!({})), Seen::Nothing);
-        // Spent, but the kill is only intended; then done, with a second one to come.
+        // First the slot is spent and nothing is killed yet. Then the intent of a kill is still
+        // open.
         assert_eq!(after(json!({"kills": 3, "lastSlot": SLOT, "nextSlot": SLOT})), Seen::Begun);
         let workload = json!({"kind": "Deployment", "name": "web", "uid": "w"});
         let kill = json!({"pod": "a", "uid": "p", "workload": workload, "time": SLOT, "steadyState": 2});
         let intent = json!({"slot": SLOT, "mode": "evict", "kill": kill});
         let next = "2026-11-23T12:10:00Z";
         assert_eq!(
-            after(json!({"kills": 3, "lastSlot": SLOT, "nextSlot": next, "intent": intent})),
+            after(json!({"kills": 3, "lastSlot": SLOT, "nextSlot": next, "intents": [intent]})),
             Seen::Begun
         );
         assert_eq!(
@@ -153,6 +225,41 @@ mod tests {
             after(later),
             Seen::Skipped("the last one is that of 2026-11-23T12:00:50.25Z, and 1 Pod was killed".to_owned())
         );
+    }
+
+    #[test]
+    fn a_round_that_would_be_skipped_is_known_before_it_is_asked_for() {
+        let of = |schedule: &str, last: Value| {
+            let settings =
+                json!({"schedule": schedule, "mode": "evict", "limit": 1, "minAge": "1m", "dryRun": false});
+            let spec = json!({"namespaceUid": "u", "verdict": "Admitted", "settings": settings});
+            record(spec, json!({"lastSlot": last}))
+        };
+        let slot = SLOT.parse().unwrap();
+        let minute = Duration::from_secs(60);
+        let found = |last: &str, shortest| too_soon(&of("every 10m", json!(last)), slot, shortest);
+        assert_eq!(found("2026-11-23T11:59:10Z", minute), None, "as far away as they are to be");
+        let known = found("2026-11-23T11:59:10.363Z", minute).unwrap();
+        assert_eq!(
+            known.refused(slot),
+            "the last one was at 2026-11-23T11:59:10.363Z, and the platform's shortest interval is 1m. The earliest next one is at \
+             2026-11-23T12:00:11Z: ask again in 1 s"
+        );
+        assert!(
+            known
+                .supposed()
+                .ends_with("is 1m, this round is skipped, and the earliest is at 2026-11-23T12:00:11Z")
+        );
+        assert_eq!(found("2026-11-23T11:59:50Z", Duration::from_secs(10)), None, "the platform allows more");
+        // No slot was served yet, or the last slot is not before this one.
+        assert_eq!(too_soon(&of("every 10m", Value::Null), slot, minute), None);
+        assert_eq!(found("2026-11-23T12:00:10Z", minute), None);
+
+        for (schedule, seconds) in [("every 10s", 10), ("mtbf 8h", 28_800), ("cron 0 9 * * *", 366 * 86_400)]
+        {
+            let longest = longest_interval(&of(schedule, Value::Null));
+            assert_eq!(longest, Duration::from_secs(seconds), "{schedule}");
+        }
     }
 
     #[test]

@@ -1,41 +1,45 @@
-//! What is done for each command.
+//! Runs each command.
 
 use std::io::Write;
 
 use agent::args::Output;
-use agent::explanation::one_line;
-use agent::observe::{ObserveError, list_all};
+use agent::cluster::list::{ObserveError, list_all};
+use agent::explain::explanation::one_line;
 use anyhow::Context;
 use clap::CommandFactory;
 use kube::api::ListParams;
 use kube::{Api, Client};
-use policy::keys::{CHAOS, HALT, is_chaos_key};
 use policy::record::OptIn;
 use policy::settings::Key;
+use policy::well_known::{CHAOS, HALT, is_chaos_key};
 use runtime::client::CallError;
 use runtime::clock::{Clock, SystemClock};
+use runtime::output::StandardOutput;
 
+use crate::absence::Absence;
+use crate::apply_change::{denied, make};
 use crate::args::{Args, ChangeArgs, Command, ExplainArgs, HaltArgs, NowArgs, OnArgs, StatusArgs, Target};
 use crate::change::Change;
 use crate::flags::SettingFlags;
-use crate::make::{denied, make};
-use crate::{apply, completion, halt, hint, known, now, place, status};
+use crate::{apply, candidates, completion, halt, namespace_arg, now, status, suggest};
 
-/// Does what was asked.
+/// Runs the command that the arguments name.
 ///
 /// # Errors
-/// When it is denied, or can't be done; a [`clap::Error`] where it was asked wrongly.
+/// Returns an error if the API server refuses the command or if the command fails. Returns a
+/// [`clap::Error`] if the arguments are wrong.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let Args { target, command } = args;
-    // Whatever can be seen to be wrong is said before anything is asked of the cluster.
-    let place = place::of(&command, &target)?;
-    let print =
-        |text: &str| std::io::stdout().write_all(text.as_bytes()).context("failed to write the answer");
+    // Report what is visibly wrong before sending any request to the cluster.
+    let place = namespace_arg::of(&command, &target)?;
+    let print = |text: &str| {
+        StandardOutput::of_process().write_all(text.as_bytes()).context("failed to write the answer")
+    };
     match command {
         Command::Completion { shell } => return print(completion::script(shell)),
         Command::Complete { words } => {
             let asked = completion::asked(Args::command(), &words);
-            let known = known::known(&asked).await;
+            let known = candidates::known(&asked).await;
             return print(&completion::answer(&asked, known));
         }
         Command::On(OnArgs { ref settings, .. }) => understood(settings)?,
@@ -43,7 +47,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     }
     let client =
         runtime::client::connect_as_person(target.kubeconfig.as_deref(), target.context.as_deref()).await?;
-    let served = serve(&client, &target, &place, command, &mut std::io::stdout()).await;
+    let served = serve(&client, &target, &place, command, &mut StandardOutput::of_process()).await;
     served.map_err(|error| unanswered(error, &target))
 }
 
@@ -54,10 +58,10 @@ fn understood(settings: &SettingFlags) -> anyhow::Result<()> {
     })
 }
 
-/// Does what was asked, in this namespace and with this client.
+/// Runs a command for the namespace `place`, with this client.
 ///
 /// # Errors
-/// When it is denied, or can't be done.
+/// Returns an error if the API server refuses the command or if the command fails.
 pub async fn serve(
     client: &Client,
     target: &Target,
@@ -74,8 +78,7 @@ pub async fn serve(
             off(client, target, place, server_dry_run, out).await
         }
         Command::Halt(HaltArgs { change: ChangeArgs { server_dry_run, .. }, reason }) => {
-            let change = Change::halt(place, &reason).with_dry_run(server_dry_run);
-            halt::halt(client, target, &change, out).await
+            halt::halt(client, target, place, reason.as_deref(), server_dry_run, out).await
         }
         Command::Resume(ChangeArgs { server_dry_run, .. }) => {
             let change = Change::resume(place).with_dry_run(server_dry_run);
@@ -90,7 +93,8 @@ pub async fn serve(
     }
 }
 
-/// Opts in, and says what else holds there.
+/// Opts a namespace in. Also prints the settings that stay as they were, and a halt that is in
+/// force.
 async fn on(
     client: &Client,
     target: &Target,
@@ -123,7 +127,8 @@ async fn off(
         Err(error) if error.code() == Some(404) => {
             return Err(denied(&Change::off(name, []), target, error));
         }
-        // Who may not look can still opt out: then all that there could be.
+        // A user who may not read the namespace can still opt out. Then the change removes every
+        // key that can be there.
         Err(_) => Key::ALL.into_iter().map(Key::annotation).chain([CHAOS.to_owned()]).collect(),
     };
     let change = Change::off(name, present.iter().map(String::as_str)).with_dry_run(dry_run);
@@ -135,7 +140,8 @@ async fn off(
     Ok(())
 }
 
-/// Where there was no answer at all: that, with its innermost cause, and how to see whether the cluster is there.
+/// Turns an error without any answer of the API server into one that names the innermost cause, and
+/// the command that shows whether the cluster answers. Returns any other error as it is.
 fn unanswered(error: anyhow::Error, target: &Target) -> anyhow::Error {
     let (mut failed, mut call) = (String::new(), None);
     for cause in error.chain() {
@@ -156,8 +162,14 @@ fn unanswered(error: anyhow::Error, target: &Target) -> anyhow::Error {
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    let look = hint::kubectl(target, &["cluster-info"]);
+    let look = suggest::kubectl(target, &["cluster-info"]);
     anyhow::anyhow!("{failed}the API server gave no usable answer: {cause}; see {look}")
+}
+
+/// The sentence with a capital letter at its beginning.
+fn capitalised(sentence: &str) -> String {
+    let mut characters = sentence.chars();
+    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }
 
 async fn show(
@@ -177,7 +189,7 @@ async fn show(
             }
             ObserveError::Call { cause, .. } if cause.code() == Some(403) && all_namespaces => format!(
                 "who may view a namespace may see its record: {}",
-                hint::chaos(target, &["status", "-n", "NAMESPACE"])
+                suggest::chaos(target, &["status", "-n", "NAMESPACE"])
             ),
             _ => return error.into(),
         };
@@ -186,12 +198,19 @@ async fn show(
     match output {
         Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&status::json(&records))?)?,
         Output::Text if records.is_empty() && all_namespaces => writeln!(out, "No namespace has opted in.")?,
-        Output::Text if records.is_empty() => writeln!(
-            out,
-            "Namespace {place} has not opted in: {}; all that have: {}",
-            hint::chaos(target, &["on", place]),
-            hint::chaos(target, &["status", "-A"])
-        )?,
+        Output::Text if records.is_empty() => {
+            // For a user who may not read the namespace, print the most likely reason.
+            let absence = match Absence::of(client, place).await {
+                Err(error) if error.code() == Some(403) => Absence::NotOptedIn,
+                looked => looked.with_context(|| format!("failed to read namespace {place}"))?,
+            };
+            writeln!(
+                out,
+                "{}; all that have opted in: {}",
+                capitalised(&absence.told(target, place)),
+                suggest::chaos(target, &["status", "-A"])
+            )?;
+        }
         Output::Text => write!(out, "{}", status::table(&records, SystemClock.wall()))?,
     }
     Ok(())

@@ -1,6 +1,6 @@
-//! Commands as they can be pasted into a shell.
+//! Writes commands that you can paste into a shell.
 
-/// A word as a POSIX shell reads it back, quoted only where it must be.
+/// Quotes a word for a POSIX shell, if it needs quotes.
 #[must_use]
 pub fn quoted(word: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=,@%+".contains(&byte);
@@ -10,7 +10,7 @@ pub fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-/// Words as one command.
+/// Joins words to a command, and quotes those that need it.
 #[must_use]
 pub fn command(words: &[String]) -> String {
     words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")

@@ -1,16 +1,17 @@
-//! `status`: the records, as `kubectl get chaos` shows them, with what its columns can't say.
+//! `status`: shows the records as `kubectl get chaos` does, with a countdown to the next round and
+//! the reason why nothing is killed.
 
-use agent::explanation::{countdown, one_line};
-use agent::ledger::ACTIVE;
+use agent::explain::explanation::{countdown, one_line};
+use agent::status::ACTIVE;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use policy::record::{OptIn, Verdict};
 use serde_json::{Value, json};
 
-/// Headings of the table.
+/// The headings of the table.
 const HEADINGS: [&str; 7] = ["NAMESPACE", "OPTED IN BY", "SCHEDULE", "NEXT", "KILLS", "STATE", "WHY"];
 
-/// The records as a table, at an instant.
+/// The records as a table, with the countdowns as of `now`.
 #[must_use]
 pub fn table(records: &[OptIn], now: Timestamp) -> String {
     let rows: Vec<[String; 7]> = records.iter().map(|record| row(record, now)).collect();
@@ -25,7 +26,7 @@ pub fn table(records: &[OptIn], now: Timestamp) -> String {
     all.into_iter().map(line).collect()
 }
 
-/// The records as a list, as kubectl prints one.
+/// The records as a `List`, as kubectl prints one.
 #[must_use]
 pub fn json(records: &[OptIn]) -> Value {
     json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": records})
@@ -47,7 +48,8 @@ fn row(record: &OptIn, now: Timestamp) -> [String; 7] {
     .map(|cell| one_line(&cell))
 }
 
-/// Why nothing is killed, in words; the webhook's where it admitted nothing, else the agent's.
+/// Why nothing is killed, in words. The reason is the webhook's if it did not admit the opt-in.
+/// Otherwise it is the message of the agent's condition `Active`.
 pub(crate) fn why(record: &OptIn) -> String {
     if record.spec.verdict != Verdict::Admitted {
         return one_line(record.spec.reason.as_deref().unwrap_or_default());

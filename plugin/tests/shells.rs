@@ -124,7 +124,8 @@ fn zsh_makes(installed: &Installed, script: &Path, typed: &str) -> String {
         seen.display()
     );
     std::fs::write(&setup, text).unwrap();
-    // A terminal of its own for the interactive shell, which is the only one that completes. `zpty -r` gives up where nothing comes.
+    // A terminal of its own for the interactive shell, which is the only one that completes. `zpty
+    // -r` gives up where nothing comes.
     let drive = format!(
         "zmodload zsh/zpty\nzpty shell zsh -f -i\nzpty -w shell 'source {}'\nzpty -r shell said '*ready*' || exit 3\n\
          zpty -w -n shell $'{typed}\\t\\x18'\nwhile zpty -r shell said; do :; done\ntrue",

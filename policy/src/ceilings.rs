@@ -1,4 +1,4 @@
-//! What no namespace may exceed.
+//! The ceilings: limits that no namespace may exceed.
 
 use std::time::Duration;
 
@@ -6,18 +6,19 @@ use crate::durations;
 use crate::schedule::Schedule;
 use crate::settings::{Key, Mode, NotUnderstood, Problem, Settings};
 
-/// What no namespace may exceed, at admission and at the kill.
+/// Limits that no namespace may exceed, neither at its admission nor at a kill.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ceilings {
-    /// The shortest interval between rounds, and the shortest mean time between the kills of a workload.
+    /// The shortest interval between rounds. For `mtbf`, the shortest mean time between the kills
+    /// of one workload.
     pub shortest_interval: Duration,
-    /// The allowed modes.
+    /// The modes that a namespace may use.
     pub modes: Vec<Mode>,
-    /// The largest limit.
+    /// The largest `limit` that a namespace may set.
     pub largest_limit: u32,
     /// The longest grace period that a namespace may set.
     pub longest_grace: Duration,
-    /// Whether each opt-in must say when it ends.
+    /// Whether each opt-in must set `expires`.
     pub expires_required: bool,
 }
 
@@ -25,7 +26,7 @@ impl Ceilings {
     /// The settings that have a ceiling.
     pub const KEYS: [Key; 5] = [Key::Schedule, Key::Mode, Key::Limit, Key::GracePeriod, Key::Expires];
 
-    /// The built-in ceilings of the specification.
+    /// The built-in ceilings, which hold where the platform's policy sets none.
     #[must_use]
     pub fn built_in() -> Self {
         Self {
@@ -37,7 +38,7 @@ impl Ceilings {
         }
     }
 
-    /// What a ceiling's value must look like, with an example.
+    /// The form that the value of a ceiling must have, with an example.
     #[must_use]
     pub fn expected(key: Key) -> &'static str {
         match key {
@@ -51,7 +52,8 @@ impl Ceilings {
     /// Sets one ceiling from its text.
     ///
     /// # Errors
-    /// [`NotUnderstood`] when the text isn't of the ceiling's form, or the setting has none.
+    /// Returns [`NotUnderstood`] if the text does not have the form of the ceiling, or if the
+    /// setting has no ceiling.
     pub fn set(&mut self, key: Key, text: &str) -> Result<(), NotUnderstood> {
         let mut settings = Settings::built_in();
         match key {
@@ -80,7 +82,8 @@ impl Ceilings {
         Ok(())
     }
 
-    /// One ceiling in the form that [`Ceilings::set`] reads; `None` for a setting that has none.
+    /// Prints one ceiling in the form that [`Ceilings::set`] reads. `None` if the setting has no
+    /// ceiling.
     #[must_use]
     pub fn print(&self, key: Key) -> Option<String> {
         match key {
@@ -93,7 +96,7 @@ impl Ceilings {
         }
     }
 
-    /// The settings that are past their ceilings.
+    /// The settings that exceed their ceilings.
     #[must_use]
     pub fn exceeded_by(&self, settings: &Settings) -> Vec<Key> {
         let is_past = |key: &Key| match key {
@@ -107,7 +110,7 @@ impl Ceilings {
         Self::KEYS.into_iter().filter(is_past).collect()
     }
 
-    /// What to say of a setting past its ceiling at `path`.
+    /// The problem to report for a setting at `path` that exceeds its ceiling.
     #[must_use]
     pub fn problem(&self, key: Key, path: String, settings: &Settings) -> Problem {
         let ceiling = self.print(key).unwrap_or_default();

@@ -1,22 +1,23 @@
-//! What the opt-in annotation says.
+//! The opt-in annotation of a namespace.
 
 use std::collections::BTreeMap;
 
-use crate::keys::{CHAOS, YES};
+use crate::well_known::{CHAOS, YES};
 
-/// Three outcomes, because "not understood" must reach the person who typed it.
+/// What the opt-in annotation of a namespace says. A wrong value is not the same as no annotation,
+/// because the person who mistyped it must hear of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Consent {
-    /// There is no opt-in annotation.
+    /// The namespace has no opt-in annotation.
     Absent,
-    /// There is one, with this value, which is not `yes`.
+    /// The annotation has this value, which is not `yes`.
     Invalid(String),
-    /// The namespace's owner said `yes`.
+    /// The annotation is `yes`, so the namespace opted in.
     Yes,
 }
 
 impl Consent {
-    /// Reads a namespace's annotations.
+    /// Reads the opt-in annotation from a namespace's annotations.
     #[must_use]
     pub fn parse(annotations: &BTreeMap<String, String>) -> Self {
         match annotations.get(CHAOS).map(String::as_str) {

@@ -1,16 +1,18 @@
-//! Durations as people write them: `10s`, `5m`, `1h30m`, `7d`.
+//! Durations in the form in which people write them: `10s`, `5m`, `1h30m`, `7d`.
 
 use std::time::Duration;
 
 const UNITS: [(char, u64); 4] = [('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1)];
 
-/// What a duration looks like, for messages.
+/// The form of a duration, for error messages.
 pub const EXPECTED: &str = "a duration, such as `1m`";
 
-/// The longest duration understood, a year: enough for any setting, and far from every overflow.
+/// The longest duration that [`parse`] accepts: 366 days. No setting needs a longer one, and no
+/// computation overflows with it.
 pub const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 
-/// Reads whole numbers with units `d`, `h`, `m`, `s`, each at most once and from large to small; not zero, at most [`LONGEST`].
+/// Reads whole numbers with the units `d`, `h`, `m` and `s`. Each unit occurs at most once, and
+/// larger units come first. Returns `None` for zero and for more than [`LONGEST`].
 #[must_use]
 pub fn parse(text: &str) -> Option<Duration> {
     let mut seconds: u64 = 0;
@@ -28,7 +30,8 @@ pub fn parse(text: &str) -> Option<Duration> {
     (!duration.is_zero() && duration <= LONGEST).then_some(duration)
 }
 
-/// Prints a duration in the form that [`parse`] reads, without its fraction of a second.
+/// Prints a duration in the form that [`parse`] reads, without its fraction of a second. A duration
+/// below one second is `0s`, which [`parse`] does not accept.
 #[must_use]
 pub fn print(duration: Duration) -> String {
     let mut rest = duration.as_secs();

@@ -1,46 +1,50 @@
-//! Which namespaces are eligible, and why others are not.
+//! Decides which namespaces are eligible, and why the others are not.
+
+mod advice;
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+pub use self::advice::unknown;
 use crate::consent::Consent;
-use crate::keys::CHAOS;
 use crate::platform::PlatformPolicy;
 use crate::settings::{Problem, Settings};
+use crate::well_known::CHAOS;
 
-/// What the rules need of a Namespace.
+/// The part of a Namespace that the rules need.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NamespaceView {
-    /// Its name.
+    /// The namespace's name.
     pub name: String,
-    /// Its UID; tells it from an earlier namespace of the same name.
+    /// The namespace's UID, which differs from the UID of an earlier namespace with the same name.
     pub uid: String,
-    /// All its annotations.
+    /// All annotations of the namespace.
     pub annotations: BTreeMap<String, String>,
-    /// Whether it is being deleted.
+    /// Whether the namespace is being deleted.
     pub terminating: bool,
 }
 
-/// What a namespace's annotations amount to.
+/// What the annotations of a namespace mean.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Eligibility {
-    /// It didn't opt in.
+    /// The namespace did not opt in.
     OptedOut,
-    /// It can't: protected.
+    /// The namespace is protected, so it cannot opt in.
     Protected,
-    /// It can't: it is being deleted.
+    /// The namespace is being deleted, so it cannot opt in.
     Terminating,
-    /// It says something that isn't understood or not allowed.
+    /// The annotations contain something that is not understood or not allowed. Holds the problems.
     NotUnderstood(Vec<Problem>),
-    /// It opted in until this instant, which has passed.
+    /// The opt-in expired at this instant.
     Expired(Timestamp),
-    /// It opted in, with these settings.
+    /// The namespace opted in, with these settings.
     Eligible(Box<Settings>),
 }
 
 impl Eligibility {
-    /// Judges a namespace as it stands at `now`; nothing here says whether its opt-in was admitted.
+    /// Judges a namespace at the instant `now`. The result does not say whether the webhook
+    /// admitted the opt-in.
     #[must_use]
     pub fn of(namespace: &NamespaceView, policy: &PlatformPolicy, now: Timestamp) -> Self {
         let consent = Consent::parse(&namespace.annotations);
@@ -64,7 +68,10 @@ impl Eligibility {
         match policy.settings(&namespace.annotations) {
             Ok(Settings { expires: Some(expires), .. }) if expires <= now => Self::Expired(expires),
             Ok(settings) => Self::Eligible(Box::new(settings)),
-            Err(problems) => Self::NotUnderstood(problems),
+            Err(problems) => {
+                let advised = |problem| advice::advised(problem, &namespace.annotations);
+                Self::NotUnderstood(problems.into_iter().map(advised).collect())
+            }
         }
     }
 }

@@ -1,24 +1,34 @@
-//! The rules of Pure Chaos as pure functions of plain values: no I/O, no clock, no randomness.
+//! The rules of Pure Chaos, as pure functions of plain values. This crate does no I/O, reads no
+//! clock and uses no randomness.
 //!
-//! What the webhook admits is by construction what the agent obeys, because both ask this crate:
-//! [`consent`] and [`settings`] read a namespace's annotations, [`platform`] bounds them, [`eligibility`] says what
-//! follows, [`lock`] whether a kill may happen right now, [`schedule`] when rounds are due, and [`record`] is the form in
-//! which the webhook tells the agent.
+//! The webhook and the agent both call this crate, so the agent obeys exactly what the webhook
+//! admits.
+//!
+//! - [`consent`] and [`settings`] read the annotations of a namespace.
+//! - [`platform`] reads the platform's policy, which sets defaults and ceilings for the settings.
+//! - [`eligibility`] decides whether a namespace is eligible, and why not.
+//! - [`kill_gate`] decides whether a kill may happen in a namespace right now.
+//! - [`consented`] checks that a kill happens in the way that the owner agreed to.
+//! - [`exclusion`] finds the Pods that ask to be left alone.
+//! - [`schedule`] computes when rounds are due.
+//! - [`record`] defines the `OptIn` record, by which the webhook tells the agent what it admitted.
 
+pub mod active_hours;
 pub mod ceilings;
 pub mod consent;
+pub mod consented;
 pub mod cron;
-pub mod days;
 pub mod digest;
 pub mod durations;
 pub mod eligibility;
-pub mod hours;
-pub mod keys;
-pub mod lock;
-pub mod outlook;
+pub mod excluded_days;
+pub mod exclusion;
+pub mod feasibility;
+pub mod kill_gate;
 pub mod platform;
+pub mod pod_selector;
 pub mod protected;
 pub mod record;
 pub mod schedule;
 pub mod settings;
-pub mod targets;
+pub mod well_known;

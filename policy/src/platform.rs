@@ -1,7 +1,7 @@
-//! The platform's policy: what the people who run the cluster allow, in one file.
+//! The platform's policy: one file in which the people who run the cluster say what they allow.
 //!
 //! ```yaml
-//! defaults:            # for each setting that a namespace does not set, in the settings' own words
+//! defaults:            # for each setting that a namespace does not set, in the form of the setting
 //!   schedule: every 10m
 //! ceilings:            # what no namespace may exceed
 //!   schedule: every 1m # the shortest interval
@@ -13,8 +13,8 @@
 //!   - prod-*
 //! killsPerMinute: 10   # in the whole cluster
 //! except: 2026-12-20/2027-01-03
-//! adoptExisting: false # whether an opt-in that the webhook did not see counts
-//! requirePodDelete: true # whether only who may delete Pods in a namespace may opt it in
+//! adoptExisting: false # whether an opt-in is valid that the webhook did not review
+//! requirePodDelete: true # whether a user needs the right to delete Pods to opt a namespace in
 //! ```
 
 use std::collections::BTreeMap;
@@ -25,37 +25,39 @@ use serde_saphyr::Spanned;
 use sha2::{Digest, Sha256};
 
 use crate::ceilings::Ceilings;
-use crate::days::{self, Days};
 use crate::digest::hex;
+use crate::excluded_days::{self, Days};
 use crate::protected::Protected;
 use crate::settings::{Key, NotUnderstood, Problem, Settings};
 
-/// Kills in the whole cluster in any minute, where the platform says nothing.
+/// The default of `killsPerMinute`.
 const KILLS_PER_MINUTE: u32 = 10;
 
-/// The policy as it holds.
+/// The platform's policy, with built-in values for everything that the file does not set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlatformPolicy {
-    /// For each setting that a namespace does not set.
+    /// The value of each setting that a namespace does not set.
     pub defaults: Settings,
-    /// What no namespace may exceed.
+    /// The limits that no namespace may exceed.
     pub ceilings: Ceilings,
-    /// Namespaces that can never opt in.
+    /// The namespaces that cannot opt in.
     pub protected: Protected,
-    /// Kills in the whole cluster in any minute.
+    /// The most kills in the whole cluster in any minute.
     pub kills_per_minute: u32,
-    /// Days without chaos in the whole cluster, by the clocks of each namespace.
+    /// Days on which nothing is killed in the whole cluster. Each namespace reads them in its own
+    /// time zone ([`Settings::zone`]).
     pub except: Option<Days>,
-    /// Whether an opt-in that the webhook did not see counts.
+    /// Whether an opt-in is valid that the webhook did not review.
     pub adopt_existing: bool,
-    /// Whether only who may delete Pods in a namespace may opt it in.
+    /// Whether a user needs the right to delete Pods in a namespace to opt it in.
     pub require_pod_delete: bool,
-    /// The first 12 hexadecimal digits of the file's SHA-256; tells whether two processes obey the same policy.
+    /// The first 12 hexadecimal digits of the file's SHA-256. Two processes with the same hash obey
+    /// the same policy.
     pub hash: String,
 }
 
 impl PlatformPolicy {
-    /// The policy of an empty file.
+    /// The policy that an empty file gives.
     #[must_use]
     pub fn built_in() -> Self {
         Self {
@@ -70,10 +72,11 @@ impl PlatformPolicy {
         }
     }
 
-    /// Reads the policy file.
+    /// Reads the policy file from its YAML text.
     ///
     /// # Errors
-    /// When it isn't understood in full: [`PolicyFileError`] says where and why.
+    /// Returns [`PolicyFileError`] if any part of the file is not understood, or if the defaults
+    /// contradict each other or exceed a ceiling.
     pub fn parse(yaml: &str) -> Result<Self, PolicyFileError> {
         let is_empty = yaml.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
         let file = if is_empty {
@@ -86,7 +89,7 @@ impl PlatformPolicy {
         let defaults = known("defaults", file.defaults, &Key::ALL)?;
         for (key, word) in &defaults {
             policy.defaults.set(*key, &word.value.0).map_err(|NotUnderstood| {
-                wrong(word, format!("defaults.{}", key.word()), &format!("expected {}", key.expected()))
+                wrong(word, format!("defaults.{}", key.word()), &key.advice(&word.value.0))
             })?;
         }
         for (key, word) in known("ceilings", file.ceilings, &Ceilings::KEYS)? {
@@ -101,7 +104,8 @@ impl PlatformPolicy {
         if let Some(why) = policy.defaults.contradiction() {
             return Err(PolicyFileError(format!("defaults.{}: {why}", Key::GracePeriod.word())));
         }
-        // That the defaults have no end is no fault of theirs: then each opt-in has to name one.
+        // `ceilings.expires: required` does not apply to the defaults: each opt-in has to set its
+        // own expiry.
         let past = policy.ceilings.exceeded_by(&policy.defaults).into_iter().find(|key| *key != Key::Expires);
         if let Some(key) = past {
             let problem = policy.ceilings.problem(key, format!("defaults.{}", key.word()), &policy.defaults);
@@ -124,20 +128,21 @@ impl PlatformPolicy {
         }
         if let Some(word) = file.except {
             let days = Days::parse(&word.value.0);
-            policy.except =
-                Some(days.ok_or_else(|| {
-                    wrong(&word, "except".to_owned(), &format!("expected {}", days::EXPECTED))
-                })?);
+            policy.except = Some(days.ok_or_else(|| {
+                wrong(&word, "except".to_owned(), &format!("expected {}", excluded_days::EXPECTED))
+            })?);
         }
         policy.adopt_existing = file.adopt_existing.unwrap_or(policy.adopt_existing);
         policy.require_pod_delete = file.require_pod_delete.unwrap_or(policy.require_pod_delete);
         Ok(policy)
     }
 
-    /// What holds in a namespace with these annotations, defaults and ceilings applied.
+    /// The settings that hold in a namespace with these annotations, after defaults and ceilings
+    /// are applied.
     ///
     /// # Errors
-    /// Every problem with the settings' keys and values; if there is none, every ceiling that they exceed.
+    /// Returns every problem with the keys and the values of the settings. If there are none,
+    /// returns every ceiling that the settings exceed.
     pub fn settings(&self, annotations: &BTreeMap<String, String>) -> Result<Settings, Vec<Problem>> {
         let settings = Settings::parse(annotations, &self.defaults)?;
         let path = |key: Key| format!("metadata.annotations[{}]", key.annotation());
@@ -151,12 +156,12 @@ impl PlatformPolicy {
     }
 }
 
-/// A policy file that isn't understood: where, and why.
+/// The error for a policy file that is not understood. The message says where and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("failed to understand the policy file: {0}")]
 pub struct PolicyFileError(String);
 
-/// Words of one part of the file, by their settings.
+/// The values in one part of the file, by the names of their settings.
 type Words = BTreeMap<String, Spanned<Word>>;
 
 #[derive(Debug, Default, Deserialize)]
@@ -171,7 +176,8 @@ struct File {
     require_pod_delete: Option<bool>,
 }
 
-/// A scalar in the settings' own form; YAML reads `1` and `false` as something other than text.
+/// A scalar as text, in the form of a setting's value. YAML reads `1` and `false` as a number and a
+/// boolean, not as text.
 #[derive(Debug)]
 struct Word(String);
 
@@ -200,7 +206,8 @@ impl<'de> Deserialize<'de> for Word {
     }
 }
 
-/// The words of a part as settings, all of which may stand there.
+/// Pairs each value in a part of the file with its setting. Returns an error for the first key that
+/// is not in `allowed`.
 fn known(
     part: &str,
     words: Option<Words>,
@@ -226,7 +233,7 @@ fn wrong(word: &Spanned<Word>, path: String, why: &str) -> PolicyFileError {
     PolicyFileError(format!("{}{problem}", place(word)))
 }
 
-/// Where a value stands in the file, as the beginning of a sentence.
+/// The line of a value in the file, as the beginning of an error message.
 fn place<T>(value: &Spanned<T>) -> String {
     format!("line {}: ", value.referenced.line())
 }
@@ -236,5 +243,4 @@ fn hash(yaml: &str) -> String {
 }
 
 #[cfg(test)]
-#[path = "platform_tests.rs"]
 mod tests;

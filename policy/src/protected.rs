@@ -1,8 +1,9 @@
-//! Which namespaces can never opt in.
+//! Namespaces that cannot opt in.
 
-use crate::keys::SYSTEM_NAMESPACE;
+use crate::well_known::SYSTEM_NAMESPACE;
 
-/// Namespaces that can never opt in: `kube-*`, Pure Chaos's own, `default` unless the platform allows it, and the platform's globs.
+/// The namespaces that cannot opt in: `kube-*`, `pure-chaos`, `default` unless the platform allows
+/// it, and those that match a glob in the platform's policy.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Protected {
     globs: Vec<String>,
@@ -10,10 +11,12 @@ pub struct Protected {
 }
 
 impl Protected {
-    /// Adds an entry of the policy file's list; `!default` is the only exception there is.
+    /// Adds an entry of the list `protected` in the policy file. `!default` is the only entry that
+    /// allows a namespace.
     ///
     /// # Errors
-    /// In a sentence, when the entry isn't a glob of letters, digits, `-` and `*`.
+    /// Returns a sentence if the entry is neither `!default` nor a glob of lower-case letters,
+    /// digits, `-` and `*`.
     pub fn add(&mut self, entry: &str) -> Result<(), String> {
         let is_glob = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-*".contains(&byte);
         if entry == "!default" {
@@ -28,7 +31,7 @@ impl Protected {
         Ok(())
     }
 
-    /// Whether a namespace of this name can never opt in.
+    /// Whether a namespace with this name cannot opt in.
     #[must_use]
     pub fn covers(&self, name: &str) -> bool {
         name.starts_with("kube-")

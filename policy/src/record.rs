@@ -1,17 +1,18 @@
-//! The record, `OptIn`: how the webhook tells the agent which namespaces are eligible, and the agent tells people what happens there.
+//! The record, `OptIn`. In its spec, the webhook tells the agent which namespaces are eligible. In
+//! its status, the agent tells people what happens there.
 //!
-//! Instants are text in RFC 3339: a printer column of type `date` shows `<invalid>` for future ones.
+//! Instants are RFC 3339 text. A printer column of type `date` would show `<invalid>` for an
+//! instant in the future.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::hours::ActiveHours;
+use crate::active_hours::ActiveHours;
 use crate::schedule::{Schedule, Timetable};
 use crate::settings::{Key, Settings};
 
@@ -47,7 +48,8 @@ pub struct OptInSpec {
     pub namespace_uid: String,
     /// Whether the agent may act on this record, and if not why.
     pub verdict: Verdict,
-    /// In words, what is wrong and what to do, unless the verdict is `Admitted`.
+    /// In words, what is wrong and what to do. Also where the verdict is `Admitted`, but the agent
+    /// has no rights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The admission of exactly these annotations, where a webhook replica saw it.
@@ -56,6 +58,10 @@ pub struct OptInSpec {
     /// The settings as understood, defaults included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings: Option<RecordedSettings>,
+    /// The text of the namespace's own halt, where it has one. A hint for what is shown, because
+    /// each kill reads the Namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub halt: Option<String>,
 }
 
 /// Whether the agent may act on a record.
@@ -79,8 +85,8 @@ pub struct Admission {
     pub time: String,
     /// [`crate::digest::digest`] of the annotations that were admitted.
     pub digest: String,
-    /// Which client set them and when, by the Namespace's `managedFields`: the same annotations set again by another request need
-    /// another admission.
+    /// Which client set them and when, by the Namespace's `managedFields`: the same annotations set
+    /// again by another request need another admission.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub set_by: String,
 }
@@ -152,7 +158,7 @@ impl From<&Settings> for RecordedSettings {
 }
 
 impl RecordedSettings {
-    /// The settings that were recorded; `None` if the record isn't understood.
+    /// The settings that the record holds. `None` if any of them is not understood.
     #[must_use]
     pub fn understood(&self) -> Option<Settings> {
         let mut settings = Settings::built_in();
@@ -181,18 +187,19 @@ impl RecordedSettings {
         Some(settings)
     }
 
-    /// What the namespace's slots are computed from; `None` if the record isn't understood.
+    /// The schedule of the namespace with everything else that its slots depend on, except the
+    /// namespace's UID. `None` if the schedule, the active hours or `also-at` are not understood.
     #[must_use]
     pub fn timetable(&self, shortest_interval: Duration) -> Option<Timetable> {
-        let zone = match &self.active_hours {
-            Some(hours) => ActiveHours::parse(hours)?.zone().clone(),
-            None => TimeZone::UTC,
+        let hours = match &self.active_hours {
+            Some(hours) => Some(ActiveHours::parse(hours)?),
+            None => None,
         };
         let also_at = match &self.also_at {
             Some(instant) => Some(instant.parse().ok()?),
             None => None,
         };
-        Some(Timetable { schedule: Schedule::parse(&self.schedule)?, also_at, zone, shortest_interval })
+        Some(Timetable::new(Schedule::parse(&self.schedule)?, also_at, hours.as_ref(), shortest_interval))
     }
 }
 
@@ -215,9 +222,13 @@ pub struct OptInStatus {
     /// Ended recoveries since the record was made, by outcome.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub outcomes: BTreeMap<String, i64>,
-    /// A kill that was decided and whose result is not known yet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub intent: Option<Intent>,
+    /// Kills that were decided and whose result is not known yet, at most one per workload.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub intents: Vec<Intent>,
+    /// When Pods were killed here in the last minute, RFC 3339: what the platform's
+    /// `killsPerMinute` counts, whichever process kills next.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recent_kills: Vec<String>,
     /// Kills whose recovery has not ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pending: Vec<Pending>,
@@ -230,6 +241,10 @@ pub struct OptInStatus {
     /// Workloads that are left alone because a Pod changed while it was being killed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resting: Vec<Rest>,
+    /// What refuses kills as of the last round, each told by one Event for as long as it stays: of
+    /// the first 20 workloads, and of the namespace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<ToldRefusal>,
     /// What else to know, in Kubernetes' form.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
@@ -261,6 +276,14 @@ pub struct Pending {
     pub time: String,
     /// Ready Pods, at most the desired ones, just before the kill.
     pub steady_state: i64,
+    /// UIDs of the workload's other Pods at the kill, where without the victim there were as many
+    /// as the steady state or more. Else as many Ready Pods as before tell of a replacement by
+    /// themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<String>,
+    /// The node of a DaemonSet's Pod: its replacement's place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
 }
 
 /// A workload whose recoveries timed out.
@@ -279,7 +302,8 @@ pub struct BackOff {
     pub healthy_since: Option<String>,
 }
 
-/// A workload that is left alone for a while, because a kill that failed may have been charged to its disruption budget.
+/// A workload that is left alone for a while, because a kill that failed may have been charged to
+/// its disruption budget.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Rest {
@@ -287,6 +311,18 @@ pub struct Rest {
     pub workload: String,
     /// Until when.
     pub until: String,
+}
+
+/// A refusal that an Event told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ToldRefusal {
+    /// Of which workload. None where it is the namespace as a whole, or a summary of further
+    /// workloads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<WorkloadReference>,
+    /// Why, as a label and in words.
+    pub reason: String,
 }
 
 /// A workload.
@@ -352,11 +388,29 @@ mod tests {
 
     #[test]
     fn slots_are_the_same_from_the_record_and_from_the_namespace() {
-        let mut settings = Settings::built_in();
-        settings.set(Key::Schedule, "cron 0 9 * * *").unwrap();
-        settings.set(Key::ActiveHours, "Mon-Fri 09:00-17:00 Europe/Berlin").unwrap();
-        settings.set(Key::AlsoAt, "2026-12-24T18:00:00Z").unwrap();
-        let shortest = Duration::from_secs(60);
-        assert_eq!(RecordedSettings::from(&settings).timetable(shortest), Some(settings.timetable(shortest)));
+        let berlin = "Mon-Fri 09:00-17:00 Europe/Berlin";
+        let cases = [
+            ("every 10m", None, "UTC"),
+            ("cron 0 9 * * *", None, "UTC"),
+            ("cron 0 9 * * *", Some(berlin), "Europe/Berlin"),
+            ("cron 0 9 * * * Asia/Tokyo", None, "Asia/Tokyo"),
+            ("cron 0 9 * * * Asia/Tokyo", Some(berlin), "Asia/Tokyo"),
+        ];
+        for (schedule, hours, zone) in cases {
+            let mut settings = Settings::built_in();
+            settings.set(Key::Schedule, schedule).unwrap();
+            if let Some(hours) = hours {
+                settings.set(Key::ActiveHours, hours).unwrap();
+            }
+            settings.set(Key::AlsoAt, "2026-12-24T18:00:00Z").unwrap();
+            let shortest = Duration::from_secs(60);
+            let timetable = settings.timetable(shortest);
+            assert_eq!(timetable.zone.iana_name(), Some(zone), "{schedule} {hours:?}");
+            assert_eq!(
+                RecordedSettings::from(&settings).timetable(shortest),
+                Some(timetable),
+                "{schedule} {hours:?}"
+            );
+        }
     }
 }

@@ -1,5 +1,8 @@
-//! When rounds are due. Slots are computed, not stored: a slot's identity is its instant, a pure function of the schedule and the
-//! namespace's UID, so that neither a restart nor a lost record can make one come twice.
+//! When rounds are due.
+//!
+//! Pure Chaos computes slots and does not store them. The identity of a slot is its instant, which
+//! is a pure function of the schedule and the namespace's UID. So neither a restart nor a lost
+//! record can make a slot come twice.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,21 +11,24 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use sha2::{Digest, Sha256};
 
-use crate::cron::CronExpression;
+use crate::active_hours::ActiveHours;
+use crate::cron::{CronExpression, NoCron};
 use crate::durations;
 
-/// When rounds of a namespace happen.
+/// When the rounds of a namespace happen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Schedule {
-    /// Once in each interval of this length, at a moment that differs from namespace to namespace, with jitter of up to a tenth.
+    /// One round in each interval of this length. The moment differs from namespace to namespace,
+    /// and jitter delays each round by up to a tenth of the interval.
     Every(Duration),
-    /// At the instants of a cron expression, without jitter.
+    /// Rounds at the instants of a cron expression, without jitter.
     Cron(CronExpression),
-    /// Each workload at random, so that on average this time passes between two of its kills.
+    /// Each workload loses Pods at random. The duration is the mean time between two kills of the
+    /// same workload.
     Mtbf(Duration),
 }
 
-/// What a schedule looks like, for messages.
+/// The form of a schedule, for error messages.
 pub const EXPECTED: &str = "`every 10m`, `cron 0 9-17 * * Mon-Fri` (five fields) or `mtbf 8h`";
 
 impl Schedule {
@@ -38,7 +44,35 @@ impl Schedule {
         }
     }
 
-    /// Whether rounds, or with `mtbf` kills of one workload, come closer together than `shortest`.
+    /// Says what is wrong with a text that is not a schedule. `None` if [`EXPECTED`] says all that
+    /// there is to say.
+    #[must_use]
+    pub fn advice(text: &str) -> Option<String> {
+        let expression = text.strip_prefix("cron ").unwrap_or(text).trim();
+        if let Some(interval) = expression.strip_prefix("@every ") {
+            return Some(format!("write `every {interval}`"));
+        }
+        match CronExpression::read(expression) {
+            Ok(cron) => Some(format!("write `cron {}`", cron.text())),
+            Err(NoCron::ZoneInFront) => {
+                Some("write the zone last, as in `cron 0 9 * * * Europe/Berlin`".to_owned())
+            }
+            Err(NoCron::Never) => Some("it never fires: its months have no such day".to_owned()),
+            Err(NoCron::Form) => None,
+        }
+    }
+
+    /// The time zone that the schedule names. `None` if it names none.
+    #[must_use]
+    pub fn zone(&self) -> Option<&TimeZone> {
+        match self {
+            Self::Cron(cron) => cron.zone(),
+            Self::Every(_) | Self::Mtbf(_) => None,
+        }
+    }
+
+    /// Whether rounds come closer together than `shortest`. For `mtbf`, whether the mean time
+    /// between the kills of one workload is shorter.
     #[must_use]
     pub fn is_denser_than(&self, shortest: Duration) -> bool {
         match self {
@@ -58,21 +92,35 @@ impl fmt::Display for Schedule {
     }
 }
 
-/// A schedule with what its slots depend on beside the namespace.
+/// A schedule with everything else that its slots depend on, except the namespace's UID.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timetable {
     /// When rounds happen.
     pub schedule: Schedule,
-    /// One slot more, in which every workload takes part.
+    /// One more slot, in which every workload takes part.
     pub also_at: Option<Timestamp>,
-    /// Whose clocks `cron` reads.
+    /// The time zone of a `cron` schedule.
     pub zone: TimeZone,
-    /// The platform's shortest interval: how often `mtbf` throws its dice.
+    /// The platform's shortest interval. Slots of `mtbf` are this far apart.
     pub shortest_interval: Duration,
 }
 
 impl Timetable {
-    /// The first slot after `instant`; `None` at the end of representable time, or if there is none any more.
+    /// A timetable in the time zone that the schedule names. If it names none, this is the time
+    /// zone of the active hours, or UTC if there are none.
+    #[must_use]
+    pub fn new(
+        schedule: Schedule,
+        also_at: Option<Timestamp>,
+        hours: Option<&ActiveHours>,
+        shortest_interval: Duration,
+    ) -> Self {
+        let zone = schedule.zone().or(hours.map(ActiveHours::zone)).cloned().unwrap_or(TimeZone::UTC);
+        Self { schedule, also_at, zone, shortest_interval }
+    }
+
+    /// The first slot after `instant`. `None` if there is no further slot, or at the end of
+    /// representable time.
     #[must_use]
     pub fn next_after(&self, uid: &str, instant: Timestamp) -> Option<Timestamp> {
         let extra = self.also_at.filter(|extra| *extra > instant);
@@ -87,7 +135,7 @@ impl Timetable {
         (around - 1..=around + 1).filter_map(|n| self.slot(uid, n)).find(|slot| *slot > instant)
     }
 
-    /// The newest slot in (`after`, `until`]: the only one of them that is still worth a round.
+    /// The newest slot in (`after`, `until`]. Only the newest one is still worth a round.
     #[must_use]
     pub fn newest_in(&self, uid: &str, after: Timestamp, until: Timestamp) -> Option<Timestamp> {
         let extra = self.also_at.filter(|extra| *extra > after && *extra <= until);
@@ -106,8 +154,12 @@ impl Timetable {
             .filter(|slot| *slot > after)
     }
 
-    /// Whether a workload may lose a Pod in this slot. With `mtbf` M and slots D apart it may iff U < 1 − exp(−D/M), where U in [0, 1) is
-    /// made of the UIDs and the slot; so the rate of each workload depends neither on its Pods nor on other workloads.
+    /// Whether a workload is due in this slot, so that it may lose a Pod.
+    ///
+    /// With `mtbf` M and slots D apart, a workload is due if and only if U < 1 − exp(−D/M), where U
+    /// in [0, 1) is computed from the UIDs and the slot. So the rate of a workload depends neither
+    /// on its number of Pods nor on other workloads. Every workload is due in a slot of another
+    /// schedule, and in the slot that `also-at` asks for.
     #[must_use]
     pub fn is_due(&self, uid: &str, workload_uid: &str, slot: Timestamp) -> bool {
         let Schedule::Mtbf(mean) = self.schedule else {
@@ -118,17 +170,24 @@ impl Timetable {
         }
         let n = self.index_around(uid, slot);
         let drawn = hash(&[uid.as_bytes(), workload_uid.as_bytes(), &n.to_be_bytes()]);
-        // The 53 bits that a double holds exactly.
+        // A double holds 53 bits exactly.
         let uniform = (drawn >> 11) as f64 / (1_u64 << 53) as f64;
         uniform < -(-self.interval().as_secs_f64() / mean.as_secs_f64()).exp_m1()
     }
 
-    /// Whether the slot comes too soon after the last one that was served, which would be a way around the platform's ceiling: less than the shortest
-    /// interval after it where one of the two was asked for, and less than nine tenths of that else, which is as close as jitter brings slots. What `cron`
-    /// says itself is never too soon: where the clocks change an hour is missing, and that must not decide it.
+    /// Whether the slot comes too soon after `last`, the last slot that was served. The agent skips
+    /// such a slot, because otherwise it would be a way around the platform's ceiling.
+    ///
+    /// - If `also-at` asks for one of the two slots, they must be at least the shortest interval
+    ///   apart.
+    /// - A `cron` slot is never too soon after another one of the same expression. A clock change
+    ///   can bring the two an hour closer, and must not decide which slots are served.
+    /// - All other slots must be at least nine tenths of the shortest interval apart, because
+    ///   jitter brings slots that close.
     #[must_use]
     pub fn is_too_soon(&self, slot: Timestamp, last: Option<Timestamp>) -> bool {
-        // Of a last slot that is neither on the schedule nor asked for any more only the instant is left: what was asked for can be replaced or removed.
+        // Users can replace or remove `also-at`. Then the last slot is neither on the schedule nor
+        // in `also-at`, and only its instant is known.
         let is_asked_for = |slot: Timestamp| self.also_at == Some(slot);
         last.is_some_and(|last| {
             let least = match &self.schedule {
@@ -136,12 +195,13 @@ impl Timetable {
                 Schedule::Cron(cron) if cron.newest_until(last, &self.zone) == Some(last) => Duration::ZERO,
                 _ => self.shortest_interval * 9 / 10,
             };
-            // One that is not after the last is none that could be served.
+            // A slot that is not after the last one cannot be served, so the question does not
+            // arise.
             slot > last && Duration::try_from(slot.duration_since(last)).is_ok_and(|since| since < least)
         })
     }
 
-    /// Between two slots, jitter left out; of no meaning for `cron`.
+    /// The time between two slots, without jitter. For `cron` the value has no meaning.
     fn interval(&self) -> Duration {
         match self.schedule {
             Schedule::Every(interval) => interval,
@@ -149,7 +209,8 @@ impl Timetable {
         }
     }
 
-    /// Slot n in milliseconds of the Unix epoch: n·D + H(uid) mod D + H(uid, n) mod D/10, where H is the first 8 bytes of SHA-256.
+    /// The instant of slot n, in milliseconds since the Unix epoch: n·D + H(uid) mod D + H(uid, n)
+    /// mod D/10. D is the interval, and H is the first 8 bytes of SHA-256.
     fn slot(&self, uid: &str, n: i64) -> Option<Timestamp> {
         let length = self.milliseconds();
         let jitter = hash(&[uid.as_bytes(), &n.to_be_bytes()]) % (length / 10).max(1);
@@ -158,7 +219,8 @@ impl Timetable {
         Timestamp::from_millisecond(start.checked_add(offset)?).ok()
     }
 
-    /// The index whose interval holds `instant`; jitter never moves a slot by a whole interval, so its neighbours suffice.
+    /// The index of the interval that contains `instant`. Jitter never moves a slot by a whole
+    /// interval, so callers need to look only at this index and its two neighbours.
     fn index_around(&self, uid: &str, instant: Timestamp) -> i64 {
         let length = self.milliseconds();
         let phase = i64::try_from(phase(uid, length)).unwrap_or(0);
@@ -184,194 +246,7 @@ fn hash(parts: &[&[u8]]) -> u64 {
 }
 
 #[cfg(test)]
-#[path = "schedule_years.rs"]
 mod years;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use jiff::ToSpan;
-    use proptest::prelude::*;
-
-    const UID: &str = "2f9c1a52-6a0b-4f7e-9d8e-3c5b7a1e0d4f";
-
-    fn at(text: &str) -> Timestamp {
-        text.parse().unwrap()
-    }
-
-    fn timetable(schedule: &str) -> Timetable {
-        let schedule = Schedule::parse(schedule).unwrap_or_else(|| panic!("{schedule}"));
-        Timetable { schedule, also_at: None, zone: TimeZone::UTC, shortest_interval: Duration::from_secs(60) }
-    }
-
-    fn slots(timetable: &Timetable, from: &str, count: usize) -> Vec<Timestamp> {
-        let next = |slot: &Timestamp| timetable.next_after(UID, *slot);
-        std::iter::successors(next(&at(from)), next).take(count).collect()
-    }
-
-    #[test]
-    fn a_round_that_was_asked_for_is_one_slot_more() {
-        for schedule in ["every 10m", "cron 0 9 * * *", "mtbf 8h"] {
-            let usual = timetable(schedule);
-            let asked: Timestamp = "2026-11-23T12:00:10Z".parse().unwrap();
-            let timetable = Timetable { also_at: Some(asked), ..usual.clone() };
-            let (before, after) = (asked - 1_i64.millisecond(), asked + 1_i64.millisecond());
-            assert_eq!(timetable.next_after("u", before), Some(asked), "{schedule}");
-            assert_eq!(timetable.next_after("u", asked), usual.next_after("u", asked), "{schedule}");
-            assert_eq!(timetable.newest_in("u", before, after), Some(asked), "{schedule}");
-            assert_eq!(timetable.newest_in("u", asked, after), None, "{schedule}");
-            assert!(
-                (0..100).all(|workload| timetable.is_due("u", &workload.to_string(), asked)),
-                "{schedule}"
-            );
-        }
-    }
-
-    #[test]
-    fn what_was_asked_for_keeps_its_distance_though_it_was_replaced_or_removed() {
-        let usual = timetable("every 10m");
-        let last = Some(at("2026-11-23T12:00:10Z"));
-        let replaced = Timetable { also_at: Some(at("2026-11-23T12:00:40Z")), ..usual.clone() };
-        for timetable in [&usual, &replaced] {
-            let is_too_soon = |slot| timetable.is_too_soon(at(slot), last);
-            assert!(is_too_soon("2026-11-23T12:00:40Z") && is_too_soon("2026-11-23T12:00:50Z"));
-            // Nor does it stand in the way for longer.
-            assert!(!is_too_soon("2026-11-23T12:01:10Z"));
-        }
-    }
-
-    #[test]
-    fn a_change_of_the_clocks_makes_no_slot_of_cron_too_soon() {
-        let cron = Timetable {
-            zone: TimeZone::get("Europe/Berlin").unwrap(),
-            shortest_interval: Duration::from_secs(6 * 3_600),
-            ..timetable("cron 0 */6 * * *")
-        };
-        // From midnight to six in the morning it is five hours.
-        let last = at("2027-03-27T23:00:00Z");
-        let next = cron.next_after(UID, last).unwrap();
-        assert_eq!(next, at("2027-03-28T04:00:00Z"));
-        assert!(!cron.is_too_soon(next, Some(last)));
-        // What was asked for is no slot of it.
-        assert!(cron.is_too_soon(next, Some(at("2027-03-27T23:00:01Z"))));
-    }
-
-    #[test]
-    fn forms() {
-        for (text, schedule) in [
-            ("every 10m", Schedule::Every(Duration::from_secs(600))),
-            ("mtbf 8h", Schedule::Mtbf(Duration::from_secs(28_800))),
-            ("cron 0 9-17 * * Mon-Fri", Schedule::Cron(CronExpression::parse("0 9-17 * * Mon-Fri").unwrap())),
-        ] {
-            assert_eq!(Schedule::parse(text), Some(schedule.clone()));
-            assert_eq!(schedule.to_string(), text);
-        }
-        for wrong in [
-            "",
-            "10m",
-            "every",
-            "every ",
-            "every 0s",
-            "Every 10m",
-            "every  10m",
-            "every 10m ",
-            "hourly",
-            "mtbf",
-            "mtbf x",
-            "cron",
-            "cron * * * *",
-            "at 10:00",
-        ] {
-            assert_eq!(Schedule::parse(wrong), None, "{wrong:?}");
-        }
-    }
-
-    #[test]
-    fn golden_slots() {
-        let seen: Vec<String> = slots(&timetable("every 10m"), "2026-11-23T12:00:00Z", 3)
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        assert_eq!(
-            seen,
-            ["2026-11-23T12:04:44.363Z", "2026-11-23T12:14:27.015Z", "2026-11-23T12:24:35.815Z"]
-        );
-    }
-
-    #[test]
-    fn cron_has_its_own_instants_in_its_zone() {
-        let berlin = jiff::tz::TimeZoneDatabase::bundled().get("Europe/Berlin").unwrap();
-        let timetable = Timetable { zone: berlin, ..timetable("cron 0 9 * * Mon-Fri") };
-        assert_eq!(
-            slots(&timetable, "2026-11-20T12:00:00Z", 2),
-            [at("2026-11-23T08:00:00Z"), at("2026-11-24T08:00:00Z")]
-        );
-        let slot = at("2026-11-23T08:00:00Z");
-        assert_eq!(
-            timetable.newest_in(UID, at("2026-11-23T07:59:59Z"), at("2026-11-23T08:00:10Z")),
-            Some(slot)
-        );
-        assert_eq!(timetable.newest_in(UID, slot, at("2026-11-23T08:00:10Z")), None);
-    }
-
-    #[test]
-    fn two_namespaces_have_different_slots() {
-        let timetable = timetable("every 1h");
-        let now = at("2026-11-23T12:00:00Z");
-        assert_ne!(timetable.next_after(UID, now), timetable.next_after("another", now));
-    }
-
-    #[test]
-    fn mtbf_is_a_rate_per_workload() {
-        let timetable = timetable("mtbf 1h");
-        let slots = slots(&timetable, "2026-01-01T00:00:00Z", 20_000);
-        for workload in ["web", "db", "queue"] {
-            let due = slots.iter().filter(|slot| timetable.is_due(UID, workload, **slot)).count();
-            // Slots a minute apart and 1/60 of them due: 330 of 20,000 expected, with a standard deviation of 18.
-            assert!((240..420).contains(&due), "{workload}: {due}");
-        }
-        assert!(self::timetable("every 1m").is_due(UID, "web", slots[0]));
-        let golden: Vec<usize> =
-            (0..2_000).filter(|n| timetable.is_due(UID, "web", slots[*n])).take(3).collect();
-        assert_eq!(golden, [30, 69, 165]);
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_printed_parses_to_the_same(seconds in 1..=durations::LONGEST.as_secs()) {
-            for schedule in [Schedule::Every(Duration::from_secs(seconds)), Schedule::Mtbf(Duration::from_secs(seconds))] {
-                prop_assert_eq!(Schedule::parse(&schedule.to_string()), Some(schedule));
-            }
-        }
-
-        #[test]
-        fn slots_follow_each_other_at_the_interval(seconds in 1..200_000u64, uid in "[a-f0-9]{8}", start in 0..4_000_000_000i64) {
-            let timetable = timetable(&format!("every {}", durations::print(Duration::from_secs(seconds))));
-            let start = Timestamp::from_second(start).unwrap();
-            let first = timetable.next_after(&uid, start).unwrap();
-            let second = timetable.next_after(&uid, first).unwrap();
-            let gap = second.duration_since(first).as_millis();
-            let interval = i128::from(seconds) * 1_000;
-            prop_assert!(first > start);
-            prop_assert!(first.duration_since(start).as_millis() <= interval + interval / 10);
-            prop_assert!(gap >= interval - interval / 10 && gap <= interval + interval / 10, "{}", gap);
-            let densest = Timetable { shortest_interval: Duration::from_secs(seconds), ..timetable };
-            prop_assert!(!densest.is_too_soon(second, Some(first)), "jitter is no way around a ceiling");
-        }
-
-        #[test]
-        fn the_newest_slot_is_the_one_that_comes_next(
-            schedule in prop::sample::select(vec!["every 7s", "every 10m", "mtbf 3h", "cron */7 3 * * *"]),
-            uid in "[a-f0-9]{8}",
-            start in 0..4_000_000_000i64,
-        ) {
-            let timetable = timetable(schedule);
-            let start = Timestamp::from_second(start).unwrap();
-            let next = timetable.next_after(&uid, start).unwrap();
-            let before = next.checked_sub(Duration::from_millis(1)).unwrap();
-            prop_assert_eq!(timetable.newest_in(&uid, start, next), Some(next));
-            prop_assert_eq!(timetable.newest_in(&uid, start, before), None);
-            prop_assert_eq!(timetable.newest_in(&uid, next, next), None);
-        }
-    }
-}
+mod tests;

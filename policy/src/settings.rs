@@ -1,4 +1,5 @@
-//! The settings: one grammar for a namespace's annotations, the platform's policy file and the record.
+//! The settings. A namespace's annotations, the platform's policy file and the record all use the
+//! same grammar.
 
 mod key;
 mod kinds;
@@ -15,48 +16,50 @@ pub use self::key::Key;
 pub use self::kinds::Kinds;
 pub use self::mode::Mode;
 pub use self::problem::Problem;
-use crate::days::Days;
+use crate::active_hours::ActiveHours;
 use crate::durations;
-use crate::hours::ActiveHours;
-use crate::keys::{self, CHAOS, is_chaos_key};
+use crate::excluded_days::Days;
+use crate::pod_selector::Targets;
 use crate::schedule::{Schedule, Timetable};
-use crate::targets::Targets;
+use crate::well_known::{self, CHAOS, is_chaos_key};
 
-/// What holds in a namespace: its own settings, with the platform's defaults for those it does not set.
+/// The settings that hold in a namespace: its own, and the platform's defaults for those that it
+/// does not set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// When rounds happen.
     pub schedule: Schedule,
-    /// One round more than the schedule has, at this instant.
+    /// The instant of one more round, in addition to those of the schedule.
     pub also_at: Option<Timestamp>,
-    /// Outside these nothing is killed; `None` is always.
+    /// The hours outside which nothing is killed. `None` means no limit.
     pub active_hours: Option<ActiveHours>,
-    /// On these days nothing is killed, by the clocks of [`Settings::zone`].
+    /// The days on which nothing is killed, in the time zone of [`Settings::zone`].
     pub except: Option<Days>,
-    /// How a victim is killed.
+    /// How a Pod is killed.
     pub mode: Mode,
-    /// Pods killed in one round, at most one per workload.
+    /// The most Pods that a round may kill. A round kills at most one Pod of each workload.
     pub limit: u32,
-    /// The kinds of workloads whose Pods may die.
+    /// The kinds of workload whose Pods may be killed.
     pub kinds: Kinds,
-    /// Which Pods may die; `None` is all.
+    /// A label selector for the Pods that may be killed. `None` selects all Pods.
     pub targets: Option<Targets>,
-    /// Whether a workload with one Pod may lose it.
+    /// Whether a Pod may be killed if its workload wants only one Pod.
     pub single_replica: bool,
-    /// Instead of the Pod's own grace period.
+    /// The grace period of each kill. `None` means the Pod's own grace period.
     pub grace_period: Option<Duration>,
-    /// Younger Pods are left alone.
+    /// The minimum age of a Pod. Younger Pods are left alone.
     pub min_age: Duration,
-    /// After this time a recovery is `timed_out`.
+    /// How long a recovery may take. A recovery that takes longer is `timed_out`.
     pub recovery_deadline: Duration,
-    /// When the opt-in ends by itself.
+    /// The instant at which the opt-in expires. `None` means never.
     pub expires: Option<Timestamp>,
-    /// Everything but the effect.
+    /// Whether rounds do everything but the kill. The API server's own dry run takes the place of
+    /// each kill.
     pub dry_run: bool,
 }
 
 impl Settings {
-    /// The built-in defaults of the specification, where the platform sets none.
+    /// The built-in defaults, which hold where the platform's policy sets none.
     #[must_use]
     pub fn built_in() -> Self {
         Self {
@@ -77,7 +80,8 @@ impl Settings {
         }
     }
 
-    /// The value of one setting, in the form that parses to it; `None` where it isn't set.
+    /// The value of one setting, in the form that [`Settings::set`] reads. `None` if the setting
+    /// has no value.
     #[must_use]
     pub fn print(&self, key: Key) -> Option<String> {
         match key {
@@ -101,7 +105,7 @@ impl Settings {
     /// Sets one setting from its text.
     ///
     /// # Errors
-    /// [`NotUnderstood`] when the text isn't of the setting's form.
+    /// Returns [`NotUnderstood`] if the text does not have the form of the setting.
     pub fn set(&mut self, key: Key, text: &str) -> Result<(), NotUnderstood> {
         match key {
             Key::Schedule => self.schedule = Schedule::parse(text).ok_or(NotUnderstood)?,
@@ -128,10 +132,12 @@ impl Settings {
         Ok(())
     }
 
-    /// Reads a namespace's annotations over the platform's defaults. All problems are reported together.
+    /// Reads a namespace's annotations. The platform's `defaults` hold for settings that are not
+    /// set. All problems are reported together.
     ///
     /// # Errors
-    /// One [`Problem`] for each unknown key, each value that isn't understood, and each that contradicts another.
+    /// Returns one [`Problem`] for each unknown key and for each value that is not understood. If
+    /// there are none, returns one for a grace period that contradicts the mode.
     pub fn parse(annotations: &BTreeMap<String, String>, defaults: &Self) -> Result<Self, Vec<Problem>> {
         let mut settings = defaults.clone();
         let mut problems = Vec::new();
@@ -140,11 +146,11 @@ impl Settings {
                 continue;
             }
             let path = format!("metadata.annotations[{annotation}]");
-            let word = keys::word(annotation).unwrap_or(annotation);
+            let word = well_known::word(annotation).unwrap_or(annotation);
             match Key::of(word).filter(|key| *annotation == key.annotation()) {
                 None => problems.push(Problem::unknown(path, word)),
                 Some(key) if settings.set(key, value).is_err() => {
-                    problems.push(Problem::invalid(path, value, format!("expected {}", key.expected())));
+                    problems.push(Problem::invalid(path, value, key.advice(value)));
                 }
                 Some(_) => {}
             }
@@ -157,7 +163,7 @@ impl Settings {
         if problems.is_empty() { Ok(settings) } else { Err(problems) }
     }
 
-    /// What of the grace period contradicts the mode.
+    /// Why the grace period contradicts the mode. `None` if it does not.
     #[must_use]
     pub fn contradiction(&self) -> Option<&'static str> {
         let grace = self.grace_period?;
@@ -170,26 +176,28 @@ impl Settings {
         }
     }
 
-    /// Whose clocks `cron` and `except` go by: those of the active hours, else UTC.
+    /// The time zone that `except` follows, and `cron` if it names no time zone. This is the time
+    /// zone of the active hours, or UTC if there are none.
     #[must_use]
     pub fn zone(&self) -> TimeZone {
         self.active_hours.as_ref().map_or(TimeZone::UTC, |hours| hours.zone().clone())
     }
 
-    /// What this namespace's slots are computed from.
+    /// The schedule of this namespace with everything else that its slots depend on, except the
+    /// namespace's UID.
     #[must_use]
     pub fn timetable(&self, shortest_interval: Duration) -> Timetable {
-        let (schedule, also_at) = (self.schedule.clone(), self.also_at);
-        Timetable { schedule, also_at, zone: self.zone(), shortest_interval }
+        Timetable::new(self.schedule.clone(), self.also_at, self.active_hours.as_ref(), shortest_interval)
     }
 }
 
-/// A value that isn't of its setting's form; [`Key::expected`] says what is.
+/// The error for a value that does not have the form of its setting. [`Key::expected`] describes
+/// the form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotUnderstood;
 
 fn parse_limit(text: &str) -> Option<u32> {
-    // `parse` alone would take `+1`.
+    // `parse` alone accepts `+1`.
     text.bytes()
         .all(|byte| byte.is_ascii_digit())
         .then(|| text.parse().ok())

@@ -1,21 +1,30 @@
-//! The admin server of each process: `/metrics` (text 0.0.4), `/livez`, `/readyz`, over plain HTTP.
+//! The admin server of each process. The server answers `/metrics` (Prometheus text format 0.0.4),
+//! `/livez` and `/readyz`, over plain HTTP.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus::{Registry, TextEncoder};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// How long answers that are under way at the end are waited for.
+use crate::http::{self, Plain};
+
+/// The most connections at once. Prometheus, the kubelet and a few browsers connect.
+const MOST_CONNECTIONS: usize = 64;
+/// The longest time for an answer. Prometheus waits 10 s for its metrics, and the kubelet waits 1 s
+/// for its probe.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the server waits at the end for answers that are under way.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
-/// Says whether the process can do its work; `Err` says what is missing.
+/// Says whether the process can do its work. `Err` says what is missing.
 pub type Readiness = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 #[derive(Clone)]
@@ -24,7 +33,7 @@ struct Admin {
     readiness: Readiness,
 }
 
-/// The routes, as a value that tests can call.
+/// The routes of the admin server. Tests can call them without a connection.
 pub fn router(registry: Registry, readiness: Readiness) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
@@ -33,21 +42,22 @@ pub fn router(registry: Registry, readiness: Readiness) -> Router {
         .with_state(Admin { registry, readiness })
 }
 
-/// Serves the routes until `end`, and two seconds longer at most: whoever doesn't end a request must not keep a process alive that has to end.
+/// Serves the routes until `end`, and then for at most two seconds. A client that does not finish
+/// its request must not keep the process alive.
 ///
 /// # Errors
-/// When the listener fails.
+/// Returns the errors of [`http::Server::serve`].
 pub async fn serve(listener: TcpListener, router: Router, end: CancellationToken) -> anyhow::Result<()> {
-    let serving = axum::serve(listener, router).with_graceful_shutdown(end.clone().cancelled_owned());
-    let too_late = async {
-        end.cancelled().await;
-        tokio::time::sleep(LAST_ANSWERS).await;
-    };
-    tokio::select! {
-        served = serving.into_future() => served?,
-        () = too_late => tracing::warn!("ended with requests to the admin port under way"),
-    }
-    Ok(())
+    let router = router.layer(middleware::from_fn(in_time));
+    let (most, drain) = (MOST_CONNECTIONS, Duration::ZERO);
+    http::Server { listener, handshake: Plain, router, most, drain, last_answers: LAST_ANSWERS }
+        .serve(end)
+        .await
+}
+
+async fn in_time(request: Request, next: Next) -> Response {
+    let answer = tokio::time::timeout(ANSWER_TIMEOUT, next.run(request)).await;
+    answer.unwrap_or_else(|_| (StatusCode::GATEWAY_TIMEOUT, "failed to answer in time\n").into_response())
 }
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {

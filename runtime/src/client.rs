@@ -1,4 +1,4 @@
-//! The Kubernetes client, and the time limit that every call but a watch has.
+//! The Kubernetes client. Each call has a time limit, except watches.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -7,25 +7,31 @@ use std::time::Duration;
 use anyhow::Context;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 
-/// How long one call may take. An eviction may legitimately take 10 s: the API server retries conflicts inside it.
+use crate::text::without_paths;
+use crate::watch_clients::WatchClients;
+
+/// The longest time for one call. An eviction can take 10 s, because the API server retries
+/// conflicts within the request.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How long a connection may be silent. Watches are asked to end after a minute at most, so silence beyond that means a dead one.
+/// The longest time without data on a connection. Watches ask the API server to end them after at
+/// most a minute, so a longer silence means that the connection is dead.
 const READ_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// A call that got no usable answer.
+/// The error of a call that got no usable answer.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// The API server refused or failed; in its own words where it had any.
+    /// The API server refused the call, or the call failed. If the API server answered, the message
+    /// has its words.
     #[error("{}", words(.0))]
     Kube(#[from] kube::Error),
-    /// No answer in time: what it did is unknown.
+    /// No answer came within this time. The request may have been carried out all the same.
     #[error("no answer within {} s", .0.as_secs())]
     TimedOut(Duration),
 }
 
 impl CallError {
-    /// The HTTP status code, where the API server answered.
+    /// The HTTP status code, if the API server answered.
     #[must_use]
     pub fn code(&self) -> Option<u16> {
         match self {
@@ -34,7 +40,7 @@ impl CallError {
         }
     }
 
-    /// The API server's own words for the refusal, where it answered.
+    /// The API server's own description of the refusal, if it answered.
     #[must_use]
     pub fn status(&self) -> Option<&kube::core::Status> {
         match self {
@@ -44,9 +50,17 @@ impl CallError {
     }
 }
 
+/// Whether the API server refused the call because the namespace is being deleted. Nothing can be
+/// created there any more.
+#[must_use]
+pub fn is_terminating(error: &CallError) -> bool {
+    let details = error.status().and_then(|status| status.details.as_ref());
+    details.is_some_and(|details| details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating"))
+}
+
 fn words(error: &kube::Error) -> String {
     match error {
-        kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
+        kube::Error::Api(status) => format!("{} ({})", without_paths(&status.message), status.code),
         other => other.to_string(),
     }
 }
@@ -54,7 +68,7 @@ fn words(error: &kube::Error) -> String {
 /// Awaits one call to the API server, for at most [`CALL_TIMEOUT`].
 ///
 /// # Errors
-/// The client's error, or [`CallError::TimedOut`].
+/// Returns the client's error, or [`CallError::TimedOut`].
 pub async fn call<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, CallError> {
     match tokio::time::timeout(CALL_TIMEOUT, request).await {
         Ok(answer) => answer.map_err(CallError::Kube),
@@ -62,34 +76,56 @@ pub async fn call<T>(request: impl Future<Output = Result<T, kube::Error>>) -> R
     }
 }
 
-/// A client of the kubeconfig's cluster, or of the cluster that this Pod runs in. It never retries by itself: a kill or a
-/// lease must be sent once, and what to do after a failure is the caller's decision.
+/// Makes a client for the cluster of this kubeconfig. Without a kubeconfig, the client is for the
+/// cluster that this Pod runs in.
+///
+/// The client never retries a request. A kill or an update of a Lease must be sent only once, and
+/// the caller decides what to do after a failure.
 ///
 /// # Errors
-/// When the configuration can't be read or the client not be made.
+/// Returns an error if the configuration cannot be read, or if the client cannot be made.
 pub async fn connect(kubeconfig: Option<&Path>) -> anyhow::Result<kube::Client> {
-    let config = match kubeconfig {
-        Some(file) => configured(read(file)?, None)
-            .await
-            .with_context(|| format!("failed to use kubeconfig {}", file.display()))?,
-        None => kube::Config::incluster()
-            .context("failed to find the cluster: not in a Pod with a ServiceAccount; give --kubeconfig")?,
-    };
-    client(config)
+    client(cluster(kubeconfig).await?)
 }
 
-/// A client with the rights of a person, as kubectl finds them: of this kubeconfig, of those that `KUBECONFIG` names, of `~/.kube/config`; where there is
-/// none of them, of the Pod that this runs in. Of the kubeconfig's current context, unless another is named.
+/// Makes a client like [`connect`] does, and the clients for watches.
 ///
 /// # Errors
-/// When there is none of these, one can't be read or used, or the client can't be made.
+/// Returns an error if the configuration cannot be read, or if the client cannot be made.
+pub async fn connect_to_watch(kubeconfig: Option<&Path>) -> anyhow::Result<(kube::Client, WatchClients)> {
+    let config = cluster(kubeconfig).await?;
+    let client = client(config.clone())?;
+    let watches = WatchClients::new(config, client.clone());
+    Ok((client, watches))
+}
+
+async fn cluster(kubeconfig: Option<&Path>) -> anyhow::Result<kube::Config> {
+    match kubeconfig {
+        Some(file) => configured(read(file)?, None)
+            .await
+            .with_context(|| format!("failed to use kubeconfig {}", file.display())),
+        None => kube::Config::incluster()
+            .context("failed to find the cluster: not in a Pod with a ServiceAccount; give --kubeconfig"),
+    }
+}
+
+/// Makes a client with the rights of a person, and finds the kubeconfig as kubectl does: the given
+/// file, the files that `KUBECONFIG` names, or `~/.kube/config`. If there is none, the client is
+/// for the cluster that this Pod runs in.
+///
+/// The client uses the kubeconfig's current context, unless `context` names another one.
+///
+/// # Errors
+/// Returns an error if there is no configuration, if one cannot be read or used, or if the client
+/// cannot be made.
 pub async fn connect_as_person(
     kubeconfig: Option<&Path>,
     context: Option<&str>,
 ) -> anyhow::Result<kube::Client> {
     let config = match (of_person(kubeconfig)?, context) {
         (Some(kubeconfig), context) => configured(kubeconfig, context).await?,
-        // Whoever names a context means none but that one.
+        // A person who names a context means only that one, so do not fall back to the Pod's
+        // cluster.
         (None, Some(context)) => anyhow::bail!("failed to use context {context}: there is no kubeconfig"),
         (None, None) => kube::Config::incluster()
             .context("failed to find a cluster: neither a kubeconfig nor a Pod with a ServiceAccount")?,
@@ -97,16 +133,16 @@ pub async fn connect_as_person(
     client(config)
 }
 
-/// The names of the contexts that a person can choose from.
+/// The names of the contexts that a person can choose.
 ///
 /// # Errors
-/// When a kubeconfig can't be read.
+/// Returns an error if a kubeconfig cannot be read.
 pub fn contexts(kubeconfig: Option<&Path>) -> anyhow::Result<Vec<String>> {
     let contexts = of_person(kubeconfig)?.map(|kubeconfig| kubeconfig.contexts).unwrap_or_default();
     Ok(contexts.into_iter().map(|context| context.name).collect())
 }
 
-/// The kubeconfig of a person; none where nobody named one and there is no `~/.kube/config`.
+/// The kubeconfig of a person. `None` if no file is named and `~/.kube/config` does not exist.
 fn of_person(file: Option<&Path>) -> anyhow::Result<Option<Kubeconfig>> {
     if let Some(file) = file {
         return read(file).map(Some);
@@ -121,7 +157,8 @@ fn of_person(file: Option<&Path>) -> anyhow::Result<Option<Kubeconfig>> {
     fold(&named).map(Some)
 }
 
-/// Several kubeconfigs as one, by kubectl's rules: the first to say something wins, and one that isn't there says nothing.
+/// Merges several kubeconfigs by kubectl's rules: the first file that sets a value wins, and a
+/// missing file is skipped.
 fn fold(files: &[PathBuf]) -> anyhow::Result<Kubeconfig> {
     let mut folded: Option<Kubeconfig> = None;
     for file in files {
@@ -142,7 +179,7 @@ fn fold(files: &[PathBuf]) -> anyhow::Result<Kubeconfig> {
 fn read_if_there(file: &Path) -> anyhow::Result<Option<Kubeconfig>> {
     match Kubeconfig::read_from(file) {
         Ok(mut kubeconfig) => {
-            // Empty is how kubectl writes that there is none.
+            // kubectl writes an empty text if there is no current context.
             kubeconfig.current_context = kubeconfig.current_context.filter(|name| !name.is_empty());
             Ok(Some(kubeconfig))
         }

@@ -1,4 +1,4 @@
-//! The one place that reads the clocks; everything else is given a `Clock`, or just `now`.
+//! The only code that reads the clocks. All other code gets a [`Clock`] or an instant `now`.
 
 #[cfg(feature = "test-clock")]
 use std::sync::Arc;
@@ -10,15 +10,16 @@ use jiff::SignedDuration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-/// The two clocks: wall time for what people and the API server see, monotonic time for durations.
+/// The two clocks: wall time for what people and the API server see, and monotonic time for
+/// durations.
 pub trait Clock: Send + Sync + 'static {
-    /// Now, as the calendar has it.
+    /// The current wall time.
     fn wall(&self) -> Timestamp;
-    /// Now, on a clock that never steps.
+    /// The current time of a clock that never steps.
     fn monotonic(&self) -> Instant;
 }
 
-/// The machine's clocks.
+/// The clocks of the machine.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
@@ -34,25 +35,26 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock for tests: it starts at a given wall time and follows tokio's time, which may be paused; its wall time may step.
+/// A clock for tests. Its wall time starts at a given instant and follows tokio's time, which a
+/// test can pause. A test can also make the wall time step.
 #[cfg(feature = "test-clock")]
 #[derive(Debug, Clone)]
 pub struct TokioClock {
     start: Timestamp,
     origin: Instant,
-    /// In milliseconds; shared by all clones.
+    /// By how many milliseconds the wall time has stepped. All clones share this value.
     stepped: Arc<AtomicI64>,
 }
 
 #[cfg(feature = "test-clock")]
 impl TokioClock {
-    /// A clock that reads `start` now.
+    /// Makes a clock whose wall time is `start` now.
     #[must_use]
     pub fn starting_at(start: Timestamp) -> Self {
         Self { start, origin: SystemClock.monotonic(), stepped: Arc::default() }
     }
 
-    /// Moves the wall time by so many milliseconds, of this clock and of all its clones.
+    /// Moves the wall time of this clock and of all its clones by so many milliseconds.
     pub fn step(&self, milliseconds: i64) {
         self.stepped.fetch_add(milliseconds, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! Log lines on standard error, one per decision, as JSON or for a person.
+//! Log lines on standard error, as JSON or as text for a terminal.
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
@@ -12,23 +12,24 @@ pub enum LogFormat {
     Text,
 }
 
-/// Starts logging; levels come from `RUST_LOG`, else `info`.
+/// Starts logging. `RUST_LOG` sets the levels, and the default is `info`.
 ///
 /// # Errors
-/// When logging was started before, or `RUST_LOG` can't be understood.
+/// Returns an error if logging was started before, or if `RUST_LOG` is not understood.
 pub fn start(format: LogFormat) -> anyhow::Result<()> {
     start_at(format, "info")
 }
 
-/// Starts logging; levels come from `RUST_LOG`, else as is said here.
+/// Starts logging. `RUST_LOG` sets the levels, and the default is `level`.
 ///
 /// # Errors
-/// When logging was started before, or `RUST_LOG` can't be understood.
+/// Returns an error if logging was started before, or if `RUST_LOG` is not understood.
 pub fn start_at(format: LogFormat, level: &str) -> anyhow::Result<()> {
     let filter = match std::env::var(EnvFilter::DEFAULT_ENV) {
         Ok(levels) => EnvFilter::try_new(&levels)
             .map_err(|error| anyhow::anyhow!("failed to understand RUST_LOG={levels:?}: {error}"))?,
-        // kube's watchers say at length what whoever uses them logs as well.
+        // The code that uses kube's watchers logs their errors, so the watchers' own long lines are
+        // left out.
         Err(_) => EnvFilter::new(format!("{level},kube_runtime=error")),
     };
     let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr);

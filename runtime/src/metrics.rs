@@ -1,11 +1,11 @@
-//! The registry that every process starts from: its build and, on Linux, its own resources.
+//! The metrics registry that every process starts with: its build and, on Linux, its own resources.
 
 use prometheus::{IntGaugeVec, Opts, Registry};
 
-/// A registry with `pure_chaos_build_info` and the `process_*` metrics.
+/// Makes a registry with `pure_chaos_build_info` and, on Linux, the `process_*` metrics.
 ///
 /// # Errors
-/// Never with the names used here; the library checks them at run time.
+/// Never returns an error with the names used here. The library checks names at run time.
 pub fn registry() -> prometheus::Result<Registry> {
     let registry = Registry::new();
     let build = IntGaugeVec::new(

@@ -1,27 +1,31 @@
-//! The life of a process: TLS provider, tasks that end together, the signals that end them, and the exit code.
+//! The start and the end of a process: the TLS provider, tasks that end together, the signals that
+//! end them, and the exit code.
 
 use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Exit code of a failure at run time; wrong usage is clap's 2, an end by signal 0.
+use crate::output::is_reader_left;
+
+/// The exit code of a failure at run time. After wrong usage, clap exits with 2. After one signal,
+/// the process exits with 0.
 const FAILED: u8 = 1;
 
 /// Installs the TLS provider that the Kubernetes client and the webhook use.
 ///
 /// # Errors
-/// When another one was installed before.
+/// Returns an error if a TLS provider is installed already.
 pub fn install_tls_provider() -> anyhow::Result<()> {
     rustls::crypto::ring::default_provider()
         .install_default()
         .map_err(|_| anyhow::anyhow!("failed to install the TLS provider: there is one already"))
 }
 
-/// A token that is cancelled by SIGTERM or SIGINT. A second signal ends the process at once.
+/// A token that SIGTERM or SIGINT cancels. A second signal ends the process at once.
 ///
 /// # Errors
-/// When the signals can't be waited for.
+/// Returns an error if the process cannot wait for signals.
 pub fn ended_by_signal() -> anyhow::Result<CancellationToken> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -45,10 +49,11 @@ pub fn ended_by_signal() -> anyhow::Result<CancellationToken> {
     Ok(end)
 }
 
-/// Runs one task and ends everything else with it, so that no process lives on with a part of it dead.
+/// Runs one task, and cancels `end` when the task ends. So no process lives on without one of its
+/// parts.
 ///
 /// # Errors
-/// The task's own.
+/// Returns the error of the task.
 pub async fn essential(
     name: &'static str,
     end: CancellationToken,
@@ -64,11 +69,13 @@ pub async fn essential(
     outcome
 }
 
-/// The exit code for how the process ended, with the error printed for a person.
+/// The exit code for the end of the process. Prints the error for people, if there is one. Output
+/// that nobody reads any more is no error.
 #[must_use]
 pub fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_reader_left(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::from(FAILED)

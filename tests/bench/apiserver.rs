@@ -1,5 +1,5 @@
-//! What the webhook costs an API server and who waits for it: the same annotate with and without a chaos key, so with and without the
-//! webhook being asked. Needs `PURE_CHAOS_TEST_KUBECONFIG`.
+//! What the webhook costs an API server and its callers: the same annotate with and without a chaos
+//! key, so with and without a call to the webhook. Needs `PURE_CHAOS_TEST_KUBECONFIG`.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ pub async fn run() {
     let api: Api<Object> = Api::all(kube::Client::try_from(config).unwrap());
     let (mut with, mut without) = (Vec::new(), Vec::new());
     let before = admission();
-    // By turns, so that what else the machine does falls on both.
+    // The two alternate, so that other work on the machine affects both.
     for _ in 0..ANNOTATES {
         without.push(annotate(&api, &namespace.name, "team").await);
         with.push(annotate(&api, &namespace.name, "chaos").await);

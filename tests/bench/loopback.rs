@@ -1,166 +1,165 @@
-//! The webhook's speed and size, on loopback and beside the floor.
+//! The webhook's speed and size on loopback, beside the floor and beside a webhook on
+//! controller-runtime.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use runtime::clock::{Clock, SystemClock};
 use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 use tests::api::Api;
 use tests::generator::{Outcome, Target};
+use tests::process::{Ready, Running, WebhookProcess, free_address, kubeconfig_of};
 use tests::repository::read;
+use tests::served::{self, path};
 
-/// What an API server keeps open to a busy webhook.
+/// The number of connections that an API server keeps open to a busy webhook.
 const CONNECTIONS: usize = 16;
 const RATE: u32 = 1_000;
 const NAMESPACES: usize = 5_000;
+/// The number of reviews that the webhook answers in all.
 const REVIEWS: u64 = 1_000_000;
+/// The number of reviews in one turn.
+const TURN: u64 = 60_000;
 
-/// What a minimal Go webhook on controller-runtime 0.25 gave on two such cores: reviews a second, p99 in ms at 1,000 a second, MiB.
-const GO: (f64, f64, f64) = (13_800.0, 1.4, 31.0);
-
-/// A child process, ended with this value.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
-impl Running {
-    /// Resident memory in MiB: all of it, and what is not the program's own file.
-    fn resident_mib(&self) -> (f64, f64) {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
-        let of = |what: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(what)).unwrap();
-            line.trim().trim_end_matches(" kB").trim().parse::<f64>().unwrap() / 1024.0
-        };
-        (of("VmRSS:"), of("RssAnon:"))
-    }
-}
-
-/// Measures the webhook that lies beside this program, and prints the table. What it writes goes into the folder `work`.
+/// Measures the webhook whose binary is beside this program, and prints the table. The folder
+/// `work` holds the program `controller-runtime`, and this program writes its output there.
 pub async fn run(work: &str) {
     let binaries = std::env::current_exe().unwrap().parent().unwrap().to_owned();
     let work = PathBuf::from(work);
     let ca = certificate(&work);
     let api = cluster().await;
-    let kubeconfig = work.join("kubeconfig");
-    std::fs::write(&kubeconfig, kubeconfig_of(api)).unwrap();
+    std::fs::write(work.join("kubeconfig"), kubeconfig_of(api)).unwrap();
 
-    tokio::task::spawn_blocking(move || measure(&binaries, &work, &kubeconfig, &ca)).await.unwrap();
+    tokio::task::spawn_blocking(move || measure(&binaries, &work, &ca)).await.unwrap();
 }
 
-fn measure(binaries: &Path, work: &Path, kubeconfig: &Path, ca: &CertificateDer<'static>) {
-    let small = Arc::new(read("tests/data/opt-in.json").into_bytes());
-    let large = Arc::new(large_review().into_bytes());
-    let (webhook, address, ready) = start_webhook(binaries, work, kubeconfig, "requirePodDelete: false\n");
-    let floor_address = free_address();
-    let _floor = Running(
-        Command::new(binaries.join("bench"))
-            .args(["floor".as_ref(), floor_address.to_string().as_ref(), work.as_os_str()])
-            .spawn()
-            .unwrap(),
-    );
-    wait_for(floor_address);
-    let target = |address, body: &Arc<Vec<u8>>| Target {
-        address,
+/// One of the servers that are compared, and its measurements.
+struct Compared {
+    running: Running,
+    address: SocketAddr,
+    /// For each turn: reviews a second, and microseconds of CPU for each review.
+    turns: Vec<(f64, f64)>,
+    steady: Outcome,
+    large: f64,
+    /// MiB resident when ready, after all small reviews, and after the large ones.
+    resident: Vec<(f64, f64)>,
+}
+
+impl Compared {
+    fn new(running: Running, address: SocketAddr) -> Self {
+        wait_for(address);
+        let resident = vec![running.resident_mib()];
+        Self { running, address, turns: Vec::new(), steady: Outcome::default(), large: 0.0, resident }
+    }
+
+    /// Starts a server that takes its address and the folder of its certificate as its last two
+    /// arguments.
+    fn start(program: PathBuf, first: Option<&str>, work: &Path) -> Self {
+        let address = free_address();
+        let log =
+            std::fs::File::create(work.join(program.file_name().unwrap()).with_extension("log")).unwrap();
+        let mut command = Command::new(program);
+        command.args(first).arg(address.to_string()).arg(work).stderr(log);
+        Self::new(Running(command.spawn().unwrap()), address)
+    }
+
+    fn saturate(&mut self, target: &Target, count: u64) -> f64 {
+        let before = self.running.cpu();
+        let outcome = Target { address: self.address, ..target.clone() }.saturate(CONNECTIONS, count);
+        assert_eq!(outcome.answers, count);
+        let cpu = self.running.cpu() - before;
+        self.turns.push((outcome.rate(), cpu.as_secs_f64() * 1e6 / count as f64));
+        outcome.rate()
+    }
+
+    fn rate(&self) -> f64 {
+        median(self.turns.iter().map(|(rate, _)| *rate))
+    }
+
+    fn cpu(&self) -> f64 {
+        median(self.turns.iter().map(|(_, cpu)| *cpu))
+    }
+}
+
+fn measure(binaries: &Path, work: &Path, ca: &CertificateDer<'static>) {
+    let target = |body: String| Target {
+        address: free_address(),
         ca: ca.clone(),
-        path: "/opt-in",
-        body: body.clone(),
+        path: path("opt-in"),
+        body: Arc::new(body.into_bytes()),
     };
-    let resident_at_first = webhook.resident_mib();
+    let (small, large) = (target(read("tests/data/opt-in.json")), target(large_review()));
+    let Ready { running, address, took: ready, .. } = start(binaries, work, "requirePodDelete: false\n");
+    let mut all = [
+        Compared::new(running, address),
+        Compared::start(binaries.join("bench"), Some("floor"), work),
+        Compared::start(work.join("controller-runtime"), None, work),
+    ];
     println!(
         "bench: {NAMESPACES} Namespaces in its watch, {} of them opted in; {CONNECTIONS} connections",
         NAMESPACES / 10
     );
-
-    // By turns, so that what else the machine does falls on both.
-    let mut of_webhook = Vec::new();
-    let mut of_floor = Vec::new();
+    // The servers take turns, so that other work on the machine affects all of them.
     for turn in 0..3 {
         println!("bench: saturated, 3 kB, turn {} of 3", turn + 1);
-        of_webhook.push(target(address, &small).saturate(CONNECTIONS, 60_000).rate());
-        of_floor.push(target(floor_address, &small).saturate(CONNECTIONS, 60_000).rate());
+        for one in &mut all {
+            one.saturate(&small, TURN);
+        }
     }
     println!("bench: {RATE} a second for 20 s each");
-    let steady = target(address, &small).steady(CONNECTIONS, RATE, Duration::from_secs(20));
-    let steady_floor = target(floor_address, &small).steady(CONNECTIONS, RATE, Duration::from_secs(20));
-    let so_far = 3 * 60_000 + 20_000;
-    println!("bench: the rest of {REVIEWS} reviews");
-    let rest = target(address, &small).saturate(CONNECTIONS, REVIEWS - so_far);
-    assert_eq!(rest.answers, REVIEWS - so_far);
-    let resident = webhook.resident_mib();
+    for one in &mut all {
+        let target = Target { address: one.address, ..small.clone() };
+        one.steady = target.steady(CONNECTIONS, RATE, Duration::from_secs(20));
+    }
+    let so_far = 3 * TURN + 20 * u64::from(RATE);
+    println!("bench: the webhook's rest of {REVIEWS} reviews");
+    all[0].saturate(&small, REVIEWS - so_far);
+    all[0].turns.pop();
     println!("bench: saturated, 1 MB");
-    let large_webhook = target(address, &large).saturate(CONNECTIONS, 1_000).rate();
-    let large_floor = target(floor_address, &large).saturate(CONNECTIONS, 1_000).rate();
-    let resident_after_large = webhook.resident_mib();
-    drop(webhook);
-
+    for one in &mut all {
+        one.resident.push(one.running.resident_mib());
+        one.large = one.saturate(&large, 1_000);
+        one.turns.pop();
+        one.resident.push(one.running.resident_mib());
+    }
     println!("bench: with the question whether the user may delete Pods");
-    let (asking, address, _) = start_webhook(binaries, work, kubeconfig, "");
-    let asked = target(address, &small).saturate(CONNECTIONS, 10_000).rate();
+    let Ready { running: asking, address, .. } = start(binaries, work, "");
+    let asked = Target { address, ..small }.saturate(CONNECTIONS, 10_000).rate();
     drop(asking);
 
-    let (rate, floor) = (median(&mut of_webhook), median(&mut of_floor));
-    let ms = |outcome: &Outcome| [0.5, 0.99, 0.999].map(|share| outcome.milliseconds(share));
-    let ([p50, p99, p999], [f50, f99, f999]) = (ms(&steady), ms(&steady_floor));
     println!();
-    println!("webhook, loopback, TLS, keep-alive            webhook      floor     ratio   to reach");
-    println!(
-        "reviews a second, 3 kB, saturated          {rate:>10.0} {floor:>10.0} {:>9.2}   0.8 of the floor",
-        rate / floor
-    );
-    println!(
-        "  a Go webhook of the same kind once gave  {:>10.0}            {:>9.2}   2 of that",
-        GO.0,
-        rate / GO.0
-    );
-    println!(
-        "reviews a second, 1 MB, saturated          {large_webhook:>10.0} {large_floor:>10.0} {:>9.2}",
-        large_webhook / large_floor
-    );
-    println!("p50 at {RATE} a second, ms                  {p50:>10.2} {f50:>10.2} {:>9.2}", p50 / f50);
-    println!(
-        "p99                                        {p99:>10.2} {f99:>10.2} {:>9.2}   under 1 (Go: {})",
-        p99 / f99,
-        GO.1
-    );
-    println!("p99.9                                      {p999:>10.2} {f999:>10.2} {:>9.2}", p999 / f999);
-    for (what, (all, anonymous)) in [
-        ("when it is ready", resident_at_first),
-        ("after a million reviews of 3 kB", resident),
-        ("and after 1,000 of 1 MB", resident_after_large),
-    ] {
-        println!(
-            "MiB resident {what:<31} {all:>6.1}, the program's own pages left out {anonymous:.1}; under 16 (Go: {})",
-            GO.2
-        );
+    println!("loopback, TLS, keep-alive                        webhook      floor   controller-runtime");
+    let line = |what: &str, digits: usize, of: &dyn Fn(&Compared) -> f64| {
+        let [webhook, floor, go] = all.each_ref().map(of);
+        println!("{what:<46}{webhook:>10.digits$} {floor:>10.digits$} {go:>20.digits$}");
+    };
+    line("reviews a second, 3 kB, saturated", 0, &Compared::rate);
+    line("µs of CPU for one; to reach: under 24", 1, &Compared::cpu);
+    line("reviews a second, 1 MB, saturated", 0, &|one| one.large);
+    for (what, share) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
+        line(&format!("{what} at {RATE} a second, ms"), 2, &|one| one.steady.milliseconds(share));
     }
+    for (at, what) in
+        ["when ready", "after the reviews of 3 kB", "and after 1,000 of 1 MB"].into_iter().enumerate()
+    {
+        line(&format!("MiB resident {what}"), 1, &|one| one.resident[at].0);
+        line("  without the program's own file", 1, &|one| one.resident[at].1);
+    }
+    println!("The webhook answered {REVIEWS} reviews of 3 kB, the others {so_far}.");
+    println!("From start to ready it took {:.0} ms; to reach: under 300.", ready.as_secs_f64() * 1e3);
+    println!("With the API server asked for each opt-in: {asked:.0} a second.");
     println!(
-        "ms from start to ready                     {:>10.0}                        under 300",
-        ready.as_secs_f64() * 1e3
-    );
-    println!(
-        "reviews a second with the API server asked {asked:>10.0}                        one more call for each opt-in"
-    );
-    println!(
-        "The floor is the same TLS and HTTP stack, which reads the body and answers a constant. The generator shares the machine with both."
+        "The floor is the same TLS and HTTP stack, which reads the body and answers a constant. The generator shares the machine with all."
     );
 }
 
-fn median(values: &mut [f64]) -> f64 {
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
-}
-
-fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 fn wait_for(address: SocketAddr) {
@@ -171,61 +170,24 @@ fn wait_for(address: SocketAddr) {
     }
 }
 
-/// Starts it, and says how long it took to become ready.
-fn start_webhook(
-    binaries: &Path,
-    work: &Path,
-    kubeconfig: &Path,
-    policy: &str,
-) -> (Running, SocketAddr, Duration) {
-    let (address, metrics) = (free_address(), free_address());
-    let policy_file = work.join("policy.yaml");
-    std::fs::write(&policy_file, policy).unwrap();
-    // What it logs goes where a container's goes: through a pipe or into a file.
-    let log = std::fs::File::create(work.join("webhook.log")).unwrap();
-    let begun = Instant::now();
-    let child = Command::new(binaries.join("webhook"))
-        .arg("run")
-        .arg(format!("--kubeconfig={}", kubeconfig.display()))
-        .arg(format!("--policy-file={}", policy_file.display()))
-        .arg(format!("--certificate-directory={}", work.display()))
-        .arg(format!("--address={address}"))
-        .arg(format!("--metrics-address={metrics}"))
-        .stderr(log)
-        .spawn()
-        .unwrap();
-    let running = Running(child);
-    while !is_ready(metrics) {
-        assert!(begun.elapsed() < Duration::from_secs(30), "the webhook does not become ready");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    (running, address, begun.elapsed())
+fn start(binaries: &Path, work: &Path, policy: &str) -> Ready {
+    WebhookProcess { program: &binaries.join("webhook"), work, policy, cgroup: None }.start()
 }
 
-fn is_ready(address: SocketAddr) -> bool {
-    use std::io::{Read, Write};
-    let Ok(mut stream) = std::net::TcpStream::connect(address) else { return false };
-    let mut answer = String::new();
-    let request = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    stream.write_all(request).is_ok()
-        && stream.read_to_string(&mut answer).is_ok()
-        && answer.starts_with("HTTP/1.1 200")
-}
-
+/// Writes a serving certificate into the folder, and returns its CA.
 fn certificate(work: &Path) -> CertificateDer<'static> {
-    let day = Duration::from_secs(86_400);
-    let now = SystemClock.wall();
-    let ca = certs::issue::ca(now, day).unwrap();
-    let pair = certs::issue::serving(&ca, "localhost", now, day).unwrap();
-    std::fs::write(work.join("tls.crt"), pair.certificate().pem()).unwrap();
-    std::fs::write(work.join("tls.key"), pair.key_pem()).unwrap();
-    CertificateDer::from(ca.certificate().der().to_vec())
+    let (pem, key, ca) = served::certificate();
+    std::fs::write(work.join("tls.crt"), pem).unwrap();
+    std::fs::write(work.join("tls.key"), key).unwrap();
+    std::fs::write(work.join(certs::path::segment::KEYS), served::keys().text()).unwrap();
+    CertificateDer::from(ca)
 }
 
-/// An API server on loopback with many Namespaces, as large as real ones are.
+/// An API server on loopback with many Namespaces, which are as large as real ones.
 async fn cluster() -> SocketAddr {
     let api = Api::default();
     api.put("/api/v1/namespaces/pure-chaos", json!({"metadata": {"name": "pure-chaos", "uid": "system"}}));
+    api.put(served::CONFIGURATION, served::configuration());
     for number in 0..NAMESPACES {
         let name = format!("team-{number}");
         api.put(&format!("/api/v1/namespaces/{name}"), namespace(&name, number));
@@ -258,17 +220,8 @@ fn namespace(name: &str, number: usize) -> Value {
     })
 }
 
-fn kubeconfig_of(address: SocketAddr) -> String {
-    let config = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "bench",
-        "clusters": [{"name": "bench", "cluster": {"server": format!("http://{address}")}}],
-        "users": [{"name": "bench", "user": {}}],
-        "contexts": [{"name": "bench", "context": {"cluster": "bench", "user": "bench"}}]
-    });
-    config.to_string()
-}
-
-/// The recorded opt-in with as many other annotations as an API server takes (256 KiB), in both objects and their managedFields.
+/// The recorded opt-in with as many other annotations as an API server accepts (256 KiB), in both
+/// objects and in their managedFields.
 fn large_review() -> String {
     let mut review: Value = serde_json::from_str(&read("tests/data/opt-in.json")).unwrap();
     for object in ["object", "oldObject"] {

@@ -1,4 +1,5 @@
-//! What `make bench` runs: `bench loopback WORK_FOLDER`, `bench apiserver`, `bench rotation`, and for the first of these `bench floor`.
+//! The program that `make bench` runs: `bench loopback WORK_FOLDER`, `bench apiserver` and `bench
+//! rotation`. `bench loopback` starts `bench floor`.
 
 mod apiserver;
 mod floor;

@@ -1,4 +1,5 @@
-//! A hundred rotations, ten of them with a new CA, under a steady load of opt-ins. Needs `PURE_CHAOS_TEST_KUBECONFIG`.
+//! A hundred rotations, ten of them with a new CA, under a steady load of opt-ins. Needs
+//! `PURE_CHAOS_TEST_KUBECONFIG`.
 
 use std::time::Duration;
 

@@ -21,7 +21,7 @@ nodeRegistration: {name: node}
 ---
 apiVersion: kubeadm.k8s.io/v1beta4
 kind: ClusterConfiguration
-clusterName: $NAME
+clusterName: "$NAME"
 kubernetesVersion: $("$KUBERNETES_BIN/kubelet" --version | cut -d' ' -f2)
 controlPlaneEndpoint: $NODE_IP:6443
 certificatesDir: $new

@@ -10,27 +10,27 @@ use crate::repository::{read, root};
 /// The component's folder.
 pub const COMPONENT: &str = "manifests/components/prometheus-operator";
 
-/// A rule; of a recording rule only name and expression.
+/// A rule. A recording rule has only a name and an expression.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Rule {
-    /// What it is called, be it an alert or a series.
+    /// The name of the alert or of the recorded series.
     #[serde(alias = "alert", alias = "record")]
     pub name: String,
     /// Its PromQL.
     pub expr: String,
-    /// How long that has to hold.
+    /// How long the expression has to hold before the alert fires.
     #[serde(rename = "for")]
     pub waits: Option<String>,
-    /// What it adds to its series' labels.
+    /// The labels that the rule adds to its series.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// What it says.
+    /// The annotations, which hold the alert's texts.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
 }
 
 impl Rule {
-    /// Whether it alerts.
+    /// Whether the rule is an alert.
     #[must_use]
     pub fn is_alert(&self) -> bool {
         self.waits.is_some()
@@ -51,7 +51,7 @@ pub fn objects() -> Vec<Value> {
     files.iter().flat_map(|file| serde_saphyr::from_multiple::<Value>(&read_one(file)).unwrap()).collect()
 }
 
-/// All groups, as a plain rule file has them.
+/// All groups, in the form of a plain rule file.
 pub fn groups() -> Vec<Value> {
     let rules = objects().into_iter().filter(|object| object["kind"] == "PrometheusRule");
     rules.flat_map(|rule| rule["spec"]["groups"].as_array().unwrap().clone()).collect()

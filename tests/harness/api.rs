@@ -1,19 +1,26 @@
-//! A Kubernetes API in this process: objects in a map, watches with history, every call noted in order. For exact call order,
-//! virtual time and faults; what the real one does is tried on the real one.
+//! A fake Kubernetes API in this process. It keeps objects in a map, serves watches with history,
+//! and notes every call in order. Tests use it to check the exact order of calls, to run in virtual
+//! time, and to inject faults. Tests on a real cluster cover how the real API server behaves.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::{Query, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-/// The API, as its objects and what was asked of it.
+mod watches;
+mod writes;
+
+use watches::{Disturbance, watch};
+use writes::{create, kill, patch, replace};
+
+/// The API: its objects, and the calls that it received.
 #[derive(Clone, Default)]
 pub struct Api {
     world: Arc<Mutex<World>>,
@@ -23,13 +30,16 @@ pub struct Api {
 #[derive(Default)]
 struct World {
     version: u64,
-    /// By path, such as `/api/v1/namespaces/n/pods/p`.
+    /// The objects, by path, such as `/api/v1/namespaces/n/pods/p`.
     objects: BTreeMap<String, Value>,
-    /// What watches show: version, path of the collection, event.
+    /// The events that watches show: version, path of the collection, event.
     history: Vec<(u64, String, Value)>,
     calls: Vec<Call>,
     faults: Vec<Fault>,
     hooks: Vec<Hook>,
+    /// The number of watches begun so far.
+    watches: u64,
+    disturbances: Vec<Disturbance>,
 }
 
 struct Hook {
@@ -38,16 +48,16 @@ struct Hook {
     then: Box<dyn FnOnce(&Api) + Send>,
 }
 
-/// One call that changed something, or tried to, or read.
+/// One call: a read, or a change that was made or tried.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Call {
-    /// `GET`, `LIST`, `PATCH`, `POST`, `DELETE`.
+    /// `GET`, `LIST`, `PATCH`, `POST`, `DELETE`, `WATCH`.
     pub verb: String,
-    /// Path without query.
+    /// The path without the query.
     pub path: String,
     /// The query's parameters.
     pub query: BTreeMap<String, String>,
-    /// The body, null where there is none.
+    /// The body; null if there is none.
     pub body: Value,
 }
 
@@ -58,14 +68,14 @@ struct Fault {
     left: usize,
 }
 
-/// What a fault answers instead.
+/// The answer of a fault.
 #[derive(Debug, Clone)]
 pub enum Answer {
-    /// This status, after nothing was done.
+    /// The API answers with this status and does nothing.
     Status(u16, Value),
-    /// This status, although it was done.
+    /// The API answers with this status, although it did what was asked.
     Done(u16),
-    /// What is right, but only after this long.
+    /// The API answers correctly, but only after this time.
     After(Duration),
 }
 
@@ -75,12 +85,23 @@ impl Api {
         kube::Client::new(self.router(), "default")
     }
 
-    /// This API as a router, to be served on a socket.
+    /// This API as a router, so that a test can serve it on a socket.
     pub fn router(&self) -> Router {
         Router::new().fallback(handle).with_state(self.clone())
     }
 
-    /// Puts an object at a path, as new or changed; watches show it.
+    /// Answers one call directly. A way over HTTP would cost more than the answer.
+    pub async fn answer(
+        &self,
+        method: &str,
+        path: &str,
+        query: &BTreeMap<String, String>,
+        body: &Value,
+    ) -> Response {
+        answer(self.clone(), method, path.to_owned(), query.clone(), body.clone()).await
+    }
+
+    /// Puts an object at a path, as new or changed. Watches show it.
     pub fn put(&self, path: &str, mut object: Value) {
         let mut world = self.world.lock().unwrap();
         world.version += 1;
@@ -117,33 +138,48 @@ impl Api {
         self.world.lock().unwrap().objects.get(path).cloned()
     }
 
-    /// Answers the next `times` calls of this verb to paths that end so with a fault.
+    fn has(&self, path: &str) -> bool {
+        self.world.lock().unwrap().objects.contains_key(path)
+    }
+
+    /// All objects, by their paths.
+    pub fn objects(&self) -> BTreeMap<String, Value> {
+        self.world.lock().unwrap().objects.clone()
+    }
+
+    /// Answers the next `times` calls of this verb with a fault, if their path ends with `path`.
     pub fn fail(&self, verb: &'static str, path: &str, times: usize, answer: Answer) {
         let fault = Fault { verb, path: path.to_owned(), answer, left: times };
         self.world.lock().unwrap().faults.push(fault);
     }
 
-    /// Ends all faults.
+    /// Ends all faults and all disturbances of watches.
     pub fn heal(&self) {
-        self.world.lock().unwrap().faults.clear();
+        let mut world = self.world.lock().unwrap();
+        world.faults.clear();
+        world.disturbances.clear();
+        drop(world);
+        self.changed.notify_waiters();
     }
 
-    /// Runs `then` once, just before the next call of this verb to a path that ends so is answered.
+    /// Runs `then` once, just before the API answers the next call of this verb to a path that ends
+    /// with `path`.
     pub fn before(&self, verb: &'static str, path: &str, then: impl FnOnce(&Self) + Send + 'static) {
         let hook = Hook { verb, path: path.to_owned(), then: Box::new(then) };
         self.world.lock().unwrap().hooks.push(hook);
     }
 
-    /// All calls so far but watches and Events, in order.
+    /// All calls so far in order, without watches and Events.
     pub fn calls(&self) -> Vec<Call> {
         let world = self.world.lock().unwrap();
-        world.calls.iter().filter(|call| !call.path.contains("events.k8s.io")).cloned().collect()
+        let is_told = |call: &&Call| call.verb != "WATCH" && !call.path.contains("events.k8s.io");
+        world.calls.iter().filter(is_told).cloned().collect()
     }
 
     /// The calls that would kill.
     pub fn kills(&self) -> Vec<Call> {
         let is_kill = |call: &Call| call.verb == "DELETE" || call.path.ends_with("/eviction");
-        self.calls().into_iter().filter(is_kill).collect()
+        self.world.lock().unwrap().calls.iter().filter(|call| is_kill(call)).cloned().collect()
     }
 
     /// The reasons of the Events written so far.
@@ -151,21 +187,31 @@ impl Api {
         self.field_of_events("reason")
     }
 
-    /// What the Events written so far say.
+    /// The notes of the Events written so far.
     pub fn notes(&self) -> Vec<String> {
         self.field_of_events("note")
     }
 
     fn field_of_events(&self, field: &str) -> Vec<String> {
+        self.stored_events().iter().filter_map(|event| event[field].as_str().map(str::to_owned)).collect()
+    }
+
+    /// The stored Events, in the order in which they were written.
+    pub fn stored_events(&self) -> Vec<Value> {
         let world = self.world.lock().unwrap();
-        let events =
-            world.calls.iter().filter(|call| call.path.contains("events.k8s.io") && call.verb == "POST");
-        events.filter_map(|call| call.body[field].as_str().map(str::to_owned)).collect()
+        let events = world.history.iter().filter(|(_, of, _)| of.contains("events.k8s.io"));
+        events.map(|(_, _, change)| change["object"].clone()).collect()
+    }
+
+    /// How often a process tried to write an Event so far.
+    pub fn tries_of_events(&self) -> usize {
+        let world = self.world.lock().unwrap();
+        world.calls.iter().filter(|call| call.path.contains("events.k8s.io")).count()
     }
 }
 
 impl Api {
-    /// Notes a call, and finds what was arranged for it.
+    /// Notes a call, and finds the fault and the hook that a test arranged for it.
     fn note(&self, call: Call) -> (Option<Answer>, Option<Hook>) {
         let mut world = self.world.lock().unwrap();
         let is_meant = |verb: &str, path: &str| verb == call.verb && call.path.ends_with(path);
@@ -192,13 +238,24 @@ async fn handle(
     Query(query): Query<BTreeMap<String, String>>,
     body: Bytes,
 ) -> Response {
-    let path = uri.path().to_owned();
-    let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    let is_collection = api.get(&path).is_none() && is_collection(&path);
-    if query.get("watch").is_some_and(|watch| watch == "true") {
-        return watch(api, path, query);
-    }
-    let verb = if method == Method::GET && is_collection { "LIST".to_owned() } else { method.to_string() };
+    let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    answer(api, method.as_str(), uri.path().to_owned(), query, body).await
+}
+
+async fn answer(
+    api: Api,
+    method: &str,
+    path: String,
+    query: BTreeMap<String, String>,
+    body: Value,
+) -> Response {
+    let is_collection = !api.has(&path) && is_collection(&path);
+    let is_watch = query.get("watch").is_some_and(|watch| watch == "true");
+    let verb = match method {
+        "GET" if is_watch => "WATCH".to_owned(),
+        "GET" if is_collection => "LIST".to_owned(),
+        other => other.to_owned(),
+    };
     let (fault, hook) =
         api.note(Call { verb: verb.clone(), path: path.clone(), query: query.clone(), body: body.clone() });
     if let Some(hook) = hook {
@@ -211,6 +268,7 @@ async fn handle(
         return status(code, "the fault that was asked for", details);
     }
     let answer = match verb.as_str() {
+        "WATCH" => return watch(api, path, query),
         "LIST" => list(&api, &path, &query),
         "GET" => api.get(&path).map_or_else(|| status(404, "not found", Value::Null), reply),
         "PATCH" => patch(&api, path.trim_end_matches("/status"), &body),
@@ -218,7 +276,11 @@ async fn handle(
             kill(&api, path.trim_end_matches("/eviction"), &body["deleteOptions"], &query)
         }
         "DELETE" => kill(&api, &path, &body, &query),
-        "POST" if ["/optins", "/rolebindings", "/leases"].iter().any(|plural| path.ends_with(plural)) => {
+        "POST"
+            if ["/optins", "/rolebindings", "/leases", "/events"]
+                .iter()
+                .any(|plural| path.ends_with(plural)) =>
+        {
             create(&api, &path, body)
         }
         "PUT" => replace(&api, &path, body),
@@ -235,14 +297,16 @@ async fn handle(
     }
 }
 
-/// `/api/v1/pods`, `/api/v1/namespaces/n/pods`, `/apis/g/v/pods`, …: with a group, one segment more.
+/// Whether a path is a collection: `/api/v1/pods`, `/api/v1/namespaces/n/pods`, `/apis/g/v/pods`,
+/// …. A path with a group has one segment more.
 fn is_collection(path: &str) -> bool {
     let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     let rest = if segments.first() == Some(&"api") { &segments[2..] } else { &segments[3..] };
     matches!(rest, [_] | ["namespaces", _, _])
 }
 
-/// Whether an object lies in a collection; a collection without a namespace holds those of all.
+/// Whether a collection contains an object. A collection without a namespace contains the objects
+/// of all namespaces.
 fn holds(collection_path: &str, of: &str) -> bool {
     if collection_path == of {
         return true;
@@ -252,7 +316,14 @@ fn holds(collection_path: &str, of: &str) -> bool {
     of.starts_with(&format!("{base}namespaces/")) && of.ends_with(&format!("/{plural}"))
 }
 
-/// A page of a list: of at most `limit` objects, after those of the page that gave `continue`.
+/// Whether the query selects this object. The only field selector that this API knows is
+/// `metadata.name`.
+fn is_selected(object: &Value, query: &BTreeMap<String, String>) -> bool {
+    let name = query.get("fieldSelector").and_then(|selector| selector.strip_prefix("metadata.name="));
+    name.is_none_or(|name| object["metadata"]["name"] == name)
+}
+
+/// One page of a list: at most `limit` objects, after the page that gave `continue`.
 fn list(api: &Api, path: &str, query: &BTreeMap<String, String>) -> Response {
     let world = api.world.lock().unwrap();
     let limit = query.get("limit").and_then(|limit| limit.parse().ok()).unwrap_or(usize::MAX);
@@ -260,8 +331,9 @@ fn list(api: &Api, path: &str, query: &BTreeMap<String, String>) -> Response {
         Some((version, after)) => (version.to_owned(), after),
         None => (world.version.to_string(), ""),
     };
-    let mut rest =
-        world.objects.iter().filter(|(key, _)| key.as_str() > after && holds(path, &collection(key)));
+    let mut rest = world.objects.iter().filter(|(key, object)| {
+        key.as_str() > after && holds(path, &collection(key)) && is_selected(object, query)
+    });
     let page: Vec<(&String, &Value)> = rest.by_ref().take(limit).collect();
     let mut metadata = json!({"resourceVersion": version});
     if let (Some(_), Some((last, _))) = (rest.next(), page.last()) {
@@ -269,76 +341,6 @@ fn list(api: &Api, path: &str, query: &BTreeMap<String, String>) -> Response {
     }
     let items: Vec<&Value> = page.into_iter().map(|(_, object)| object).collect();
     reply(json!({"apiVersion": "v1", "kind": "List", "metadata": metadata, "items": items}))
-}
-
-fn replace(api: &Api, path: &str, object: Value) -> Response {
-    let Some(stored) = api.get(path) else {
-        return status(404, "not found", Value::Null);
-    };
-    let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
-    if !version(&object).is_null() && version(&object) != version(&stored) {
-        return status(409, "the object has been modified", Value::Null);
-    }
-    api.put(path, object);
-    api.get(path).map_or_else(|| status(500, "gone again", Value::Null), reply)
-}
-
-/// Creates what has to be stored; other things that are posted, such as Events, are only noted.
-fn create(api: &Api, collection: &str, mut object: Value) -> Response {
-    let path = format!("{collection}/{}", object["metadata"]["name"].as_str().unwrap_or_default());
-    if api.get(&path).is_some() {
-        return status(409, "it exists", Value::Null);
-    }
-    object["metadata"]["uid"] = json!(path);
-    api.put(&path, object);
-    api.get(&path).map_or_else(|| status(500, "gone again", Value::Null), reply)
-}
-
-fn patch(api: &Api, path: &str, patch: &Value) -> Response {
-    let Some(mut object) = api.get(path) else {
-        return status(404, "not found", Value::Null);
-    };
-    let wanted = &patch["metadata"]["resourceVersion"];
-    if !wanted.is_null() && *wanted != object["metadata"]["resourceVersion"] {
-        return status(409, "the object has been modified", Value::Null);
-    }
-    merge(&mut object, patch);
-    api.put(path, object);
-    reply(api.get(path).unwrap())
-}
-
-fn merge(into: &mut Value, patch: &Value) {
-    let (Value::Object(into), Value::Object(patch)) = (into, patch) else {
-        return;
-    };
-    for (key, value) in patch {
-        match value {
-            Value::Null => {
-                into.remove(key);
-            }
-            Value::Object(_) => merge(into.entry(key.clone()).or_insert_with(|| json!({})), value),
-            other => {
-                into.insert(key.clone(), other.clone());
-            }
-        }
-    }
-}
-
-fn kill(api: &Api, path: &str, options: &Value, query: &BTreeMap<String, String>) -> Response {
-    let Some(pod) = api.get(path) else {
-        return status(404, "not found", Value::Null);
-    };
-    for key in ["uid", "resourceVersion"] {
-        let wanted = &options["preconditions"][key];
-        if !wanted.is_null() && *wanted != pod["metadata"][key] {
-            return status(409, "precondition failed", Value::Null);
-        }
-    }
-    let is_dry_run = query.contains_key("dryRun") || !options["dryRun"].is_null();
-    if !is_dry_run {
-        api.change(path, |pod| pod["metadata"]["deletionTimestamp"] = json!("2026-11-23T13:00:00Z"));
-    }
-    reply(json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}))
 }
 
 fn reply(object: Value) -> Response {
@@ -357,41 +359,4 @@ fn status(code: u16, message: &str, details: Value) -> Response {
     });
     (StatusCode::from_u16(code).unwrap(), [(header::CONTENT_TYPE, "application/json")], status.to_string())
         .into_response()
-}
-
-/// Shows what happened since `resourceVersion`, then what happens, until `timeoutSeconds`.
-fn watch(api: Api, path: String, query: BTreeMap<String, String>) -> Response {
-    let since: u64 = query.get("resourceVersion").and_then(|version| version.parse().ok()).unwrap_or(0);
-    let seconds = query.get("timeoutSeconds").and_then(|seconds| seconds.parse().ok()).unwrap_or(290);
-    let end = Box::pin(tokio::time::sleep(Duration::from_secs(seconds)));
-    let stream = futures::stream::unfold((api, since, end), move |(api, since, mut end)| {
-        let path = path.clone();
-        async move {
-            loop {
-                let changed = api.changed.clone();
-                let changed = changed.notified();
-                tokio::pin!(changed);
-                changed.as_mut().enable();
-                let next = {
-                    let world = api.world.lock().unwrap();
-                    world
-                        .history
-                        .iter()
-                        .find(|(version, of, _)| *version > since && holds(&path, of))
-                        .cloned()
-                };
-                if let Some((version, _, event)) = next {
-                    return Some((
-                        Ok::<_, std::convert::Infallible>(format!("{event}\n")),
-                        (api, version, end),
-                    ));
-                }
-                tokio::select! {
-                    () = changed => {}
-                    () = &mut end => return None,
-                }
-            }
-        }
-    });
-    Response::new(Body::from_stream(stream))
 }

@@ -1,4 +1,5 @@
-//! The audit logs of the local cluster's API servers: what the accounts of `pure-chaos` asked, whether it was allowed, and when.
+//! The audit logs of the local cluster's API servers: what the accounts of `pure-chaos` asked for,
+//! whether the API server allowed it, and when.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
@@ -14,7 +15,8 @@ pub fn folder() -> PathBuf {
     Path::new(&kubeconfig()).parent().unwrap().to_owned()
 }
 
-/// The audit logs there are: of the first API server, of the second where one has run, and what they put aside when they grew large.
+/// All audit logs: of the first API server, of the second one if it has run, and the files to which
+/// they rotated large logs.
 fn logs() -> Vec<PathBuf> {
     let files = std::fs::read_dir(folder()).unwrap().map(|file| file.unwrap().path());
     let is_log = |file: &PathBuf| {
@@ -24,41 +26,44 @@ fn logs() -> Vec<PathBuf> {
     files.filter(is_log).collect()
 }
 
-/// One request that was answered. A watch is there twice, from its beginning and from its end.
+/// One request that was answered. A watch appears twice: once when it begins and once when it ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// The account's name within `pure-chaos`: `agent`, `webhook` or `certs`.
     pub account: String,
-    /// Whether a Pod sent it, and not a test with a token of its own: Kubernetes notes the Pod that a token was made for.
+    /// Whether a Pod sent the request. Kubernetes notes the Pod that a token was made for, so a
+    /// test with a token of its own is told apart.
     pub by_pod: bool,
     /// `get`, `list`, `deletecollection`, …
     pub verb: String,
     /// The API group, empty for the core.
     pub group: String,
-    /// The resource, with its subresource as in RBAC: `pods/eviction`. Empty where none was asked for.
+    /// The resource, with its subresource as in RBAC: `pods/eviction`. Empty if the request names
+    /// no resource.
     pub resource: String,
-    /// The namespace, empty where none.
+    /// The namespace, empty if there is none.
     pub namespace: String,
-    /// The object's name, empty where none or not yet known.
+    /// The object's name, empty if there is none or it is not known yet.
     pub name: String,
-    /// The path, with its query.
+    /// The path with its query.
     pub uri: String,
     /// The HTTP status of the answer.
     pub code: u64,
-    /// What the answer said, where it was a refusal or a failure.
+    /// The answer's message, if the request was refused or failed.
     pub message: String,
-    /// Whether RBAC allowed it.
+    /// Whether RBAC allowed the request.
     pub allowed: bool,
-    /// By which binding and role, in the API server's words.
+    /// The binding and the role that allowed the request, in the API server's words.
     pub reason: String,
-    /// When the API server had the request.
+    /// When the API server received the request.
     pub received: Timestamp,
-    /// When it had answered.
+    /// When the API server had answered the request.
     pub answered: Timestamp,
 }
 
 impl Request {
-    /// Reads a line of an audit log; `None` for what isn't an answer to an account of `pure-chaos`.
+    /// Reads a line of an audit log. Returns `None` for a line that isn't an answer to an account
+    /// of `pure-chaos`.
     pub fn parse(line: &str) -> Option<Self> {
         let event: Value = serde_json::from_str(line).ok()?;
         let text =
@@ -85,26 +90,26 @@ impl Request {
         })
     }
 
-    /// Whether it asked for the end of a Pod, and not just what would happen.
+    /// Whether the request asked to end a Pod for real, and not as a dry run.
     pub fn is_kill(&self) -> bool {
         let kills = (self.verb == "delete" && self.resource == "pods")
             || (self.verb == "create" && self.resource == "pods/eviction");
         kills && !self.uri.contains("dryRun")
     }
 
-    /// Whether it was done.
+    /// Whether the request succeeded.
     pub fn is_accepted(&self) -> bool {
         (200..300).contains(&self.code)
     }
 }
 
-/// A moment in the audit logs, to read on from.
+/// A position in the audit logs, from which a test reads on.
 pub struct Mark {
     logs: Vec<(PathBuf, u64)>,
 }
 
 impl Mark {
-    /// The beginning of all logs.
+    /// The start of all logs.
     pub fn start() -> Self {
         Self { logs: logs().into_iter().map(|log| (log, 0)).collect() }
     }
@@ -116,7 +121,7 @@ impl Mark {
 
     /// All requests since then, in no order.
     pub fn requests(&self) -> Vec<Request> {
-        // Put aside since, its place would be in another file.
+        // If the API server has rotated a log since, the position would be in another file.
         assert_eq!(logs().len(), self.logs.len(), "an audit log was put aside meanwhile, or is new");
         let mut requests = Vec::new();
         for (log, offset) in &self.logs {

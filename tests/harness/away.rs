@@ -1,23 +1,23 @@
-//! Objects of the whole cluster that a test takes away or changes, and that come back whatever happens.
+//! Objects of the whole cluster that a test removes or changes. They come back whatever happens.
 
 use serde_json::Value;
 
 use crate::cluster::{Output, eventually, kubectl, kubectl_with, object};
 
-/// Fields that the API server fills in, and that an object written again must not have.
+/// Fields that the API server fills in. An object that is written again must not have them.
 const FILLED_IN: [&str; 5] = ["resourceVersion", "uid", "creationTimestamp", "managedFields", "generation"];
 
-/// An object that is away, or other than it should be, until this is dropped.
+/// An object that is removed or changed until this value is dropped.
 #[must_use]
 pub struct Away {
     kind: String,
     name: String,
-    /// As it was; null if there was none, and then there is none afterwards.
+    /// The object as it was. Null if there was none; then there is none afterwards either.
     saved: Value,
 }
 
 impl Away {
-    /// Deletes an object.
+    /// Deletes the object.
     pub fn taken(kind: &str, name: &str) -> Self {
         let away = Self::remembering(kind, name);
         assert_ne!(away.saved, Value::Null, "{kind} {name} is not there");
@@ -25,7 +25,7 @@ impl Away {
         away
     }
 
-    /// Changes an object.
+    /// Changes the object.
     pub fn changed(kind: &str, name: &str, change: impl FnOnce(&mut Value)) -> Self {
         let away = Self::remembering(kind, name);
         let mut object = away.saved.clone();
@@ -34,7 +34,7 @@ impl Away {
         away
     }
 
-    /// Makes an object that is not there otherwise.
+    /// Makes an object that doesn't exist otherwise.
     pub fn added(object: &Value) -> Self {
         let kind = text(object, "/kind").to_lowercase();
         let away = Self { kind, name: text(object, "/metadata/name"), saved: Value::Null };
@@ -60,7 +60,8 @@ impl Drop for Away {
             write(if is_there { "replace" } else { "create" }, &self.saved)
         };
         if !output.ok {
-            // Not a panic: it would hide the one that is under way.
+            // This prints an error and doesn't panic, because a panic would hide the one that is
+            // under way.
             eprintln!("{} {} did not come back: {}", self.kind, self.name, output.stderr);
         }
     }
@@ -69,8 +70,9 @@ impl Drop for Away {
 /// The annotation in which `kubectl apply` keeps what it applied.
 const APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// Creates or replaces an object with its annotations as given: kubectl would note all of it, what others have filled in
-/// too, as last applied, and `kubectl apply` would then take that back.
+/// Creates or replaces an object with exactly these annotations. kubectl would note the whole
+/// object as last applied, including what others have filled in, and a later `kubectl apply` would
+/// then remove that.
 fn write(how: &str, object: &Value) -> Output {
     let applied = object["metadata"]["annotations"].get(APPLIED);
     let mut bare = object.clone();
@@ -89,12 +91,13 @@ fn text(object: &Value, pointer: &str) -> String {
     object.pointer(pointer).and_then(Value::as_str).unwrap().to_owned()
 }
 
-/// Something that can't go, and its namespace neither, until this is dropped.
+/// An object that can't be deleted until this value is dropped. Its namespace can't be deleted
+/// either.
 #[must_use]
 pub struct Held(String, String);
 
 impl Held {
-    /// Puts a finalizer on it; `what` is such as `pod/a`.
+    /// Puts a finalizer on the object; `what` is such as `pod/a`.
     pub fn new(namespace: &str, what: &str) -> Self {
         let held = Self(namespace.to_owned(), what.to_owned());
         held.patch(&["purechaos.dev/test"]).succeeds();
@@ -113,7 +116,7 @@ impl Drop for Held {
     }
 }
 
-/// The configuration of the webhook is away until this is dropped.
+/// Removes the webhook configuration until the result is dropped.
 pub fn without_webhook_configuration() -> Away {
     let away = Away::taken("validatingwebhookconfiguration", "pure-chaos");
     eventually("the end of the webhook's configuration", || {
@@ -122,12 +125,13 @@ pub fn without_webhook_configuration() -> Away {
     away
 }
 
-/// The webhook's Pods are away until this is dropped; then they are there again, or it was waited for them in vain.
+/// The webhook's Pods are gone until this value is dropped. The drop waits until they are back, or
+/// until the wait times out.
 #[must_use]
 pub struct WithoutWebhook(());
 
 impl WithoutWebhook {
-    /// Ends the webhook's Pods, and waits until they are gone.
+    /// Deletes the webhook's Pods, and waits until they are gone.
     #[expect(clippy::new_without_default, reason = "it does something")]
     pub fn new() -> Self {
         scale(0);
@@ -157,6 +161,16 @@ pub fn until_opt_ins_are_reviewed() {
         let asked = kubectl(&["annotate", "namespace", "kube-public", "chaos=yes", "--dry-run=server"]);
         asked.stderr.contains("\"opt-in.purechaos.dev\" denied the request").then_some(())
     });
+    // After its configuration came back, the webhook admits nothing for some seconds, except in dry
+    // runs.
+    let name = format!("reviewed-{}", std::process::id());
+    eventually("an opt-in to be admitted", || {
+        kubectl(&["create", "namespace", &name]);
+        kubectl(&["annotate", "namespace", &name, "chaos=yes", "purechaos.dev/schedule=every 12h"])
+            .ok
+            .then_some(())
+    });
+    kubectl(&["delete", "namespace", &name, "--wait=false"]);
 }
 
 /// Arguments of `kubectl` that make it act as an account of `pure-chaos`.
@@ -169,7 +183,8 @@ pub fn as_account(name: &str) -> [String; 4] {
     ]
 }
 
-/// Gives an account of `pure-chaos` every right until this is dropped, so that not RBAC is what refuses.
+/// Gives an account of `pure-chaos` every right until the result is dropped, so that RBAC refuses
+/// nothing.
 pub fn all_rights(account: &str) -> Away {
     let name = format!("test-all-rights-{account}");
     let away = Away::added(&serde_json::json!({

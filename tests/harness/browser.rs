@@ -1,4 +1,5 @@
-//! Debian's Chromium without a window, asked through its debugging pipe: what a page looks like, and what it complains of.
+//! Debian's Chromium without a window, driven through its debugging pipe. It shows what a page
+//! looks like and which errors it reports.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
@@ -12,14 +13,15 @@ use serde_json::{Value, json};
 use crate::cluster::run;
 use crate::repository::root;
 
-/// How long one answer may take; the first one takes longest, on a machine with other work.
+/// How long one answer may take. The first answer takes longest, on a machine that does other work.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Chromium reads file 3 and writes file 4; here those are its input and output. As root there is no sandbox to be had.
+/// Chromium reads file 3 and writes file 4; here those are its input and output. Chromium has no
+/// sandbox as root.
 const START: &str = "exec timeout --kill-after=5 300 chromium --headless $( ((EUID)) || echo --no-sandbox) --disable-gpu --disable-dev-shm-usage \
      --remote-debugging-pipe --user-data-dir=\"$1\" about:blank 3<&0 4>&1 </dev/null >/dev/null 2>&1";
 
-/// One page in a browser of its own, which ends with it.
+/// One page in a browser of its own. The browser ends with this value.
 pub struct Browser {
     process: Child,
     input: ChildStdin,
@@ -27,12 +29,12 @@ pub struct Browser {
     profile: PathBuf,
     session: Option<String>,
     calls: u64,
-    /// What came unasked.
+    /// The events that the browser sent without being asked.
     events: VecDeque<Value>,
 }
 
 impl Browser {
-    /// Installs it where it isn't, and starts it.
+    /// Installs the browser if it is missing, and starts it.
     pub fn start() -> Self {
         run(Command::new(root().join("tests/cluster/packages.sh")).arg("chromium")).succeeds();
         let profile = std::env::temp_dir().join(format!("pure-chaos-browser-{}", std::process::id()));
@@ -59,7 +61,7 @@ impl Browser {
         browser
     }
 
-    /// Asks and waits for the answer. Panics where the browser refuses.
+    /// Sends a call and waits for the answer. Panics if the browser refuses.
     #[track_caller]
     pub fn call(&mut self, method: &str, parameters: Value) -> Value {
         self.calls += 1;
@@ -79,7 +81,7 @@ impl Browser {
         }
     }
 
-    /// Opens a page, and waits until all of it is there.
+    /// Opens a page, and waits until the page has loaded completely.
     #[track_caller]
     pub fn open(&mut self, address: &str) {
         self.events.clear();
@@ -91,7 +93,8 @@ impl Browser {
         }
     }
 
-    /// What this expression, or function's body, comes to in the page. Also where pages may run no script: it is the browser that asks.
+    /// Evaluates this expression, or function body, in the page. This also works in pages that may
+    /// run no script, because the browser itself evaluates it.
     #[track_caller]
     pub fn look(&mut self, expression: &str) -> Value {
         let parameters = json!({"expression": expression, "returnByValue": true});
@@ -100,7 +103,8 @@ impl Browser {
         answer["result"]["value"].take()
     }
 
-    /// What the browser has to say against the page since it was opened: errors and warnings of the console, and what could not be loaded.
+    /// What the browser has reported about the page since it was opened: errors and warnings of the
+    /// console, and resources that failed to load.
     pub fn complaints(&self) -> Vec<&Value> {
         let is_complaint = |event: &&Value| {
             matches!(
@@ -124,7 +128,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // It ends with its pipe; `timeout` passes the signal on where it doesn't.
+        // The browser ends when its pipe closes. If it doesn't, `timeout` passes the signal on.
         let close = json!({"id": self.calls + 1, "method": "Browser.close"});
         self.input.write_all(format!("{close}\0").as_bytes()).ok();
         while self.messages.recv_timeout(Duration::from_secs(10)).is_ok() {}

@@ -1,4 +1,4 @@
-//! Cases of recoveries: what happens in the middle of one, and how it has to end.
+//! Cases of recoveries: what happens in the middle of a recovery, and how the recovery has to end.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -12,27 +12,27 @@ use crate::cluster::{PATIENCE, within};
 use crate::scene::{Outcomes, Scene, is, is_terminating, workload};
 use crate::tags;
 
-/// Longer than the agent takes from one look at a pending recovery to the next.
+/// Longer than the time from one look of the agent at a pending recovery to the next.
 const SEVERAL_LOOKS: Duration = Duration::from_secs(6);
 
-/// What happens in the middle.
+/// What happens in the middle of the recovery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// All Pods may be Ready from here on.
+    /// From here on all Pods may be Ready.
     Open,
     /// The replacement may be Ready, other new Pods may not.
     OpenReplacement,
-    /// The replacement runs, its readiness gate stays closed, and the agent has looked.
+    /// The replacement runs, its readiness gate stays closed, and the agent has looked at it.
     Hold,
     Rollout,
     Scale(u32),
-    /// An autoscaler that wants at least and at most so many.
+    /// An autoscaler with this minimum and maximum size.
     Autoscale(u32, u32),
     OptOut,
     Expire,
     OptIn,
     DeleteWorkload(How),
-    /// Deleted, and another one of its name made.
+    /// The workload is deleted, and another one of the same name is made.
     MakeAnew,
     DeleteOther,
     FailOther,
@@ -49,29 +49,31 @@ pub enum How {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Special {
     Nothing,
-    /// The victim ignores that it should end, and stays Ready meanwhile.
+    /// The victim ignores the signal to end, and stays Ready meanwhile.
     Deaf,
-    /// The image is gone from the registry when the replacement wants it.
+    /// The image is gone from the registry when the replacement needs it.
     ImageGone,
-    /// On a node without a machine, where the test does the kubelet's work; one Pod is there, and the other one dies.
+    /// The Pods are on a node without a machine, where the test does the kubelet's work. One Pod
+    /// stays, and the other one dies.
     HollowNode,
 }
 
-/// A case: a workload of two Pods, what happens to it after a kill and before its recovery, and how that ends.
+/// A case: a workload of two Pods, what happens between a kill and its recovery, and how the
+/// recovery ends.
 #[derive(Debug, Clone, Copy)]
 pub struct Case {
-    /// Its namespace begins so.
+    /// The prefix of its namespace's name.
     pub name: &'static str,
     /// The workload's kind.
     pub kind: &'static str,
     pub special: Special,
     pub middle: &'static [Step],
-    /// The one outcome.
+    /// The one outcome that the recovery must have.
     pub outcome: &'static str,
 }
 
 impl Case {
-    /// Plays it, and checks that the kill ended in that one outcome.
+    /// Plays the case, and checks that the kill ended in exactly that outcome.
     pub fn play(self) {
         let scene = Scene::new(self.name);
         Play { case: self, scene, before: BTreeSet::new(), replacement: None, opened: None }.play();
@@ -84,7 +86,7 @@ struct Play {
     scene: Scene,
     before: BTreeSet<String>,
     replacement: Option<String>,
-    /// When the replacement could be Ready for the first time.
+    /// When the replacement could first become Ready.
     opened: Option<Instant>,
 }
 
@@ -106,7 +108,7 @@ impl Play {
         settings
     }
 
-    /// Makes the workload, and waits until it is as it wants to be.
+    /// Makes the workload, and waits until all its Pods are Ready.
     fn set_up(&mut self) {
         let Self { case, scene, .. } = self;
         let mut web = workload(case.kind, "web", 2);
@@ -152,7 +154,7 @@ impl Play {
         self.scene.status().pending[0].uid.clone()
     }
 
-    /// The name of a Pod that was there before the kill, and lives.
+    /// The name of a Pod that existed before the kill and still lives.
     fn other(&self) -> String {
         let victim = self.victim();
         let is_other = |pod: &&Pod| {
@@ -162,7 +164,7 @@ impl Play {
         self.scene.pods().iter().find(is_other).unwrap().name_any()
     }
 
-    /// Waits until the replacement is there.
+    /// Waits until the replacement exists.
     fn replaced(&mut self) -> Pod {
         let is_new = |pod: &Pod| match &self.replacement {
             Some(known) => pod.uid().as_ref() == Some(known),
@@ -198,7 +200,7 @@ impl Play {
                 let record = || self.scene.namespace.record();
                 within(PATIENCE, "the end of the record", || record().is_null().then_some(()));
             }
-            // The halt is still there.
+            // The halt is still set.
             Step::OptIn => self.scene.opt_in(&[]),
             Step::Expire => {
                 let soon = jiff::Timestamp::now().checked_add(Duration::from_secs(6)).unwrap();
@@ -225,7 +227,7 @@ impl Play {
             }
             Step::DeleteOther => self.scene.delete_pod(&self.other()),
             Step::FailOther => {
-                // The kubelet ends it for good.
+                // The kubelet ends this Pod for good.
                 let other = self.other();
                 self.scene.patch_pod(&other, &json!({"spec": {"activeDeadlineSeconds": 1}}));
                 let failed = |pod: &Pod| {
@@ -268,12 +270,12 @@ impl Play {
                 |pod: &Pod| pod.uid().as_ref() == Some(&victim) && is_terminating(pod) && is(pod, "Ready");
             assert!(self.scene.pods().iter().any(is_ready), "the victim should be Ready, and being deleted");
         }
-        // What isn't Ready enough must stay so under the agent's eyes.
+        // The state must stay like this while the agent looks.
         std::thread::sleep(SEVERAL_LOOKS);
         assert!(self.is_held() && self.scene.status().outcomes.is_empty(), "{:?}", self.scene.status());
     }
 
-    /// Plays it, and checks that the kill ended in that one outcome.
+    /// Plays the case, and checks that the kill ended in exactly that outcome.
     fn play(&mut self) {
         self.set_up();
         let begun = Instant::now();
@@ -312,7 +314,7 @@ impl Play {
         self.look_back(&victim.pod, &victim.uid);
     }
 
-    /// What else has to be so at the end.
+    /// What else has to hold at the end.
     fn look_back(&self, victim: &str, uid: &str) {
         if self.case.outcome != "opted_out" {
             let is_noted = || {

@@ -1,4 +1,4 @@
-//! The real cluster of `make test`, through the `kubectl` that people use.
+//! The real cluster of `make test`, used through the `kubectl` that people use.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -7,10 +7,11 @@ use serde_json::Value;
 
 use crate::repository::root;
 
-/// How long a thing may take that should take a second or two: a busy machine must not fail a test.
+/// How long an action may take that should take a second or two. A busy machine must not fail a
+/// test.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The kubeconfig of the cluster that the tests may break.
+/// The kubeconfig of the cluster that tests may break.
 pub fn kubeconfig() -> String {
     std::env::var("PURE_CHAOS_TEST_KUBECONFIG")
         .expect("PURE_CHAOS_TEST_KUBECONFIG names the test cluster: use `make test`")
@@ -19,7 +20,7 @@ pub fn kubeconfig() -> String {
 /// What a command printed, and whether it succeeded.
 #[derive(Debug)]
 pub struct Output {
-    /// Exit code 0.
+    /// Whether the exit code was 0.
     pub ok: bool,
     /// Standard output.
     pub stdout: String,
@@ -28,21 +29,21 @@ pub struct Output {
 }
 
 impl Output {
-    /// Standard output of a command that must have succeeded.
+    /// Returns the standard output of a command that must have succeeded.
     #[track_caller]
     pub fn succeeds(self) -> String {
         assert!(self.ok, "{}{}", self.stdout, self.stderr);
         self.stdout
     }
 
-    /// Standard error of a command that must have failed.
+    /// Returns the standard error of a command that must have failed.
     #[track_caller]
     pub fn fails(self) -> String {
         assert!(!self.ok, "it should have been refused: {}{}", self.stdout, self.stderr);
         self.stderr
     }
 
-    /// Asserts that it was refused, in these words.
+    /// Asserts that the command was refused in these words.
     #[track_caller]
     pub fn fails_with(self, words: &str) {
         let message = self.fails();
@@ -55,7 +56,7 @@ pub fn kubectl(arguments: &[&str]) -> Output {
     run(kubectl_command().args(arguments))
 }
 
-/// Runs `kubectl … -f -` with this object.
+/// Runs `kubectl … -f -` with this object as its input.
 pub fn kubectl_with(arguments: &[&str], object: &Value) -> Output {
     use std::io::Write;
     let mut child = kubectl_command()
@@ -91,19 +92,19 @@ pub fn run(command: &mut Command) -> Output {
     }
 }
 
-/// An object as JSON; null if there is none.
+/// Reads an object as JSON; null if there is none.
 pub fn object(arguments: &[&str]) -> Value {
     let output = kubectl(&[&["get", "-o", "json", "--ignore-not-found"], arguments].concat());
     serde_json::from_str(&output.succeeds()).unwrap_or(Value::Null)
 }
 
-/// Waits until `probe` gives a value; panics after [`PATIENCE`] with `what`.
+/// Waits until `probe` gives a value. Panics after [`PATIENCE`] and names `what`.
 #[track_caller]
 pub fn eventually<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
     within(PATIENCE, what, probe)
 }
 
-/// Waits until `probe` gives a value; panics after `patience` with `what`.
+/// Waits until `probe` gives a value. Panics after `patience` and names `what`.
 #[track_caller]
 pub fn within<T>(patience: Duration, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
@@ -116,32 +117,37 @@ pub fn within<T>(patience: Duration, what: &str, mut probe: impl FnMut() -> Opti
     }
 }
 
-/// A namespace of its own for a test. On failure its Pods, Events and record are printed; it is deleted in any case.
+/// A namespace for one test. If the test fails, the drop prints the namespace's Pods, Events and
+/// record. It deletes the namespace in any case.
 pub struct Namespace {
     /// Its name.
     pub name: String,
 }
 
 impl Namespace {
-    /// Makes a namespace whose name begins so.
+    /// Makes a namespace whose name begins with `prefix`.
     pub fn new(prefix: &str) -> Self {
         let name = format!("{prefix}-{}", std::process::id());
         kubectl(&["create", "namespace", &name]).succeeds();
         Self { name }
     }
 
-    /// Runs `kubectl annotate namespace NAME …`.
+    /// Runs `kubectl annotate namespace NAME …`, and repeats the command if a replica asks for
+    /// that: each replica waits some seconds after it has seen the webhook configuration change.
     pub fn annotate(&self, annotations: &[&str]) -> Output {
-        kubectl(&[&["annotate", "namespace", &self.name], annotations].concat())
+        let annotate = || kubectl(&[&["annotate", "namespace", &self.name], annotations].concat());
+        eventually("an answer of a replica that knows its configuration", || {
+            Some(annotate()).filter(|answer| !answer.stderr.contains("repeat it in a few seconds"))
+        })
     }
 
-    /// Opts in, and waits until the agent has its rights.
+    /// Opts the namespace in, and waits until the agent has its rights.
     pub fn opt_in(&self, settings: &[&str]) {
         self.annotate(&[&["chaos=yes"], settings].concat()).succeeds();
         eventually("the RoleBinding of an opted-in namespace", || self.has_binding().then_some(()));
     }
 
-    /// Whether the agent has its rights here.
+    /// Whether the agent has its rights in this namespace.
     pub fn has_binding(&self) -> bool {
         object(&["rolebinding", "pure-chaos-agent", "-n", &self.name]) != Value::Null
     }
@@ -160,7 +166,8 @@ impl Namespace {
         kubectl(&["-n", namespace, "rollout", "status", "deployment", name, "--timeout=60s"]).succeeds();
     }
 
-    /// Makes a Pod that no node takes: it costs nothing, and can be deleted and evicted like any other.
+    /// Makes a Pod that no node accepts. The Pod costs nothing, and can be deleted and evicted like
+    /// any other.
     pub fn unscheduled_pod(&self, name: &str) {
         let pod = serde_json::json!({
             "apiVersion": "v1", "kind": "Pod",
@@ -170,7 +177,7 @@ impl Namespace {
         kubectl_with(&["create"], &pod).succeeds();
     }
 
-    /// The names of its Pods that aren't being deleted.
+    /// The names of the Pods that aren't being deleted.
     pub fn pods(&self) -> Vec<String> {
         let pods = object(&["pods", "-n", &self.name]);
         let alive = pods["items"]
@@ -217,7 +224,8 @@ pub fn total(metrics: &str, name: &str, labels: &[&str]) -> f64 {
     series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
-/// Whether both replicas of the webhook are ready, and no other is there, not even one that ends.
+/// Whether both replicas of the webhook are ready and no other Pod of the webhook exists, not even
+/// one that is ending.
 pub fn both_webhooks() -> Option<()> {
     let status = object(&["deployment", "webhook", "-n", "pure-chaos"])["status"].clone();
     let pods = object(&["pods", "-n", "pure-chaos", "-l", "app.kubernetes.io/component=webhook"]);

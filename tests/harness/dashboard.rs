@@ -1,4 +1,4 @@
-//! The dashboard: its file, the queries in it, and what a real Prometheus answers to them.
+//! The dashboard: its file, its queries, and what a real Prometheus answers to them.
 
 use std::process::Command;
 
@@ -7,15 +7,16 @@ use serde_json::Value;
 use crate::cluster::run;
 use crate::repository::read;
 
-/// Where it is kept.
+/// The dashboard's file.
 pub const FILE: &str = "manifests/components/grafana/pure-chaos.json";
 
-/// Queries that may answer nothing where all is well: panel, letter, reason.
+/// Queries that may have an empty answer in a healthy cluster: panel, letter, reason.
 pub const MAY_BE_EMPTY: [(&str, &str, &str); 1] =
     [("Oldest pending", "A", "no recovery was pending at the moment of a scrape")];
 
-/// Queries that may be 0 throughout where all is well. Each other one was above it at some moment of the demonstration: counters
-/// begin at 0, so a number alone says nothing.
+/// Queries whose answer may be 0 throughout in a healthy cluster. Each other query was above 0 at
+/// some moment of the demonstration. Counters begin at 0, so the presence of a number alone proves
+/// nothing.
 pub const MAY_BE_ZERO: [(&str, &str, &str); 5] = [
     ("Halted", "A", "nobody halted"),
     ("Pending", "A", "no recovery was pending at the moment of a scrape"),
@@ -24,7 +25,7 @@ pub const MAY_BE_ZERO: [(&str, &str, &str); 5] = [
     ("Endpoints unseen", "A", "all were seen"),
 ];
 
-/// What the demonstration makes for sure, as a series that was above 0: panel, letter, label, value.
+/// What the demonstration always makes, as a series that was above 0: panel, letter, label, value.
 pub const MADE: [(&str, &str, &str, &str); 7] = [
     ("Rounds by outcome", "A", "outcome", "killed"),
     ("Why not: reasons of refusal", "A", "reason", "blocked_by_pdb"),
@@ -35,7 +36,8 @@ pub const MADE: [(&str, &str, &str, &str); 7] = [
     ("Admissions", "A", "decision", "allow"),
 ];
 
-/// What Grafana puts in the place of its variables where all is chosen, and intervals that fit a scrape every 2 to 15 seconds.
+/// The values that Grafana puts in place of its variables if everything is selected, with intervals
+/// that fit a scrape every 2 to 15 seconds.
 const VALUES: [(&str, &str); 6] = [
     ("$__rate_interval", "1m"),
     ("$__interval", "15s"),
@@ -45,22 +47,22 @@ const VALUES: [(&str, &str); 6] = [
     ("$workload", ".+"),
 ];
 
-/// How far back answers may lie, in seconds.
+/// How far back the queries look, in seconds.
 const PAST: i64 = 1_800;
 
-/// One question to Prometheus.
+/// One query to Prometheus.
 #[derive(Debug)]
 pub struct Query {
     /// The panel's title, or the annotation's or variable's name.
     pub place: String,
     /// Its letter in the panel; empty for annotations and variables.
     pub letter: String,
-    /// With Grafana's variables.
+    /// The query, with Grafana's variables.
     pub expr: String,
 }
 
 impl Query {
-    /// As Grafana sends it where all is chosen.
+    /// The query as Grafana sends it if everything is selected.
     #[must_use]
     pub fn substituted(&self) -> String {
         let expr = VALUES.iter().fold(self.expr.clone(), |expr, (name, value)| expr.replace(name, value));
@@ -69,7 +71,7 @@ impl Query {
     }
 }
 
-/// The whole of it.
+/// The whole dashboard.
 pub fn dashboard() -> Value {
     serde_json::from_str(&read(FILE)).unwrap_or_else(|error| panic!("{FILE}: {error}"))
 }
@@ -84,12 +86,12 @@ pub fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value[field].as_str().unwrap_or_else(|| panic!("no text {field}: {value}"))
 }
 
-/// The panels that show something: all but the rows' headings.
+/// The panels that show something, which excludes the rows' headings.
 pub fn panels(dashboard: &Value) -> Vec<&Value> {
     list(&dashboard["panels"]).iter().filter(|panel| panel["type"] != "row").collect()
 }
 
-/// The variables that Prometheus is asked for: `label_values(series, label)`.
+/// The variables that Grafana asks Prometheus for: `label_values(series, label)`.
 pub fn variables(dashboard: &Value) -> Vec<&Value> {
     list(&dashboard["templating"]["list"]).iter().filter(|variable| variable["type"] == "query").collect()
 }
@@ -124,8 +126,9 @@ pub fn queries() -> Vec<Query> {
     queries
 }
 
-/// What is wrong with the answers of the Prometheus at this address, such as `http://127.0.0.1:9095`, for the half hour after a
-/// demonstration: each query has to be understood, and [`fault`] to find nothing.
+/// What is wrong with the answers of the Prometheus at this address, such as
+/// `http://127.0.0.1:9095`, for the half hour after a demonstration. Prometheus has to understand
+/// each query, and [`fault`] must find nothing.
 pub fn unanswered(address: &str, now: i64) -> Vec<String> {
     let mut wrong = Vec::new();
     for query in queries() {
@@ -144,7 +147,8 @@ pub fn unanswered(address: &str, now: i64) -> Vec<String> {
     wrong
 }
 
-/// What an answer to a range query lacks: some number above 0, but for [`MAY_BE_EMPTY`] and [`MAY_BE_ZERO`], and what is [`MADE`].
+/// What an answer to a range query lacks. Except for [`MAY_BE_EMPTY`] and [`MAY_BE_ZERO`], an
+/// answer needs a number above 0, and it needs each series of [`MADE`].
 pub fn fault(query: &Query, answer: &Value) -> Option<String> {
     let is_in = |exceptions: &[(&str, &str, &str)]| {
         exceptions.iter().any(|(panel, letter, _)| *panel == query.place && *letter == query.letter)
@@ -164,7 +168,7 @@ pub fn fault(query: &Query, answer: &Value) -> Option<String> {
     (!is_above && !is_in(&MAY_BE_EMPTY) && !is_in(&MAY_BE_ZERO)).then(|| "never above 0".to_owned())
 }
 
-/// The finite numbers of a series: a quantile of nothing is not one.
+/// The finite numbers of a series. A quantile of nothing is not a finite number.
 fn numbers(series: &Value) -> impl Iterator<Item = f64> {
     let samples = list(&series["values"]).iter();
     samples.filter_map(|sample| sample[1].as_str()?.parse().ok()).filter(|number: &f64| number.is_finite())

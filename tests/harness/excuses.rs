@@ -1,4 +1,5 @@
-//! Which refused requests of our accounts are as they should be, and which rights are used although no request shows it.
+//! Refused requests of our accounts that are expected, and rights that are used although no request
+//! shows it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -6,19 +7,20 @@ use std::time::Duration;
 use crate::audit::Request;
 use crate::rights::Right;
 
-/// Rights that no request shows.
+/// Whether a right is used although no request shows it.
 pub fn is_shown_otherwise(right: &Right, requests: &[Request]) -> bool {
-    // Asked for by the API server itself when a RoleBinding is made by who lacks the rights in it, as the webhook does.
+    // When an account makes a RoleBinding and lacks the rights in it, as the webhook does, the API
+    // server itself checks the verb `bind`.
     right.verb == "bind"
         && requests.iter().any(|request| {
             request.resource == "rolebindings" && request.verb == "create" && request.is_accepted()
         })
 }
 
-/// How long after the end of its rights the agent may not know of it yet, or before their beginning.
+/// How long the agent may not know yet that its rights have begun or ended.
 const UNAWARE: Duration = Duration::from_secs(10);
 
-/// Why a request was refused, if that is as it should be.
+/// Why a request was refused, if the refusal is expected.
 pub fn excuse(
     refused: &Request,
     changes: &BTreeMap<&str, Vec<&Request>>,
@@ -39,7 +41,8 @@ pub fn excuse(
         {
             Some("the agent's rights in the namespace had just come or gone")
         }
-        // A record that isn't admitted has no RoleBinding: its rounds ask for the Namespace, and are refused for the answer.
+        // A record that isn't admitted has no RoleBinding. Its rounds read the Namespace, and RBAC
+        // refuses that.
         _ if !refused.allowed
             && (refused.account.as_str(), refused.verb.as_str(), refused.resource.as_str())
                 == ("agent", "get", "namespaces")
@@ -47,12 +50,13 @@ pub fn excuse(
         {
             Some("the namespace has a record without an admission")
         }
-        // It asks once a minute whether it may.
+        // The agent asks once a minute whether it may read nodes.
         _ if !refused.allowed && (refused.verb.as_str(), refused.resource.as_str()) == ("list", "nodes") => {
             Some("component nodes had just gone")
         }
         _ if refused.allowed && refused.is_kill() => Some("a lock held"),
-        // For a moment there are webhooks of both `--agent-accounts`, and the policy knows one.
+        // For a moment there are webhooks with the old and with the new `--agent-accounts`, and the
+        // policy knows only one of the two.
         _ if refused.allowed
             && (refused.account.as_str(), refused.resource.as_str()) == ("webhook", "rolebindings")
             && changes.iter().filter(|change| change.resource == "rolebindings").any(is_near) =>

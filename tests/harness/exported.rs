@@ -1,11 +1,12 @@
-//! What the binaries export, each series that is there from the start or from the first sight of a workload.
+//! What the binaries export: each series that exists from the start or from the first sight of a
+//! workload.
 
-use agent::metrics;
+use agent::telemetry::metrics;
 use policy::record::WorkloadReference;
 use policy::settings::Mode;
 use prometheus::Registry;
 
-/// Of agent, webhook and certs.
+/// The registries of agent, webhook and certs.
 pub fn registries() -> [Registry; 3] {
     [agent(), webhook(), certs()]
 }

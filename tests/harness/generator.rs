@@ -1,5 +1,5 @@
-//! A load generator for one server over TLS with keep-alive: threads that send the same request over and over, cheap enough that the
-//! server is what is measured.
+//! A load generator for one server over TLS with keep-alive. Its threads send the same request over
+//! and over, and cost so little that the test measures the server.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,27 +10,27 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-/// Who is asked, and what.
+/// The server, and the request.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// Where it listens.
+    /// Where the server listens.
     pub address: SocketAddr,
-    /// The CA of its certificate, which is for `localhost`.
+    /// The CA of the server's certificate, which is for `localhost`.
     pub ca: CertificateDer<'static>,
     /// The path of the request.
-    pub path: &'static str,
+    pub path: String,
     /// The body of the request.
     pub body: Arc<Vec<u8>>,
 }
 
-/// What came of a load.
+/// The result of a load.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// Answers with status 200.
+    /// The number of answers with status 200.
     pub answers: u64,
-    /// How long it took in all.
+    /// How long the load took in all.
     pub took: Duration,
-    /// Of each answer, in ascending order; only where a rate was asked for.
+    /// The latency of each answer, in ascending order. Empty unless a rate was asked for.
     pub latencies: Vec<Duration>,
 }
 
@@ -51,14 +51,15 @@ impl Outcome {
 }
 
 impl Target {
-    /// As many as can be, until `count` are answered, over this many connections.
+    /// Sends as many requests as possible over this many connections, until `count` are answered.
     #[must_use]
     pub fn saturate(&self, connections: usize, count: u64) -> Outcome {
         self.drive(connections, count, None)
     }
 
-    /// `rate` a second, for this long. Whoever is late because of a slow answer counts from when it was due, so that a slow server isn't
-    /// spared the requests that it held up.
+    /// Sends `rate` requests a second for this long. If a slow answer delays a request, its latency
+    /// counts from when it was due, so a slow server is also charged for the requests that it held
+    /// up.
     #[must_use]
     pub fn steady(&self, connections: usize, rate: u32, time: Duration) -> Outcome {
         self.drive(connections, u64::from(rate) * time.as_secs(), Some(rate))
@@ -103,7 +104,8 @@ impl Target {
             if let Some(rate) = rate {
                 let due = begun + Duration::from_secs_f64(number as f64 / f64::from(rate));
                 if start < due {
-                    // Sleeping longer than asked for is this machine's doing, not the server's.
+                    // If a sleep takes longer than asked for, this machine is the cause and not the
+                    // server.
                     std::thread::sleep(due - start);
                     start = Instant::now();
                 } else {
@@ -140,7 +142,7 @@ impl Connection {
         Self { stream: StreamOwned::new(client, socket), buffer: vec![0; 64 * 1024] }
     }
 
-    /// Sends a request and reads its answer, which must be 200 with a length.
+    /// Sends a request and reads its answer, which must have status 200 and a length.
     fn ask(&mut self, request: &[u8]) {
         self.stream.write_all(request).unwrap();
         self.stream.flush().unwrap();

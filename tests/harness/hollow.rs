@@ -1,5 +1,6 @@
-//! A node without a machine: its Pods are Ready as soon as they are bound to it, and end as soon as they are deleted. No container
-//! runs, so that hundreds of Pods can come and go on a small machine. The API server, its admission and its controllers are the real ones.
+//! A node without a machine. Its Pods are Ready as soon as they are bound to it, and end as soon as
+//! they are deleted. No container runs, so hundreds of Pods can come and go on a small machine. The
+//! API server, its admission and its controllers are real.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,23 +20,25 @@ use crate::cluster::PATIENCE;
 /// The node's name.
 pub const NODE: &str = "hollow";
 
-/// After 40 s without one the node counts as lost, and its Pods as not Ready.
+/// How often the node sends a heartbeat. After 40 s without one the node counts as lost, and its
+/// Pods as not Ready.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
-/// What a Pod's coming and going is told to: its namespace, and whether it went.
+/// A function that is told when a Pod comes or goes. The flag says whether the Pod went.
 pub type Witness = Arc<dyn Fn(&Pod, bool) + Send + Sync>;
 
-/// The node, as long as this lives and [`HollowNode::remove`] wasn't called.
+/// The node. It exists until [`HollowNode::remove`] is called.
 pub struct HollowNode {
     client: Client,
     tasks: JoinSet<()>,
 }
 
 impl HollowNode {
-    /// Makes the node, and serves its Pods. `witness` is told of each change of a Pod, and of its end.
+    /// Makes the node, and serves its Pods. It tells `witness` of each change of a Pod, and of the
+    /// Pod's end.
     pub async fn start(client: &Client, witness: Witness) -> Self {
         let nodes: Api<Node> = Api::all(client.clone());
-        // A run that was cut off may have left it.
+        // A test run that was cut off may have left the node behind.
         let node = json!({
             "apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE},
             "spec": {"taints": [{"key": "purechaos.dev/hollow", "effect": "NoSchedule"}]}
@@ -54,7 +57,7 @@ impl HollowNode {
         Self { client: client.clone(), tasks }
     }
 
-    /// Removes the node. Its Pods should be gone before, because nothing ends them afterwards.
+    /// Removes the node. Delete its Pods before, because nothing ends them afterwards.
     pub async fn remove(mut self) {
         self.tasks.shutdown().await;
         let nodes: Api<Node> = Api::all(self.client.clone());
@@ -116,7 +119,7 @@ fn pods(client: &Client, pod: &Pod) -> Api<Pod> {
     Api::namespaced(client.clone(), &pod.namespace().unwrap())
 }
 
-/// A Pod that went or was replaced meanwhile needs nothing any more.
+/// Ignores the errors for a Pod that went or was replaced meanwhile.
 fn tell<T>(outcome: Result<T, kube::Error>) {
     match outcome {
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
@@ -137,7 +140,7 @@ pub async fn deployment(client: &Client, namespace: &str, replicas: u32) {
                 "spec": {
                     "nodeName": NODE,
                     "automountServiceAccountToken": false,
-                    // Gone at once, as if it had ended gracefully.
+                    // The Pod is gone at once, as if it had ended gracefully.
                     "terminationGracePeriodSeconds": 0,
                     "containers": [{"name": "none", "image": "none"}]
                 }
@@ -168,7 +171,7 @@ pub async fn namespaces(
     uids
 }
 
-/// Deletes namespaces, and returns when they are gone, their Pods with them.
+/// Deletes namespaces, and returns when they and their Pods are gone.
 pub async fn remove_namespaces(client: &Client, names: impl Iterator<Item = &String> + Clone) {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     for name in names.clone() {

@@ -1,4 +1,5 @@
-//! How long after an opt-out's answer kills were still accepted, by the API servers' own audit logs.
+//! How long after the answer to an opt-out API servers still accepted kills, according to their own
+//! audit logs.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,39 +8,40 @@ use jiff::Timestamp;
 
 use crate::audit::Request;
 
-/// A namespace that took its consent back.
+/// A namespace that opted out.
 pub struct OptOut {
-    /// Its name.
+    /// The namespace's name.
     pub namespace: String,
-    /// When the opt-out was answered.
+    /// When the API server answered the opt-out.
     pub answered: Timestamp,
-    /// When it was opted in again: later kills are none of its business.
+    /// When the namespace opted in again. Later kills have nothing to do with this opt-out.
     pub until: Timestamp,
 }
 
-/// What became of the kills around the opt-outs.
+/// What happened to the kills around the opt-outs.
 #[derive(Default)]
 pub struct Findings {
-    /// Opt-outs with an accepted kill in the second before.
+    /// The number of opt-outs with an accepted kill in the second before.
     pub in_time: usize,
-    /// Accepted kills in all.
+    /// The number of accepted kills in all.
     pub kills: usize,
-    /// Attempts that came after an opt-out and were refused.
+    /// The attempts that came after an opt-out and were refused.
     pub refused: BTreeMap<String, usize>,
-    /// By evictions.
+    /// Lateness of evictions.
     pub evictions: Lateness,
-    /// By plain deletions, which wait for no PodDisruptionBudget.
+    /// Lateness of plain deletions, which wait for no PodDisruptionBudget.
     pub deletions: Lateness,
-    /// How many of all that came late the API server had even received later.
+    /// How many of the late kills the API server even received after the opt-out's answer.
     pub received_late: usize,
 }
 
-/// One way to kill.
+/// The lateness of one way to kill.
 #[derive(Default)]
 pub struct Lateness {
-    /// From the opt-out's answer to the answer to a kill, of kills that were accepted after it.
+    /// The times from the opt-out's answer to the answer to a kill, for kills that were accepted
+    /// after it.
     pub late: Vec<Duration>,
-    /// How long an API server took for a kill that it accepted, at the median.
+    /// The median time that an API server took for a kill that it accepted.
     pub median: Duration,
 }
 
@@ -51,12 +53,12 @@ impl Lateness {
         Self { late: Vec::new(), median: median.unwrap_or_default() }
     }
 
-    /// How many came later than this.
+    /// How many kills came later than this.
     pub fn later_than(&self, limit: Duration) -> usize {
         self.late.iter().filter(|late| **late > limit).count()
     }
 
-    /// The latest.
+    /// The longest lateness.
     pub fn most(&self) -> Duration {
         self.late.iter().max().copied().unwrap_or_default()
     }
@@ -85,7 +87,7 @@ fn is_eviction(kill: &Request) -> bool {
     kill.resource == "pods/eviction"
 }
 
-/// Holds opt-outs against what was asked for.
+/// Compares opt-outs with the kills that were requested.
 pub fn find(opt_outs: &[OptOut], requests: &[Request]) -> Findings {
     let mut by_namespace: BTreeMap<&str, Vec<&Request>> = BTreeMap::new();
     for request in requests.iter().filter(|request| request.is_kill()) {
@@ -116,7 +118,7 @@ pub fn find(opt_outs: &[OptOut], requests: &[Request]) -> Findings {
     findings
 }
 
-/// Which lock a refusal came from.
+/// The lock that a refusal came from.
 fn refuser(refused: &Request) -> &'static str {
     match refused.message.as_str() {
         _ if !refused.allowed => "RBAC",
@@ -127,7 +129,7 @@ fn refuser(refused: &Request) -> &'static str {
 }
 
 impl Findings {
-    /// Prints them.
+    /// Prints the findings.
     pub fn print(&self, opt_outs: usize) {
         println!(
             "{opt_outs} opt-outs, {} kills; in the second before an opt-out there was one {} times",

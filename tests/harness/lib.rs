@@ -1,4 +1,4 @@
-//! What the tests share.
+//! The code that the tests share.
 
 pub mod alert_rules;
 pub mod api;
@@ -6,6 +6,7 @@ pub mod audit;
 pub mod away;
 pub mod browser;
 pub mod case;
+pub mod cgroup;
 pub mod cluster;
 pub mod dashboard;
 pub mod excuses;
@@ -15,6 +16,7 @@ pub mod hollow;
 pub mod lateness;
 pub mod load;
 pub mod manifests;
+pub mod process;
 pub mod promtool;
 pub mod repository;
 pub mod rights;
@@ -23,15 +25,17 @@ pub mod scene;
 pub mod schemas;
 pub mod second;
 pub mod served;
+pub mod soak;
 pub mod stage;
 pub mod tags;
 pub mod truth;
+pub mod walk;
 pub mod ways;
 
 use kube::CustomResourceExt;
 use policy::record::OptIn;
 
-/// The CustomResourceDefinition of the record, as it stands in the manifests.
+/// The CustomResourceDefinition of the record, as in the manifests.
 pub fn crd_yaml() -> String {
     let json = serde_json::to_value(OptIn::crd()).unwrap();
     let yaml = serde_saphyr::to_string(&json).unwrap();

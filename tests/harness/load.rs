@@ -1,4 +1,5 @@
-//! A steady rate of opt-ins through the API server, so that what interrupts admission is counted.
+//! A steady rate of opt-ins through the API server. The load counts every interruption of
+//! admission.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -14,24 +15,26 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster;
 
-/// Requests under way at once; more than this would mean that the API server is far too slow for the rate.
+/// The most requests that are under way at once. If there were more, the API server would be far
+/// too slow for the rate.
 const MOST_AT_ONCE: usize = 400;
-/// An API server waits 5 s for a webhook; a request that takes much longer has failed.
+/// An API server waits 5 s for a webhook. A request that takes much longer has failed.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How the opt-ins went.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Opt-ins that were admitted.
+    /// The number of opt-ins that were admitted.
     pub admitted: usize,
-    /// What was said of those that weren't, and how often.
+    /// The messages of the opt-ins that were not admitted, and how often each came.
     pub failed: BTreeMap<String, usize>,
-    /// From the moment an opt-in was due until its answer, of those admitted, in ascending order.
+    /// The time from the moment an opt-in was due until its answer, for each admitted opt-in, in
+    /// ascending order.
     pub latencies: Vec<Duration>,
 }
 
 impl Report {
-    /// How many were not admitted.
+    /// How many opt-ins were not admitted.
     #[must_use]
     pub fn failures(&self) -> usize {
         self.failed.values().sum()
@@ -44,7 +47,7 @@ impl Report {
         self.latencies.get((last as f64 * share).round() as usize).copied().unwrap_or_default()
     }
 
-    /// In one line.
+    /// The report in one line.
     #[must_use]
     pub fn line(&self) -> String {
         let [p50, p99] = [0.5, 0.99].map(|share| self.percentile(share).as_secs_f64() * 1e3);
@@ -56,19 +59,20 @@ impl Report {
     }
 }
 
-/// A load that goes on until it is asked for its report.
+/// A load that runs until its report is asked for.
 pub struct Load {
     end: CancellationToken,
     task: tokio::task::JoinHandle<Report>,
 }
 
 impl Load {
-    /// Opts namespaces in `rate` times a second, by turns, each time with `dryRun=All`: reviewed like any other, and stored never.
+    /// Opts the namespaces in, in turn, `rate` times a second, with `dryRun=All`: each opt-in is
+    /// reviewed like any other, and never stored.
     pub async fn start(namespaces: Vec<String>, rate: u32) -> Self {
         let kubeconfig = Kubeconfig::read_from(cluster::kubeconfig()).unwrap();
         let mut config =
             kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
-        // A request that is tried again would hide that it failed.
+        // A retry would hide that a request failed.
         config.default_retry = false;
         let api: Api<Namespace> = Api::all(kube::Client::try_from(config).unwrap());
         let end = CancellationToken::new();
@@ -76,7 +80,7 @@ impl Load {
         Self { end, task }
     }
 
-    /// Ends it, and waits for the answers that are still due.
+    /// Ends the load, and waits for the answers that are still due.
     pub async fn stop(self) -> Report {
         self.end.cancel();
         self.task.await.unwrap()
@@ -101,7 +105,8 @@ async fn drive(api: Api<Namespace>, namespaces: Vec<String>, rate: u32, end: Can
             let parameters = PatchParams { dry_run: true, ..PatchParams::default() };
             let answer =
                 tokio::time::timeout(TIMEOUT, api.patch(&name, &parameters, &Patch::Merge(patch))).await;
-            // Due, not sent: a wait before the sending is the user's wait, too.
+            // The latency counts from when the request was due and not from when it was sent,
+            // because a user also waits before the sending.
             let latency = due.elapsed();
             let mut report = report.lock().unwrap();
             match answer {

@@ -1,4 +1,4 @@
-//! The manifests, as kustomize puts them together.
+//! The manifests, as kustomize renders them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,13 +12,14 @@ use crate::repository::root;
 /// One way to install.
 #[derive(Debug)]
 pub struct Way {
-    /// For messages.
+    /// A name for messages.
     pub name: String,
-    /// Its objects, in a file below `target`.
+    /// A file below `target` with the objects of this way.
     pub file: PathBuf,
 }
 
-/// Every way there is: the base, each overlay, the base with each component, and the one file of `make release-manifests`.
+/// Every way to install: the base, each overlay, the base with each component, and the one file of
+/// `make release-manifests`.
 pub fn every_way() -> Vec<Way> {
     let mut ways = vec![written("manifests", &kustomize(&root().join("manifests")))];
     for overlay in folders("overlays") {
@@ -49,7 +50,7 @@ pub fn script(path: &str) -> String {
     run(command.env_remove("CONTEXT").env_remove("REGISTRY")).succeeds()
 }
 
-/// The test cluster's name, that of its folder.
+/// The test cluster's name, which is the name of its folder.
 pub fn cluster_name() -> String {
     let kubeconfig = PathBuf::from(kubeconfig());
     kubeconfig.parent().unwrap().file_name().unwrap().to_string_lossy().into_owned()
@@ -61,9 +62,9 @@ pub fn registry() -> String {
     std::fs::read_to_string(file).unwrap().trim().to_owned()
 }
 
-/// What base and component make together.
+/// What base and component render to together.
 pub fn with_component(component: &str) -> String {
-    // Inside the repository, because a kustomization names others by relative paths.
+    // The folder is inside the repository, because a kustomization names others by relative paths.
     let folder = root().join(format!("target/with-{component}-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let kustomization = json!({
@@ -76,17 +77,18 @@ pub fn with_component(component: &str) -> String {
     yaml
 }
 
-/// The kinds of others that components use, defined on the test cluster until this is dropped.
+/// The kinds of other projects that components use, defined on the test cluster until this value is
+/// dropped.
 pub struct ForeignKinds(Vec<String>);
 
 impl ForeignKinds {
-    /// Defines them.
+    /// Defines the kinds.
     pub fn define() -> Self {
         let mut script = Command::new(root().join("tests/cluster/crds.sh"));
         let files: Vec<String> = run(&mut script).succeeds().lines().map(str::to_owned).collect();
         assert!(!files.is_empty(), "no file defines them");
         for file in &files {
-            // Client-side, their annotation would be too long.
+            // A client-side apply would make an annotation that is too long.
             kubectl(&["apply", "--server-side", "-f", file]).succeeds();
             kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "-f", file]).succeeds();
         }
@@ -102,7 +104,7 @@ impl Drop for ForeignKinds {
     }
 }
 
-/// Waits until nothing in the cluster is ours any more; panics with what is left.
+/// Waits until the cluster contains nothing of Pure Chaos any more. Panics with what is left.
 pub fn eventually_nothing_is_ours() {
     let begun = Instant::now();
     loop {
@@ -110,16 +112,16 @@ pub fn eventually_nothing_is_ours() {
         if left.is_empty() {
             return;
         }
-        // Some kinds follow the CustomResourceDefinition a moment later.
+        // Some kinds disappear a moment after the CustomResourceDefinition.
         assert!(begun.elapsed() < PATIENCE, "left behind: {left:?}");
         std::thread::sleep(Duration::from_millis(500));
     }
 }
 
-/// Everything that is called after Pure Chaos or bears its label.
+/// Everything that has the name or the label of Pure Chaos.
 fn what_is_ours() -> Vec<String> {
     let kinds = kubectl(&["api-resources", "--verbs=list", "-o", "name"]).succeeds();
-    // Events tell what was, and go by themselves.
+    // Events report the past, and expire without our help.
     let kinds: Vec<&str> = kinds.lines().filter(|kind| !kind.starts_with("events")).collect();
     let kinds = kinds.join(",");
     let all = kubectl(&["get", &kinds, "-A", "-o", "name"]).succeeds();

@@ -1,4 +1,5 @@
-//! Alerts under Prometheus' own `promtool`, which `make test` installs before the tests that need a cluster.
+//! Alerts under Prometheus's own `promtool`, which `make test` installs before the tests that need
+//! a cluster.
 
 use std::process::Command;
 
@@ -10,31 +11,32 @@ use crate::cluster::run;
 /// An alert that fires.
 #[derive(Debug, Clone, Copy)]
 pub struct Fires<'a> {
-    /// Its labels but `severity`.
+    /// The alert's labels without `severity`.
     pub labels: &'a [(&'a str, &'a str)],
-    /// What becomes of its texts' templates; `{{ $labels.… }}` need not be named.
+    /// The values of the templates in its texts. `{{ $labels.… }}` need not be named.
     pub said: &'a [(&'a str, &'a str)],
 }
 
-/// One story of some series, and what an alert says at the end of it.
+/// One story of some series, and what an alert says at its end.
 pub struct Case<'a> {
-    /// What is told.
+    /// What the case is about.
     pub about: &'a str,
-    /// Name and labels, values.
+    /// Each series: name and labels, values.
     pub series: Vec<(&'a str, String)>,
-    /// When it is asked for.
+    /// The time at which the test asks for the alert.
     pub at: &'a str,
-    /// The alert, if it fires.
+    /// The alert, if it fires then.
     pub fires: Option<Fires<'a>>,
 }
 
-/// The alert is silent at the end.
+/// A case in which the alert is silent at the end.
 #[must_use]
 pub fn silent<'a>(about: &'a str, series: &[(&'a str, &str)], at: &'a str) -> Case<'a> {
     Case { about, series: owned(series), at, fires: None }
 }
 
-/// The alert fires at the end, with these labels and what its texts' templates become.
+/// A case in which the alert fires at the end, with these labels and these values of the templates
+/// in its texts.
 #[must_use]
 pub fn fires<'a>(
     about: &'a str,
@@ -50,7 +52,8 @@ fn owned<'a>(series: &[(&'a str, &str)]) -> Vec<(&'a str, String)> {
     series.iter().map(|(name, values)| (*name, (*values).to_owned())).collect()
 }
 
-/// Lets promtool tell each case. There have to be some where the alert fires, and some where it doesn't.
+/// Lets promtool play each case. There must be cases in which the alert fires, and cases in which
+/// it doesn't.
 pub fn check(alert: &str, interval: &str, cases: &[Case]) {
     let firing = cases.iter().filter(|case| case.fires.is_some()).count();
     assert!((1..cases.len()).contains(&firing), "{alert} fires in {firing} of {} cases", cases.len());
@@ -58,7 +61,8 @@ pub fn check(alert: &str, interval: &str, cases: &[Case]) {
     let tests: Vec<Value> = cases.iter().map(|case| told(&rule, interval, case)).collect();
     let folder = std::env::temp_dir().join(format!("pure-chaos-{alert}-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
-    // Only the alert's own group, because promtool evaluates all that it is given at each step.
+    // The file contains only the alert's own group, because promtool evaluates all groups in it at
+    // each step.
     let is_own = |group: &Value| group["rules"].as_array().unwrap().iter().any(|rule| rule["alert"] == alert);
     let own: Vec<Value> = groups().into_iter().filter(is_own).collect();
     std::fs::write(folder.join("rules.json"), json!({"groups": own}).to_string()).unwrap();

@@ -1,4 +1,5 @@
-//! What RBAC grants the accounts of `pure-chaos`, taken apart into single rights, and which of them a request used.
+//! The rights that RBAC grants the accounts of `pure-chaos`, one by one, and which of them a
+//! request used.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +7,7 @@ use serde_json::Value;
 
 use crate::audit::Request;
 
-/// One verb on one resource, by one role of ours.
+/// One verb on one resource, granted by one role of ours.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Right {
     /// The role's name.
@@ -17,7 +18,7 @@ pub struct Right {
     pub resource: String,
     /// The verb.
     pub verb: String,
-    /// The one object that it is about, empty where it is about all.
+    /// The one object that the right is for; empty if it is for all.
     pub name: String,
 }
 
@@ -50,7 +51,8 @@ pub fn rights(role: &Value) -> BTreeSet<Right> {
     rights
 }
 
-/// The role by which the API server says that it allowed a request; `None` if it did not, or needed none.
+/// The role by which the API server says that it allowed a request. `None` if the API server didn't
+/// allow the request, or needed no role.
 pub fn role(request: &Request) -> Option<&str> {
     let (_, after) = request.reason.split_once("RBAC: allowed by ")?;
     let (_, role) = after.split_once(" of ")?;
@@ -58,9 +60,9 @@ pub fn role(request: &Request) -> Option<&str> {
 }
 
 impl Right {
-    /// Whether this is the right that a request was allowed by.
+    /// Whether the API server allowed a request by this right.
     pub fn is_used_by(&self, request: &Request) -> bool {
-        // A list or watch of one object names it in its query.
+        // The request for a list or a watch of one object names the object in its query.
         let name = request.name.is_empty().then(|| format!("metadata.name%3D{}", self.name));
         let is_named = self.name.is_empty()
             || request.name == self.name

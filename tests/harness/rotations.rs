@@ -1,4 +1,4 @@
-//! Certificates that live for seconds, changed under load.
+//! Certificates that live for seconds and change under load.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -8,31 +8,32 @@ use serde_json::{Value, json};
 use crate::cluster::{Namespace, eventually, kubectl, object};
 use crate::load::{Load, Report};
 
-/// How many changes to see, and how often the CA changes.
+/// How many changes the test waits for, and how often the CA changes.
 #[derive(Debug, Clone, Copy)]
 pub struct Goal {
-    /// Changes of the serving certificate.
+    /// The number of changes of the serving certificate.
     pub serving: usize,
-    /// Changes of the CA.
+    /// The number of changes of the CA.
     pub cas: usize,
     /// How long a CA lives.
     pub ca_lifetime: &'static str,
-    /// When to give up.
+    /// When the test gives up.
     pub deadline: Duration,
 }
 
-/// What was seen.
+/// The changes that the test saw.
 #[derive(Debug)]
 pub struct Rotations {
-    /// Changes of the serving certificate.
+    /// The number of changes of the serving certificate.
     pub serving: usize,
-    /// Changes of the CA.
+    /// The number of changes of the CA.
     pub cas: usize,
-    /// The opt-ins meanwhile.
+    /// The opt-ins during the changes.
     pub opt_ins: Report,
 }
 
-/// The usual arguments of the Deployment `certs`, put back at the end, whatever becomes of the test.
+/// The usual arguments of Deployment `certs`. The drop puts them back, whatever happens in the
+/// test.
 struct UsualArguments(Value);
 
 impl Drop for UsualArguments {
@@ -56,15 +57,15 @@ fn set_arguments(arguments: &Value) {
     ])
     .succeeds();
     kubectl(&["-n", "pure-chaos", "rollout", "status", "deployment", "certs", "--timeout=120s"]).succeeds();
-    // One that still ends would issue by its own arguments.
+    // A Pod that is still ending would issue certificates by its own arguments.
     eventually("the end of the certs that was replaced", || {
         let pods = object(&["pods", "-n", "pure-chaos", "-l", "app.kubernetes.io/component=certs"]);
         (pods["items"].as_array()?.len() == 1).then_some(())
     });
 }
 
-/// Lets certificates live for 20 s (the CA a little longer), so that one is renewed about every 6 s, and opts in `rate` times a second
-/// until the goal is reached.
+/// Lets certificates live for 20 s (the CA a little longer), so that one is renewed about every 6
+/// s. Opts in `rate` times a second until the goal is reached.
 pub async fn rotate_under_load(goal: Goal, rate: u32) -> Rotations {
     let namespaces: Vec<Namespace> = (0..4).map(|n| Namespace::new(&format!("rotation-{n}"))).collect();
     let deployment = object(&["deployment", "certs", "-n", "pure-chaos"]);
@@ -79,18 +80,19 @@ pub async fn rotate_under_load(goal: Goal, rate: u32) -> Rotations {
     let (serving, cas) = tokio::task::spawn_blocking(move || {
         let _usual = UsualArguments(usual);
         set_arguments(&Value::from(arguments));
-        // What is there lives for months. Its loss must not be noticed either.
+        // The existing certificates live for months. The loss of them must not be noticed either.
         kubectl(&["-n", "pure-chaos", "delete", "secret", "certs-ca", "webhook-tls"]).succeeds();
         count(goal)
     })
     .await
     .unwrap();
-    // Back to certificates that live for days, which is one more change.
+    // The test goes back to certificates that live for days, which is one more change.
     tokio::time::sleep(Duration::from_secs(5)).await;
     Rotations { serving, cas, opt_ins: load.stop().await }
 }
 
-/// Looks until the goal is reached; what is between two looks is missed, so no change is counted twice.
+/// Looks until the goal is reached. A change between two looks is missed, so no change is counted
+/// twice.
 fn count(goal: Goal) -> (usize, usize) {
     let (mut serving, mut cas) = (BTreeSet::new(), BTreeSet::new());
     let begun = Instant::now();

@@ -1,4 +1,5 @@
-//! A namespace whose Pods are Ready only when the test says so: what happens in the middle of a recovery has all the time it needs.
+//! A namespace whose Pods are Ready only when the test says so. So what happens in the middle of a
+//! recovery has all the time that it needs.
 
 use std::collections::BTreeMap;
 
@@ -8,30 +9,30 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
 use kube::{Api, Client, ResourceExt};
-use policy::keys::RECORD;
 use policy::record::{OptIn, OptInStatus};
+use policy::well_known::RECORD;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::cluster::{Namespace, PATIENCE, kubeconfig, total, within};
 use crate::second::client;
 
-/// A Pod is Ready when the test has set this condition.
+/// The condition that the test sets to make a Pod Ready.
 const GATE: &str = "tests.purechaos.dev/gate";
 
-/// Outcomes of recoveries and how often each was counted.
+/// The outcomes of recoveries, and how often each was counted.
 pub type Outcomes = BTreeMap<String, f64>;
 
-/// The namespace, and a client that costs less than a `kubectl` for each look.
+/// The namespace, and a client that costs less than one `kubectl` for each look.
 pub struct Scene {
-    /// Deleted at the end.
+    /// The namespace, which is deleted at the end.
     pub namespace: Namespace,
     client: Client,
     runtime: Runtime,
 }
 
 impl Scene {
-    /// Makes a namespace whose name begins so.
+    /// Makes a namespace whose name begins with `prefix`.
     pub fn new(prefix: &str) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -55,7 +56,7 @@ impl Scene {
         assert!(self.try_create(object), "there is one already: {object}");
     }
 
-    /// Makes an object in the namespace; false if there is one of its name.
+    /// Makes an object in the namespace. Returns false if an object of that name exists.
     #[track_caller]
     pub fn try_create(&self, object: &Value) -> bool {
         let text = |key: &str| object[key].as_str().unwrap();
@@ -88,7 +89,7 @@ impl Scene {
         self.runtime.block_on(api.delete(name, how)).unwrap();
     }
 
-    /// All its Pods, those that are being deleted too.
+    /// All Pods of the namespace, including those that are being deleted.
     pub fn pods(&self) -> Vec<Pod> {
         self.runtime.block_on(self.api_of_pods().list(&ListParams::default())).unwrap().items
     }
@@ -106,7 +107,8 @@ impl Scene {
         self.runtime.block_on(pods.patch(name, &PatchParams::default(), &Patch::Merge(patch))).unwrap();
     }
 
-    /// Lets each Pod of `which` be Ready as soon as its containers are. A Pod on a node without a kubelet is made to run, too.
+    /// Lets each Pod of `which` become Ready as soon as its containers are. If a Pod is on a node
+    /// without a kubelet, this also makes the Pod run.
     pub fn open(&self, which: impl Fn(&Pod) -> bool) {
         let now = Timestamp::now();
         let is_true = |name: &str| json!({"type": name, "status": "True", "lastTransitionTime": now});
@@ -124,14 +126,14 @@ impl Scene {
             let (pods, name) = (self.api_of_pods(), pod.name_any());
             let parameters = PatchParams::default();
             match self.runtime.block_on(pods.patch_status(&name, &parameters, &patch)) {
-                // It went meanwhile.
+                // The Pod went meanwhile.
                 Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
                 patched => drop(patched.unwrap()),
             }
         }
     }
 
-    /// Opens all Pods until so many are Ready.
+    /// Opens all Pods until `count` of them are Ready.
     #[track_caller]
     pub fn until_ready(&self, count: usize) {
         within(PATIENCE * 2, "Ready Pods", || {
@@ -149,16 +151,17 @@ impl Scene {
         record.and_then(|record| record.status).unwrap_or_default()
     }
 
-    /// Opts in to a round each second, waits until so many recoveries are pending, and halts: nothing else will be killed.
+    /// Opts in with a round each second, waits until `kills` recoveries are pending, and halts, so
+    /// that no other Pod dies.
     #[track_caller]
     pub fn kill(&self, settings: &[&str], kills: i64) {
         self.opt_in(settings);
-        // An eviction that meets a change lets its workload rest for two minutes.
+        // After an eviction that met a change, the workload rests for two minutes.
         within(PATIENCE * 4, "a kill", || (self.status().pending_count == Some(kills)).then_some(()));
         self.namespace.annotate(&["purechaos.dev/halt=one case"]).succeeds();
     }
 
-    /// Opts in to a round each second.
+    /// Opts in with a round each second.
     #[track_caller]
     pub fn opt_in(&self, settings: &[&str]) {
         let each_second = ["chaos=yes", "purechaos.dev/schedule=every 1s", "purechaos.dev/min-age=1s"];
@@ -175,21 +178,21 @@ impl Scene {
         )
     }
 
-    /// The sum of a metric's series of this namespace.
+    /// The sum of a metric's series for this namespace.
     pub fn total(&self, metrics: &str, name: &str, label: &str) -> f64 {
         total(metrics, name, &[&format!("target_namespace=\"{}\"", self.namespace.name), label])
     }
 
     /// The recoveries that ended, by outcome.
     pub fn outcomes(&self, metrics: &str) -> Outcomes {
-        let count = |outcome: &agent::recovery::Outcome| {
+        let count = |outcome: &agent::recovery::RecoveryOutcome| {
             let label = format!("outcome=\"{}\"", outcome.label());
             (outcome.label().to_owned(), self.total(metrics, "pure_chaos_recoveries_total", &label))
         };
-        agent::recovery::Outcome::ALL.iter().map(count).filter(|(_, count)| *count > 0.0).collect()
+        agent::recovery::RecoveryOutcome::ALL.iter().map(count).filter(|(_, count)| *count > 0.0).collect()
     }
 
-    /// Sends a request as it is, and returns the answer's body.
+    /// Sends a raw request, and returns the answer's body.
     #[track_caller]
     pub fn raw(&self, method: &str, path: &str, content: &str, body: Vec<u8>) -> String {
         let request = Request::builder().method(method).uri(path);
@@ -197,7 +200,8 @@ impl Scene {
         self.runtime.block_on(self.client.request_text(request)).unwrap()
     }
 
-    /// Makes a node without a machine, called like the namespace. Only Pods that tolerate it come to it.
+    /// Makes a node without a machine that has the namespace's name. Only Pods that tolerate it
+    /// come to the node.
     pub fn make_node(&self) {
         let name = &self.namespace.name;
         let node = json!({
@@ -218,7 +222,7 @@ impl Scene {
         });
     }
 
-    /// The node vanishes. False if it had vanished before.
+    /// Removes the node. Returns false if it was removed before.
     pub fn remove_node(&self) -> bool {
         let nodes: Api<Node> = Api::all(self.client.clone());
         self.runtime.block_on(nodes.delete(&self.namespace.name, &DeleteParams::default())).is_ok()
@@ -236,7 +240,7 @@ pub fn is_terminating(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_some()
 }
 
-/// A workload of the stand-in image, whose Pods wait to be opened.
+/// A workload with the stand-in image. Its Pods are not Ready until the test opens them.
 pub fn workload(kind: &str, name: &str, replicas: u32) -> Value {
     let mut workload = json!({
         "apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name},

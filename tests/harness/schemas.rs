@@ -1,24 +1,25 @@
-//! JSON schemas of an API server's kinds, made of its own description, one file a kind, as kubeconform looks for them.
+//! JSON schemas of an API server's kinds, made from the API server's own description. There is one
+//! file for each kind, as kubeconform expects.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-/// Writes them into a folder. `description` is what `/openapi/v2` answers.
+/// Writes the schemas into a folder. `description` is the answer to `/openapi/v2`.
 pub fn write(description: &str, folder: &Path) {
     let mut description: Value = serde_json::from_str(description).unwrap();
     make_strict(&mut description["definitions"]);
     let definitions = description["definitions"].as_object().unwrap();
     std::fs::create_dir_all(folder).unwrap();
     for (name, definition) in definitions {
-        // Of many groups at once are what no manifest holds, such as options.
+        // A kind that belongs to many groups at once is in no manifest, such as options.
         let [kind] = definition["x-kubernetes-group-version-kind"].as_array().map_or(&[][..], Vec::as_slice)
         else {
             continue;
         };
         let word = |key: &str| kind[key].as_str().unwrap_or_default();
-        // For the core group it takes the version twice.
+        // For the core group, the name contains the version twice.
         let group = if word("group").is_empty() { word("version") } else { word("group") };
         let file = format!("{group}_{}_{}.json", word("version"), word("kind").to_lowercase());
         let mut needed = BTreeMap::new();
@@ -28,7 +29,7 @@ pub fn write(description: &str, folder: &Path) {
     }
 }
 
-/// A definition and all that it refers to.
+/// Collects a definition and all definitions that it refers to.
 fn collect<'a>(
     name: &'a str,
     definitions: &'a Map<String, Value>,
@@ -57,7 +58,8 @@ fn references<'a>(value: &'a Value, names: &mut Vec<&'a str>) {
     }
 }
 
-/// Says in JSON schema's words what the description says in its own: numbers where text stands for both, and no unknown fields.
+/// Translates the description into JSON schema. An int-or-string may be a number or a text, and
+/// unknown fields are forbidden.
 fn make_strict(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(make_strict),

@@ -1,4 +1,4 @@
-//! The second API server of the local cluster, and the agent's way to it and back.
+//! The second API server of the local cluster. The agent can be moved to it and back.
 
 use std::process::Command;
 
@@ -16,11 +16,11 @@ fn second_api_server(act: &str) {
     print!("{}", output.succeeds());
 }
 
-/// The second API server, and the agent's way back from it whatever happens.
+/// The second API server. The drop moves the agent back to the first one, whatever happens.
 pub struct Second;
 
 impl Second {
-    /// Starts it.
+    /// Starts the second API server.
     pub fn start() -> Self {
         second_api_server("start");
         Self
@@ -40,7 +40,7 @@ impl Second {
         Self::agent_is_rolled_out();
     }
 
-    /// Makes the agent use the first one again.
+    /// Makes the agent use the first API server again.
     pub fn gives_the_agent_back(&self) {
         Self::set_agent(&["KUBERNETES_SERVICE_HOST-", "KUBERNETES_SERVICE_PORT-"]).succeeds();
         Self::agent_is_rolled_out();
@@ -65,9 +65,9 @@ impl Drop for Second {
     }
 }
 
-/// A client by a kubeconfig.
+/// A client for a kubeconfig.
 pub async fn client(kubeconfig: &str) -> Client {
-    // Fails where another test of this process has installed it.
+    // This fails if another test of this process has installed it.
     runtime::process::install_tls_provider().ok();
     runtime::client::connect(Some(kubeconfig.as_ref())).await.unwrap()
 }

@@ -1,4 +1,5 @@
-//! Tags of the stand-in image in the cluster's registry, so that one image can go missing and all others stay.
+//! Tags of the stand-in image in the cluster's registry. They let one image disappear while all
+//! others stay.
 
 use serde_json::Value;
 
@@ -7,7 +8,7 @@ use crate::scene::Scene;
 const REGISTRY: &str =
     "/api/v1/namespaces/kube-system/services/registry:http/proxy/v2/chentex/random-logger/manifests";
 
-/// Gives the stand-in image another tag, the namespace's name.
+/// Gives the stand-in image another tag: the namespace's name.
 pub fn add(scene: &Scene) {
     let any =
         "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
@@ -17,7 +18,7 @@ pub fn add(scene: &Scene) {
     scene.raw("PUT", &format!("{REGISTRY}/{}", scene.namespace.name), kind, manifest.into_bytes());
 }
 
-/// Removes it: what was pulled stays on the node, and nothing is pulled by it any more.
+/// Removes that tag. The node keeps what it has pulled, and nothing can pull by the tag any more.
 pub fn remove(scene: &Scene) {
     scene.raw("DELETE", &format!("{REGISTRY}/{}", scene.namespace.name), "*/*", Vec::new());
 }

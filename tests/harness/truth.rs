@@ -1,5 +1,5 @@
-//! Recoveries as the product defines them, worked out from nothing but what an observer of the Pods saw. Shares no code with the agent,
-//! whose figures are held against these.
+//! Recoveries as the product defines them, computed only from what an observer of the Pods saw.
+//! This file shares no code with the agent. A test compares the agent's figures with these.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use serde_json::Value;
 /// A workload's kind and name.
 pub type Workload = (String, String);
 
-/// The workloads that there are, with the number of Pods each wants.
+/// The workloads that exist, with the number of Pods that each wants.
 pub type Desired = BTreeMap<Workload, usize>;
 
-/// How a Pod looked at a moment: one line of the observer.
+/// How a Pod looked at one moment: one line of the observer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sight {
     /// Seconds by the observer's clock.
@@ -20,13 +20,13 @@ pub struct Sight {
     pub name: String,
     /// The Pod's UID.
     pub uid: String,
-    /// The workload it is of.
+    /// The workload that the Pod belongs to.
     pub workload: Workload,
-    /// The node it is on.
+    /// The Pod's node.
     pub node: Option<String>,
-    /// Whether its condition Ready is True, and it is neither being deleted nor gone.
+    /// Whether the Pod's condition Ready is True and the Pod is neither being deleted nor gone.
     pub ready: bool,
-    /// Whether it is being deleted, or gone.
+    /// Whether the Pod is being deleted or gone.
     pub dying: bool,
 }
 
@@ -49,7 +49,7 @@ impl Sight {
     }
 }
 
-/// The owner itself, or the Deployment whose name is that of its ReplicaSet without the hash.
+/// The owner itself, or the Deployment that has the name of the ReplicaSet without the hash.
 fn workload_of(owner: (String, String), desired: &Desired) -> Workload {
     match (owner.0.as_str(), owner.1.rsplit_once('-')) {
         ("ReplicaSet", Some((deployment, _hash))) if !desired.contains_key(&owner) => {
@@ -62,20 +62,22 @@ fn workload_of(owner: (String, String), desired: &Desired) -> Workload {
 /// A kill, and how long its workload took to recover.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recovery {
-    /// The victim as it was first seen to be dying.
+    /// The victim at the moment when the observer first saw it dying.
     pub victim: Sight,
-    /// From then until the recovery; `None` if that wasn't seen.
+    /// The seconds from that moment until the recovery. `None` if the observer didn't see the
+    /// recovery.
     pub seconds: Option<f64>,
-    /// How many Ready Pods the workload had and wanted.
+    /// The number of Ready Pods that the workload had and wanted.
     enough: usize,
-    /// How many Pods had been seen by then: later ones are new.
+    /// How many Pods the observer had seen by then. Later Pods are new.
     seen: usize,
-    /// The place of the replacement among the Pods seen.
+    /// The index of the replacement among the Pods seen.
     replacement: Option<usize>,
 }
 
 impl Recovery {
-    /// `pods` are the last sights of the Pods that were seen before, this one's included.
+    /// Begins a recovery. `pods` holds the last sight of each Pod that was seen before, including
+    /// this one.
     fn begin(victim: &Sight, pods: &[Sight], desired: &Desired) -> Self {
         let ready = pods.iter().filter(|pod| pod.ready && pod.workload == victim.workload).count();
         Self {
@@ -106,7 +108,7 @@ impl Recovery {
     }
 }
 
-/// The recovery from each Pod's end, in the order of these.
+/// The recovery after each Pod's end, in the order of the ends.
 pub fn recoveries(sights: &[Sight], desired: &Desired) -> Vec<Recovery> {
     // The last sight of each Pod, in the order in which they were first seen.
     let mut pods: Vec<Sight> = Vec::new();
@@ -137,8 +139,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    /// The seconds of each recovery of a workload that wants two Pods. A line says when, of which Pod (its name, and after a dot what else
-    /// its UID has), and what is seen of it.
+    /// The seconds of each recovery of a workload that wants two Pods. Each line gives the time,
+    /// the Pod (its name, and after a dot the rest of its UID), and what the observer sees of it.
     fn seconds(owner: (&str, &str), lines: &[(f64, &str, &str)]) -> Vec<Option<f64>> {
         let workloads =
             [("Deployment", "web"), ("ReplicaSet", "bare-1"), ("StatefulSet", "db"), ("DaemonSet", "log")];

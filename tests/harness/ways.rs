@@ -4,13 +4,13 @@ use serde_json::{Map, Value, json};
 
 use crate::cluster::{Output, kubectl, kubectl_with, object};
 
-/// The chaos keys that a namespace should have, and no others, with their values.
+/// The chaos keys and values that a namespace should have. It should have no others.
 pub type Wanted<'a> = &'a [(&'a str, &'a str)];
 
-/// A way to make an existing namespace's chaos keys these, by what it is called.
+/// A way to give an existing namespace these chaos keys, with the way's name.
 pub type Way = (&'static str, fn(&str, Wanted) -> Output);
 
-/// All ways to change an existing namespace. What a way set, the same way can take away again.
+/// All ways to change an existing namespace. Each way can also remove what it has set.
 pub const CHANGES: [Way; 12] = [
     ("annotate", annotate),
     ("apply", |name, wanted| kubectl_with(&["apply"], &namespace(name, wanted))),
@@ -49,7 +49,7 @@ pub const CREATIONS: [Way; 6] = [
     ("create-apply-server-side", |name, wanted| {
         kubectl_with(&["apply", "--server-side"], &namespace(name, wanted))
     }),
-    // Deletes the one there is, and creates.
+    // This way deletes the existing namespace and creates a new one.
     ("replace-force", |name, wanted| {
         kubectl(&["create", "namespace", name]).succeeds();
         kubectl_with(&["replace", "--force", "--timeout=60s"], &namespace(name, wanted))
@@ -64,7 +64,7 @@ pub fn chaos_keys(name: &str) -> Map<String, Value> {
     keys
 }
 
-/// In whatever case, so that a test sees those that only look like one.
+/// Compares without case, so that a test also sees keys that only look like ours.
 fn is_ours(key: &str) -> bool {
     let key = key.to_lowercase();
     key == "chaos" || key.starts_with("purechaos.dev/")
@@ -102,7 +102,7 @@ fn annotations(name: &str, wanted: Wanted) -> Value {
     all.into()
 }
 
-/// A merge patch: what goes is named with null.
+/// A merge patch. It names removed keys with null.
 fn changes(name: &str, wanted: Wanted) -> Value {
     let mut changes: Map<String, Value> =
         chaos_keys(name).into_iter().map(|(key, _)| (key, Value::Null)).collect();

@@ -1,25 +1,30 @@
-//! The command line, as it is typed; [`Config`] is what it means once checked.
+//! The command line as you type it. [`Config`] is the checked form.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use policy::durations;
 use policy::platform::PlatformPolicy;
 use runtime::args::{CommonArgs, PolicyFileArg};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
-/// Guards the opt-in to chaos at admission, locks Pure Chaos's own kills, and keeps the records of who opted in
+/// Reviews opt-ins at admission, locks the kills of Pure Chaos, and keeps a record of each opt-in
 #[derive(Debug, Clone, Parser)]
 #[command(name = "webhook", version)]
 pub struct Args {
-    /// What to do
+    /// The subcommand to run
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// The subcommands of `webhook`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Serve admission reviews and keep the records, until SIGTERM
@@ -29,18 +34,19 @@ pub enum Command {
 /// The flags of `run`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RunArgs {
-    /// What all parts have.
+    /// The flags that agent, webhook and `certs` have in common.
     #[command(flatten)]
     pub common: CommonArgs,
-    /// The platform's policy.
+    /// The flag for the platform's policy.
     #[command(flatten)]
     pub policy: PolicyFileArg,
 
-    /// Where admission reviews are served, over HTTPS
-    #[arg(long, env = "PURE_CHAOS_ADDRESS", default_value = "0.0.0.0:8443", value_name = "ADDRESS")]
+    /// Address on which admission reviews are served, over HTTPS
+    #[arg(long, env = "PURE_CHAOS_ADDRESS", default_value = "[::]:8443", value_name = "ADDRESS")]
     pub address: SocketAddr,
 
-    /// Directory of `tls.crt` and `tls.key`, as a Secret is mounted; what is put there later is served without a restart
+    /// Directory with `tls.crt`, `tls.key` and `path-keys`, mounted from Secrets. Changed files are
+    /// loaded without a restart
     #[arg(
         long,
         env = "PURE_CHAOS_CERTIFICATE_DIRECTORY",
@@ -49,39 +55,67 @@ pub struct RunArgs {
     )]
     pub certificate_directory: PathBuf,
 
-    /// How long reviews are still answered after SIGTERM, because the API server goes on sending them for a while
+    /// PEM file with the CAs of client certificates, read at the start. With this flag, a caller
+    /// without a certificate of these CAs is turned away
+    #[arg(long, env = "PURE_CHAOS_CLIENT_CA", value_name = "FILE")]
+    pub client_ca: Option<PathBuf>,
+
+    /// The ValidatingWebhookConfiguration that contains the secret path, by which the webhook knows
+    /// the API server
+    #[arg(long, env = "PURE_CHAOS_WEBHOOK_CONFIGURATION", default_value = "pure-chaos", value_name = "NAME")]
+    pub webhook_configuration: String,
+
+    /// How long reviews are still answered after SIGTERM, because the API server goes on sending
+    /// them for a while; at most 60s
     #[arg(long, env = "PURE_CHAOS_DRAIN", default_value = "8s", value_name = "DURATION", value_parser = drain)]
     pub drain: Duration,
 
-    /// ServiceAccounts of namespace pure-chaos that get the agent's rights where a namespace opted in, joined with commas
+    /// ServiceAccounts of namespace pure-chaos that get the agent's rights in opted-in namespaces,
+    /// separated by commas
     #[arg(long, env = "PURE_CHAOS_AGENT_ACCOUNTS", default_value = "agent", value_name = "NAMES", value_delimiter = ',', value_parser = account)]
     pub agent_accounts: Vec<String>,
 }
 
-/// The flags of `run`, checked: the policy file is read.
+/// The checked flags of `run`. The files that they name are already read.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// What all parts have.
+    /// The flags that agent, webhook and `certs` have in common.
     pub common: CommonArgs,
-    /// The platform's policy.
+    /// The platform's policy, from its file or built in.
     pub policy: PlatformPolicy,
-    /// Where admission reviews are served.
+    /// Address on which admission reviews are served.
     pub address: SocketAddr,
-    /// Where the serving certificate is mounted.
+    /// Directory where the serving certificate and the keys of the secret path are mounted.
     pub certificate_directory: PathBuf,
-    /// How long to serve after the end was asked for.
+    /// The CAs of client certificates. With `None`, the server does not ask for a client
+    /// certificate.
+    pub client_cas: Option<Arc<RootCertStore>>,
+    /// Name of the ValidatingWebhookConfiguration that contains the secret path.
+    pub webhook_configuration: String,
+    /// How long the server goes on after the process was told to end.
     pub drain: Duration,
-    /// Who gets the agent's rights.
+    /// ServiceAccounts of namespace `pure-chaos` that get the agent's rights in opted-in
+    /// namespaces.
     pub agent_accounts: Vec<String>,
 }
 
 impl RunArgs {
-    /// Reads the policy file.
+    /// Reads the policy file and the file of client CAs.
     ///
     /// # Errors
-    /// When it can't be read or isn't understood, with the place.
+    /// Returns an error that names the file if a file can't be read or is not valid. For the policy
+    /// file, the error also names the line.
     pub fn check(self) -> anyhow::Result<Config> {
-        let Self { common, policy, address, certificate_directory, drain, agent_accounts } = self;
+        let Self {
+            common,
+            policy,
+            address,
+            certificate_directory,
+            client_ca,
+            webhook_configuration,
+            drain,
+            agent_accounts,
+        } = self;
         let policy = match policy.policy_file {
             None => PlatformPolicy::built_in(),
             Some(file) => {
@@ -90,11 +124,39 @@ impl RunArgs {
                 PlatformPolicy::parse(&yaml).with_context(|| format!("in {}", file.display()))?
             }
         };
-        Ok(Config { common, policy, address, certificate_directory, drain, agent_accounts })
+        let client_cas = client_ca.map(|file| -> anyhow::Result<_> {
+            let what = || format!("failed to read the clients' CA {}", file.display());
+            let pem = std::fs::read(&file).with_context(what)?;
+            Ok(Arc::new(cas(&pem).with_context(what)?))
+        });
+        Ok(Config {
+            client_cas: client_cas.transpose()?,
+            common,
+            policy,
+            address,
+            certificate_directory,
+            webhook_configuration,
+            drain,
+            agent_accounts,
+        })
     }
 }
 
-/// Longer than Kubernetes lets a Pod live after SIGTERM by default makes no sense.
+/// Reads the CAs of a PEM text.
+///
+/// # Errors
+/// Returns an error if the text has no certificate, or has one that can't serve as a CA.
+pub fn cas(pem: &[u8]) -> anyhow::Result<RootCertStore> {
+    let mut cas = RootCertStore::empty();
+    for ca in CertificateDer::pem_slice_iter(pem) {
+        cas.add(ca?)?;
+    }
+    anyhow::ensure!(!cas.is_empty(), "there is no certificate in it");
+    Ok(cas)
+}
+
+/// The upper limit of `--drain`. A longer drain makes no sense: the kubelet kills the Pod at the
+/// end of its termination grace period, which is 30 s by default.
 const LONGEST_DRAIN: Duration = Duration::from_secs(60);
 
 fn drain(text: &str) -> Result<Duration, String> {
@@ -104,7 +166,7 @@ fn drain(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "expected a duration of at most 60s, such as `8s`".to_owned())
 }
 
-/// A ServiceAccount's name is a DNS subdomain.
+/// Accepts a DNS subdomain, because the name of a ServiceAccount has that form.
 fn account(text: &str) -> Result<String, String> {
     let is_part = |part: &str| {
         let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -135,8 +197,9 @@ mod tests {
     #[test]
     fn defaults() {
         let config = run(&[]).unwrap().check().unwrap();
-        assert_eq!(config.address.to_string(), "0.0.0.0:8443");
+        assert_eq!(config.address.to_string(), "[::]:8443");
         assert_eq!(config.certificate_directory.to_str(), Some("/etc/webhook/tls"));
+        assert_eq!(config.webhook_configuration, "pure-chaos");
         assert_eq!(config.drain, Duration::from_secs(8));
         assert_eq!(config.agent_accounts, ["agent"]);
         assert_eq!(config.policy, PlatformPolicy::built_in());
@@ -158,6 +221,17 @@ mod tests {
         assert_eq!(Args::try_parse_from(["webhook", "--version"]).unwrap_err().exit_code(), 0);
         assert_eq!(run(&["--drain", "0s"]).unwrap().drain, Duration::ZERO);
         assert_eq!(run(&["--agent-accounts", "agent,default"]).unwrap().agent_accounts, ["agent", "default"]);
+    }
+
+    #[test]
+    fn a_client_ca_is_read_at_start() {
+        let now = "2026-11-23T12:00:00Z".parse().unwrap();
+        let ca = certs::x509::issue::ca(now, Duration::from_secs(86_400)).unwrap().certificate().pem();
+        assert_eq!(cas(ca.repeat(2).as_bytes()).unwrap().len(), 2);
+        assert!(cas(b"").unwrap_err().to_string().contains("no certificate"));
+        assert!(run(&[]).unwrap().check().unwrap().client_cas.is_none());
+        let missing = run(&["--client-ca", "/nonexistent"]).unwrap().check().unwrap_err();
+        assert!(missing.to_string().contains("/nonexistent"), "{missing}");
     }
 
     #[test]

@@ -1,106 +1,99 @@
-//! Events on the Namespace. They are news for people: one that can't be written is logged, and nothing waits for it.
+//! Events on the Namespace. Events are news for people, so no part of Pure Chaos waits for one.
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
-use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use kube::api::PostParams;
-use kube::core::ObjectMeta;
-use kube::{Api, Client};
 use policy::eligibility::NamespaceView;
+use runtime::events::{Event, Weight};
+use runtime::text::cut;
 
-use crate::review::shortened;
+/// Name of the controller that reports the Events, in the form that events.k8s.io requires.
+pub const REPORTER: &str = "purechaos.dev/webhook";
 
-/// Who reports, in the form that events.k8s.io asks for.
-const REPORTER: &str = "purechaos.dev/webhook";
+/// The reasons of the Events.
+pub const REASONS: [&str; 3] = ["ChaosOptedIn", "ChaosOptedOut", "ChaosRefused"];
 
-/// Characters of a user's name; the API server refuses notes of more than 1 kB.
+/// The longest name of a user, in bytes. The API server refuses notes of more than 1 kB.
 const LONGEST_USER: usize = 200;
 
-/// What happened.
+/// What an Event reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
-    /// This user's opt-in counts from now on.
-    OptedIn(String),
-    /// The record is gone, for this reason.
-    OptedOut(&'static str),
+    /// The opt-in of this user counts from now on.
+    OptedIn {
+        /// Name of the user who opted in.
+        user: String,
+        /// Whether the opt-in consents to dry runs only.
+        dry_run: bool,
+    },
+    /// The record was removed for this reason. The texts name the kills whose recovery was pending.
+    OptedOut(&'static str, Vec<String>),
+    /// The namespace opted in, but no Pod is killed there, for this reason.
+    Refused(String),
 }
 
 impl News {
     fn reason(&self) -> &'static str {
         match self {
-            Self::OptedIn(_) => "ChaosOptedIn",
-            Self::OptedOut(_) => "ChaosOptedOut",
+            Self::OptedIn { .. } => "ChaosOptedIn",
+            Self::OptedOut(..) => "ChaosOptedOut",
+            Self::Refused(_) => "ChaosRefused",
         }
     }
 
     fn action(&self) -> &'static str {
         match self {
-            Self::OptedIn(_) => "OptIn",
-            Self::OptedOut(_) => "OptOut",
+            Self::OptedIn { .. } => "OptIn",
+            Self::OptedOut(..) => "OptOut",
+            Self::Refused(_) => "Refuse",
         }
     }
 
     fn note(&self) -> String {
         match self {
-            Self::OptedIn(user) => {
-                let user = shortened(user.clone(), LONGEST_USER);
-                format!("{user} opted this namespace in to chaos: its Pods may be killed from now on")
+            Self::OptedIn { user, dry_run } => {
+                let user = cut(user, LONGEST_USER);
+                let what = if *dry_run {
+                    "by dry-run no Pod is killed, and what would be is only told"
+                } else {
+                    "its Pods may be killed from now on"
+                };
+                format!("{user} opted this namespace in to chaos: {what}")
             }
-            Self::OptedOut(why) => format!("No Pod is killed here from now on: {why}"),
+            Self::OptedOut(why, pending) if pending.is_empty() => {
+                format!("No Pod is killed here from now on: {why}")
+            }
+            Self::OptedOut(why, pending) => {
+                let pending = pending.join("; ");
+                format!(
+                    "No Pod is killed here from now on: {why}. Recoveries that are no longer watched: {pending}"
+                )
+            }
+            Self::Refused(why) => format!("Nothing is killed in this namespace: {why}"),
         }
     }
 }
 
-/// The Event as it is sent. `instance` names the Pod that reports.
+/// Returns the Event that reports the news about a namespace.
 #[must_use]
-pub fn event(namespace: &NamespaceView, news: &News, now: Timestamp, instance: &str) -> Event {
+pub fn event(namespace: &NamespaceView, news: &News) -> Event {
     let NamespaceView { name, uid, .. } = namespace;
     Event {
-        metadata: ObjectMeta {
-            // A dash: the API server refuses a prefix that ends in a dot (tried).
-            generate_name: Some(format!("{name}-")),
-            namespace: Some(name.clone()),
-            ..ObjectMeta::default()
-        },
-        event_time: Some(MicroTime(now)),
-        reporting_controller: Some(REPORTER.to_owned()),
-        reporting_instance: Some(instance.to_owned()),
-        action: Some(news.action().to_owned()),
-        reason: Some(news.reason().to_owned()),
-        note: Some(news.note()),
-        type_: Some("Normal".to_owned()),
-        regarding: Some(ObjectReference {
+        regarding: ObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Namespace".to_owned()),
             name: Some(name.clone()),
-            // Empty, as it is for cluster-wide objects, would put the Event into `default`, where the owner does not look.
+            // An empty namespace, as in Events about cluster-wide objects, would put the Event into
+            // `default`, where the owner does not look.
             namespace: Some(name.clone()),
             uid: Some(uid.clone()),
             ..ObjectReference::default()
-        }),
-        ..Event::default()
-    }
-}
-
-/// Sends it.
-pub async fn publish(
-    client: &Client,
-    namespace: &NamespaceView,
-    news: &News,
-    now: Timestamp,
-    instance: &str,
-) {
-    let event = event(namespace, news, now, instance);
-    let api: Api<Event> = Api::namespaced(client.clone(), &namespace.name);
-    if let Err(error) = runtime::client::call(api.create(&PostParams::default(), &event)).await {
-        let reason = news.reason();
-        tracing::warn!(
-            namespace = namespace.name,
-            reason,
-            error = error.to_string(),
-            "failed to write an Event"
-        );
+        },
+        related: None,
+        is_warning: matches!(news, News::Refused(_)),
+        reason: news.reason(),
+        action: news.action().to_owned(),
+        note: news.note(),
+        // Both replicas may find the same refusal, and may find it again and again.
+        weight: if matches!(news, News::Refused(_)) { Weight::Standing } else { Weight::Deed },
     }
 }
 
@@ -112,21 +105,35 @@ mod tests {
     fn it_lives_in_the_namespace_that_it_is_about() {
         let namespace =
             NamespaceView { name: "a".to_owned(), uid: "1".to_owned(), ..NamespaceView::default() };
-        let now = "2026-11-23T12:00:00Z".parse().unwrap();
         for (news, reason, words) in [
-            (News::OptedIn("kim".to_owned()), "ChaosOptedIn", "kim opted this namespace in"),
-            (News::OptedOut("opted out"), "ChaosOptedOut", "from now on: opted out"),
+            (
+                News::OptedIn { user: "kim".to_owned(), dry_run: false },
+                "ChaosOptedIn",
+                "kim opted this namespace in to chaos: its Pods may be killed",
+            ),
+            (
+                News::OptedIn { user: "kim".to_owned(), dry_run: true },
+                "ChaosOptedIn",
+                "kim opted this namespace in to chaos: by dry-run no Pod is killed",
+            ),
+            (News::OptedOut("opted out", Vec::new()), "ChaosOptedOut", "from now on: opted out"),
+            (
+                News::OptedOut("expired", vec!["Pod p of web".to_owned()]),
+                "ChaosOptedOut",
+                "watched: Pod p of web",
+            ),
+            (
+                News::Refused("exceeded quota".to_owned()),
+                "ChaosRefused",
+                "killed in this namespace: exceeded quota",
+            ),
         ] {
-            let event = event(&namespace, &news, now, "webhook-1");
-            assert_eq!(event.metadata.namespace.as_deref(), Some("a"));
-            let regarding = event.regarding.unwrap();
+            let event = event(&namespace, &news);
+            let regarding = &event.regarding;
             assert_eq!((regarding.namespace.as_deref(), regarding.name.as_deref()), (Some("a"), Some("a")));
             assert_eq!((regarding.kind.as_deref(), regarding.uid.as_deref()), (Some("Namespace"), Some("1")));
-            assert_eq!(event.reason.as_deref(), Some(reason));
-            assert!(event.note.unwrap().contains(words));
-            // Without these the API server refuses it.
-            assert!(event.event_time.is_some() && event.action.is_some() && event.type_.is_some());
-            assert!(event.reporting_controller.is_some() && event.reporting_instance.is_some());
+            assert_eq!(event.reason, reason);
+            assert!(event.note.contains(words), "{}", event.note);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! An API server in this process, for tests: namespaces, records, RoleBindings and Events, with versions, preconditions, merge
-//! patches and watches that end in time.
+//! An API server in this process, for tests. The fake has namespaces, records, RoleBindings and
+//! Events, and supports resource versions, preconditions, merge patches and watches that time out.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -14,11 +14,12 @@ use futures::stream;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-/// The one user who may not delete Pods.
+/// The only user who may not delete Pods.
 pub const POWERLESS: &str = "powerless";
 
 type Key = (String, String, String);
-/// Sees each request before it is served: may change the store, and may answer instead.
+/// Sees each request before the fake serves it. A hook may change the store, and may answer the
+/// request. Status 0 means no answer at all.
 type Hook = Box<dyn FnMut(&Method, &str, &mut Store) -> Option<(u16, Value)> + Send>;
 
 #[derive(Clone)]
@@ -92,7 +93,7 @@ impl Fake {
         kube::Client::new(Router::new().fallback(serve).with_state(self.clone()), "default")
     }
 
-    /// Changes or looks at what is stored.
+    /// Reads or changes what is stored.
     pub fn with<T>(&self, change: impl FnOnce(&mut Store) -> T) -> T {
         let (value, version) = {
             let mut inner = self.inner.lock().unwrap();
@@ -111,7 +112,7 @@ impl Fake {
         self.inner.lock().unwrap().hook = None;
     }
 
-    /// Sets a namespace's annotations.
+    /// Sets the annotations of a namespace, which is created if necessary.
     pub fn namespace(&self, name: &str, annotations: Value) {
         self.with(|store| {
             let mut object = store.get("namespaces", "", name).unwrap_or(json!({"metadata": {}}));
@@ -133,22 +134,33 @@ impl Fake {
         self.with(|store| store.get("rolebindings", namespace, "pure-chaos-agent"))
     }
 
-    /// Reasons of the Events written in a namespace, in order.
+    /// Returns the notes of the Events written in a namespace, in order.
+    pub fn notes(&self, namespace: &str) -> Vec<String> {
+        self.of_events(namespace, "note")
+    }
+
+    /// Returns the reasons of the Events written in a namespace, in order.
     pub fn events(&self, namespace: &str) -> Vec<String> {
+        self.of_events(namespace, "reason")
+    }
+
+    fn of_events(&self, namespace: &str, field: &str) -> Vec<String> {
         self.with(|store| {
             let all = store.history.iter().filter(|(_, kind, ..)| kind == "events");
             let here = all.filter(|(.., event)| event["metadata"]["namespace"] == namespace);
-            here.map(|(.., event)| event["reason"].as_str().unwrap().to_owned()).collect()
+            here.map(|(.., event)| event[field].as_str().unwrap().to_owned()).collect()
         })
     }
 
-    /// Requests about single objects since the last call; lists and watches come and go by themselves.
+    /// Returns the number of requests about single objects since the last call. Lists and watches
+    /// do not count, because they also happen without a change.
     pub fn reads(&self) -> usize {
         let requests = std::mem::take(&mut self.inner.lock().unwrap().requests);
         requests.iter().filter(|(_, path)| path.contains("/namespaces/")).count()
     }
 
-    /// Requests that changed something, as "METHOD last/part/of/path", since the last call.
+    /// Returns the requests that changed something since the last call, as `METHOD
+    /// last/part/of/path`.
     pub fn writes(&self) -> Vec<String> {
         let requests = std::mem::take(&mut self.inner.lock().unwrap().requests);
         let writes = requests
@@ -194,12 +206,13 @@ async fn serve(State(fake): State<Fake>, request: Request) -> Response {
     fake.with(|_| ());
     if let Some(answer) = answered {
         if answer.0 == 0 {
-            // Silence.
+            // Give no answer.
             std::future::pending::<()>().await;
         }
         return reply(answer);
     }
-    // /api/v1/… or /apis/GROUP/VERSION/…, then namespaces/NS/KIND/NAME, KIND/NAME or KIND.
+    // Paths begin with /api/v1/… or /apis/GROUP/VERSION/…, and go on with namespaces/NS/KIND/NAME,
+    // KIND/NAME or KIND.
     let all: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let rest = &all[if all[0] == "api" { 2 } else { 3 }..];
     let (kind, namespace, name) = match rest {
@@ -218,7 +231,7 @@ async fn serve(State(fake): State<Fake>, request: Request) -> Response {
     }
     let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
     if kind == "subjectaccessreviews" {
-        // Nothing is stored; everybody may, but for one.
+        // Nothing is stored. Every user except one has the right.
         let mut review = body;
         review["status"] = json!({"allowed": review["spec"]["user"] != POWERLESS});
         return reply((201, review));
@@ -329,7 +342,45 @@ impl Fake {
     }
 }
 
-/// Runs a test in virtual time, with a deadline in real time: a loop that never sleeps would else go on for ever.
+/// Returns a webhook configuration like the one in `manifests/base/webhook-configuration.yaml`,
+/// with simpler match conditions.
+pub fn configuration() -> Value {
+    let rule = json!({"operations": ["CREATE", "UPDATE"], "apiGroups": [""], "apiVersions": ["v1"], "scope": "Cluster",
+        "resources": ["namespaces", "namespaces/status", "namespaces/finalize"]});
+    let webhook = |name: &str, rule: Value| {
+        json!({"name": name, "sideEffects": "NoneOnDryRun", "admissionReviewVersions": ["v1"], "failurePolicy": "Fail",
+            "rules": [rule], "matchConditions": [{"name": "consent-changes", "expression": "true"}],
+            "clientConfig": {"service": {"name": "webhook", "namespace": "pure-chaos"}}})
+    };
+    json!({"metadata": {"name": "pure-chaos"}, "webhooks": [
+        webhook("opt-in.purechaos.dev", rule.clone()), webhook("kill.purechaos.dev", rule)]})
+}
+
+/// Returns the keys of the secret path, which are the same for all replicas in tests.
+pub fn keys() -> certs::path::segment::Keys {
+    certs::path::segment::Keys::of([1; 32], [2; 32])
+}
+
+/// Returns the path that `certs` would have injected at this clock's time.
+pub fn path(route: &str, clock: &dyn runtime::clock::Clock) -> String {
+    keys().path(route, clock.wall())
+}
+
+/// Returns a replica that differs from others in tests only by its seed.
+pub fn replica_of(seed: u64) -> crate::run::Replica {
+    let ring = Arc::new(certs::api::keyring::Keyring::default());
+    ring.set(keys());
+    crate::run::Replica {
+        seed,
+        instance: "pod".to_owned(),
+        accounts: vec!["agent".to_owned()],
+        keys: ring,
+        configuration: "pure-chaos".to_owned(),
+    }
+}
+
+/// Runs a test in virtual time, with a deadline in real time. Without the deadline, a loop that
+/// never sleeps would run forever.
 pub fn virtual_time(test: impl Future<Output = ()> + Send + 'static) {
     let (done, is_done) = std::sync::mpsc::channel();
     let thread = std::thread::spawn(move || {

@@ -1,34 +1,26 @@
-//! The webhook: guards the opt-in at admission, locks Pure Chaos's own kills, and keeps the records of who opted in.
+//! The webhook reviews opt-ins at admission, locks the kills of Pure Chaos, and keeps a record of
+//! each opt-in.
 //!
-//! Two flows that meet only in [`notes`]:
-//! - a review comes in ([`server`], [`routes`], [`review`]), [`decide`] says what to answer, and an admission is remembered;
-//! - the watches ([`watches`]) show which namespaces are due ([`queue`]), and each look ([`worker`], [`records`], [`objects`]) makes its record and
-//!   its RoleBinding what [`desired`] and [`binding`] say.
+//! Two flows meet only in [`admission::pending_admissions`]:
+//! - Admission. The API server sends a review to the [`server`]. [`admission::routes`] runs the
+//!   steps: [`admission::callers`] authenticates the caller, [`admission::review`] parses the
+//!   review, [`admission::decide`] makes the answer, and an admission is remembered.
+//! - Reconciliation. [`reconcile::watches`] puts the namespaces that are due into
+//!   [`reconcile::queue`], and [`reconcile::worker`] takes them from there.
+//!   [`reconcile::reconciler`] makes each record and RoleBinding what [`reconcile::desired`] and
+//!   [`reconcile::binding`] say, and writes them through [`reconcile::store`].
 //!
-//! [`decide`], [`desired`] and [`binding`] are pure; the rules themselves are in the crate `policy`.
+//! The modules [`admission::decide`], [`admission::change`], [`reconcile::desired`] and
+//! [`reconcile::binding`] are pure. The rules themselves are in the crate `policy`.
 
-pub mod access;
+pub mod admission;
 pub mod args;
-pub mod binding;
-pub mod body;
-pub mod connections;
-pub mod decide;
-pub mod desired;
 pub mod events;
 pub mod metrics;
 pub mod namespaces;
-pub mod notes;
-pub mod objects;
-pub mod origin;
-pub mod pace;
-pub mod queue;
-pub mod records;
-pub mod review;
-pub mod routes;
+pub mod reconcile;
 pub mod run;
 pub mod server;
-pub mod watches;
-pub mod worker;
 
 pub use args::Args;
 

@@ -1,4 +1,4 @@
-//! `webhook run`.
+//! The `webhook` binary: parses the command line and runs the webhook.
 
 use std::process::ExitCode;
 

@@ -1,29 +1,31 @@
-//! What the webhook exports beside its build and its process.
+//! The metrics that the webhook exports in addition to those of its build and its process.
 
 use std::time::Duration;
 
 use prometheus::{
-    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
 };
 
-/// Seconds. From what a rule costs without a read to the API server's limit of 5 s; 3 s is where the lock's own read ends.
+/// The upper bounds of the buckets, in seconds. The lowest ones measure a rule that reads nothing.
+/// The API server waits 5 s, and the kill lock's own reads end after 3 s.
 const BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 3.0, 5.0];
 
-/// Which rule decided.
+/// The rule that decides a review.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
-    /// What may be written on a Namespace.
+    /// Decides what may be written on a Namespace.
     OptIn,
-    /// Which Pods Pure Chaos's own accounts may kill.
+    /// Decides which Pods the accounts of Pure Chaos may kill.
     Kill,
 }
 
 impl Rule {
-    /// Both.
+    /// Both rules.
     pub const ALL: [Self; 2] = [Self::OptIn, Self::Kill];
 
-    /// Its metric label, which is also its route.
+    /// Returns the metric label of the rule, which is also its route.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -33,22 +35,23 @@ impl Rule {
     }
 }
 
-/// How it ended.
+/// How a review ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Allowed.
+    /// The webhook allowed the request.
     Allow,
-    /// Denied, by the rule.
+    /// The rule denied the request.
     Deny,
-    /// Denied or not answered, because something failed: the review, a read, the time.
+    /// The webhook denied the request or did not answer, because something failed: the review, a
+    /// read or the time limit.
     Error,
 }
 
 impl Outcome {
-    /// All of them.
+    /// All outcomes.
     pub const ALL: [Self; 3] = [Self::Allow, Self::Deny, Self::Error];
 
-    /// Its metric label.
+    /// Returns the metric label of the outcome.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -59,7 +62,7 @@ impl Outcome {
     }
 }
 
-/// The metrics; a clone counts into the same.
+/// The metrics of the webhook. All clones count into the same metrics.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     admissions: IntCounterVec,
@@ -67,13 +70,15 @@ pub struct Metrics {
     not_after: Gauge,
     opt_ins: IntGauge,
     policy: IntGaugeVec,
+    events_dropped: IntCounter,
+    unauthenticated: IntCounter,
 }
 
 impl Metrics {
-    /// Registers them, each label combination at 0 from the start.
+    /// Registers the metrics. Each combination of rule and decision starts at 0.
     ///
     /// # Errors
-    /// When one of the names is registered already.
+    /// Returns an error if one of the names is already registered.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
         let admissions = IntCounterVec::new(
             Opts::new("pure_chaos_admissions_total", "Admission reviews, by rule and decision."),
@@ -99,6 +104,11 @@ impl Metrics {
             Opts::new("pure_chaos_policy_info", "The platform's policy that is obeyed; always 1."),
             &["hash"],
         )?;
+        let unauthenticated = IntCounter::new(
+            "pure_chaos_unauthenticated_requests_total",
+            "Requests turned away unread, because their path is not the one in the webhook configuration.",
+        )?;
+        registry.register(Box::new(unauthenticated.clone()))?;
         registry.register(Box::new(admissions.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
         registry.register(Box::new(certificates.clone()))?;
@@ -111,27 +121,39 @@ impl Metrics {
             }
         }
         let not_after = certificates.with_label_values(&["serving"]);
-        Ok(Self { admissions, seconds, not_after, opt_ins, policy })
+        let events_dropped = runtime::events::dropped(registry)?;
+        Ok(Self { admissions, seconds, not_after, opt_ins, policy, events_dropped, unauthenticated })
     }
 
-    /// One review was answered after `time`.
+    /// Returns the counter of Events that can't be written.
+    #[must_use]
+    pub fn events_dropped(&self) -> IntCounter {
+        self.events_dropped.clone()
+    }
+
+    /// Counts a review that was answered after `time`.
     pub fn answered(&self, rule: Rule, outcome: Outcome, time: Duration) {
         let labels = [rule.label(), outcome.label()];
         self.admissions.with_label_values(&labels).inc();
         self.seconds.with_label_values(&labels).observe(time.as_secs_f64());
     }
 
-    /// The serving certificate ends at this second of the Unix epoch.
+    /// Counts a request that was turned away unread.
+    pub fn unauthenticated(&self) {
+        self.unauthenticated.inc();
+    }
+
+    /// Sets the end of the serving certificate, in seconds of the Unix epoch.
     pub fn certificate_ends(&self, second: i64) {
         self.not_after.set(second as f64);
     }
 
-    /// So many records are kept.
+    /// Sets the number of records.
     pub fn records(&self, number: usize) {
         self.opt_ins.set(i64::try_from(number).unwrap_or(i64::MAX));
     }
 
-    /// The policy file with this hash is obeyed.
+    /// Exports the hash of the policy file that the webhook obeys.
     pub fn obeys(&self, hash: &str) {
         self.policy.with_label_values(&[hash]).set(1);
     }

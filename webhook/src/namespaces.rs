@@ -1,4 +1,5 @@
-//! Namespaces as the API server has them: the watch's and the live read's metadata, turned into the rules' view.
+//! Reads Namespaces from the API server, and turns the metadata of a watch or of a live read into
+//! the form that the rules use.
 
 use std::time::Duration;
 
@@ -6,30 +7,34 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::ObjectMeta;
 use kube::{Api, Client};
-use policy::digest::digest;
+use policy::consent::Consent;
+use policy::digest::{digest, reviewed};
 use policy::eligibility::NamespaceView;
-use policy::keys::{CHAOS, SYSTEM_NAMESPACE, is_ours};
+use policy::well_known::{CHAOS, SYSTEM_NAMESPACE, is_ours};
 
-use crate::origin::{Entry, origin};
+use crate::admission::field_managers::origin;
 
-/// How long the lock waits for both Namespaces: well inside the 5 s that the API server waits for the lock.
+/// How long the kill lock waits for both Namespaces. The API server waits 5 s for the lock, so this
+/// limit leaves time for the answer.
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// One version of a Namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Stored {
-    /// What the rules need; of the annotations only ours, so that the memory follows what they say about chaos.
+    /// The fields that the rules use. Only our annotations are kept, so that annotations of others
+    /// take no memory.
     pub view: NamespaceView,
-    /// Its resourceVersion. The API promises that these are numbers and grow; 0 for what is not one.
+    /// The resourceVersion. The API promises that this is a number that grows. The value is 0 if it
+    /// is not a number.
     pub version: u64,
-    /// When it was created.
+    /// When the Namespace was created.
     pub created: Option<Timestamp>,
-    /// [`origin`] of its chaos annotations.
+    /// The [`origin`] of the chaos annotations.
     pub set_by: String,
 }
 
 impl Stored {
-    /// Reads an object's metadata.
+    /// Reads the metadata of a Namespace.
     #[must_use]
     pub fn of(metadata: ObjectMeta) -> Self {
         let ObjectMeta {
@@ -43,8 +48,7 @@ impl Stored {
             ..
         } = metadata;
         let mut annotations = annotations.unwrap_or_default();
-        let entries: Vec<Entry> = managed_fields.into_iter().flatten().map(Entry::from).collect();
-        let set_by = origin(&entries);
+        let set_by = origin(managed_fields.into_iter().flatten());
         annotations.retain(|key, _| is_ours(key));
         Self {
             view: NamespaceView {
@@ -59,32 +63,46 @@ impl Stored {
         }
     }
 
-    /// [`digest`] of its chaos keys.
+    /// Returns the [`digest`] of the chaos keys.
     #[must_use]
     pub fn digest(&self) -> String {
         digest(&self.view.annotations)
     }
 
-    /// Whether the opt-in annotation is there, whatever it says.
+    /// Returns the digest of the annotations whose changes are certain to be reviewed.
+    #[must_use]
+    pub fn reviewed(&self) -> String {
+        reviewed(&self.view.annotations)
+    }
+
+    /// Returns whether the annotations opt in. The opt-in counts only if it was admitted.
+    #[must_use]
+    pub fn opts_in(&self) -> bool {
+        Consent::parse(&self.view.annotations) == Consent::Yes
+    }
+
+    /// Returns whether the Namespace has the annotation `chaos`, with any value.
     #[must_use]
     pub fn says_something(&self) -> bool {
         self.view.annotations.contains_key(CHAOS)
     }
 }
 
-/// Reads a Namespace from the API server, not from a cache; `None` if there is none.
+/// Reads a Namespace from the API server, not from a cache. Returns `None` if the Namespace does
+/// not exist.
 ///
 /// # Errors
-/// The client's. It has no time limit of its own: the caller sets one.
+/// Returns the client's error. The call has no time limit of its own, so the caller must set one.
 pub async fn read(client: &Client, name: &str) -> Result<Option<Stored>, kube::Error> {
     let live = Api::<Namespace>::all(client.clone()).get_metadata_opt(name).await?;
     Ok(live.map(|object| Stored::of(object.metadata)))
 }
 
-/// Reads what the kill lock asks: the namespace of the kill, and `pure-chaos`, `None` where that can't be read.
+/// Reads both Namespaces that the kill lock needs: the namespace of the kill, and `pure-chaos`. The
+/// second one is `None` if it can't be read.
 ///
 /// # Errors
-/// In words, why the namespace of the kill can't be read within [`LOCK_TIMEOUT`].
+/// Returns the reason as text if the namespace of the kill can't be read within [`LOCK_TIMEOUT`].
 pub async fn read_for_lock(
     client: &Client,
     name: &str,

@@ -1,186 +1,88 @@
-//! HTTPS: connections of HTTP/1.1, because that is what the API server speaks to webhooks, each with its time limits, and an end that
-//! loses no review.
+//! Serves HTTPS, because the API server calls webhooks by HTTPS only. After the TLS handshake,
+//! [`runtime::http`] takes over.
 
-use std::net::SocketAddr;
+pub mod body;
+
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
-use axum::http::HeaderValue;
-use axum::http::header::CONNECTION;
-use hyper::server::conn::http1;
-use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use hyper_util::service::TowerToHyperService;
-use rustls::ServerConfig;
-use rustls::server::ResolvesServerCert;
+use runtime::http::{self, Handshake};
+use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::connections::{Connections, Open};
-
-/// Longer than the 90 s for which the API server keeps an idle connection: whoever closes first loses nothing only if it is the one
-/// that sends.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(150);
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// One API server keeps a few; at 30 KB each this is 15 MB. For a further one, one that does nothing is given up.
+/// The most connections at the same time. One API server keeps a few. At 30 KB each, 512
+/// connections take 15 MB.
 const MOST_CONNECTIONS: usize = 512;
-/// After a failed accept, such as for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How long reviews under way may take to end, after the drain.
+/// How long answers under way may take after the drain. No review takes as long as this.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
-/// What serving needs.
+/// The HTTPS server and what it needs.
 pub struct Server {
-    /// Where connections come in.
+    /// The socket on which connections arrive.
     pub listener: TcpListener,
-    /// The certificate of each moment.
+    /// Gives the present certificate to each handshake.
     pub certificates: Arc<dyn ResolvesServerCert>,
-    /// The routes.
+    /// The CAs of client certificates. With `None`, the server does not ask for a client
+    /// certificate.
+    pub client_cas: Option<Arc<RootCertStore>>,
+    /// The routes that answer requests.
     pub router: Router,
-    /// How long to go on after the end was asked for: so long the API server may still send reviews here. Each connection ends with its
-    /// next answer.
+    /// How long the server goes on after the process was told to end. For that time, the API server
+    /// may still send reviews here. Each connection ends with its next answer.
     pub drain: Duration,
 }
 
 impl Server {
-    /// Serves until `end`, then for the drain, then ends what is idle and waits for the rest.
+    /// Serves until `end` is cancelled, and then for the time of the drain. After that, closes idle
+    /// connections and waits for the others.
     ///
     /// # Errors
-    /// When TLS can't be configured.
+    /// Returns an error if TLS can't be configured.
     pub async fn serve(self, end: CancellationToken) -> anyhow::Result<()> {
-        let Self { listener, certificates, router, drain } = self;
-        let acceptor = TlsAcceptor::from(Arc::new(tls(certificates)?));
-        let graceful = GracefulShutdown::new();
-        let permits = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-        let connections = Connections::default();
-        let accept = async {
-            loop {
-                match listener.accept().await {
-                    Ok((stream, peer)) => {
-                        if permits.available_permits() == 0 && !connections.give_one_up() {
-                            tracing::warn!(
-                                MOST_CONNECTIONS,
-                                "all connections are being answered, a new one waits"
-                            );
-                        }
-                        let permit = Arc::clone(&permits).acquire_owned().await?;
-                        let (open, watcher, end) = (connections.open(), graceful.watcher(), end.clone());
-                        let connection = Connection { stream, peer, permit, open, watcher, end };
-                        tokio::spawn(connection.serve(acceptor.clone(), router.clone()));
-                    }
-                    Err(error) => {
-                        tracing::warn!(error = error.to_string(), "failed to accept a connection");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
-                }
-            }
-        };
-        let drained = async {
-            end.cancelled().await;
-            tokio::time::sleep(drain).await;
-        };
-        tokio::select! {
-            () = drained => {}
-            outcome = accept => return outcome,
-        }
-        drop(listener);
-        if tokio::time::timeout(LAST_ANSWERS, graceful.shutdown()).await.is_err() {
-            tracing::warn!("some connections did not end in time");
-        }
-        Ok(())
+        let Self { listener, certificates, client_cas, router, drain } = self;
+        let handshake = Tls(TlsAcceptor::from(Arc::new(tls(certificates, client_cas)?)));
+        let (most, last_answers) = (MOST_CONNECTIONS, LAST_ANSWERS);
+        http::Server { listener, handshake, router, most, drain, last_answers }.serve(end).await
     }
 }
 
-fn tls(certificates: Arc<dyn ResolvesServerCert>) -> anyhow::Result<ServerConfig> {
+#[derive(Clone)]
+struct Tls(TlsAcceptor);
+
+impl Handshake for Tls {
+    type Stream = TlsStream<TcpStream>;
+
+    async fn shake(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        self.0.accept(stream).await
+    }
+}
+
+fn tls(
+    certificates: Arc<dyn ResolvesServerCert>,
+    client_cas: Option<Arc<RootCertStore>>,
+) -> anyhow::Result<ServerConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .context("failed to configure TLS")?
-        .with_no_client_auth()
-        .with_cert_resolver(certificates);
+        .context("failed to configure TLS")?;
+    let builder = match client_cas {
+        None => builder.with_no_client_auth(),
+        Some(cas) => {
+            let verifier = WebPkiClientVerifier::builder_with_provider(cas, provider).build();
+            builder.with_client_cert_verifier(verifier.context("failed to configure the clients' CA")?)
+        }
+    };
+    let mut config = builder.with_cert_resolver(certificates);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
 
-struct Connection {
-    stream: TcpStream,
-    peer: SocketAddr,
-    permit: OwnedSemaphorePermit,
-    open: Open,
-    watcher: Watcher,
-    end: CancellationToken,
-}
-
-impl Connection {
-    async fn serve(self, acceptor: TlsAcceptor, router: Router) {
-        let Self { stream, peer, permit, open, watcher, end } = self;
-        let peer = peer.to_string();
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(peer, error = error.to_string(), "failed to set TCP_NODELAY");
-        }
-        let given_up = open.given_up().clone();
-        let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream));
-        let stream = match given_up.run_until_cancelled(handshake).await {
-            Some(Ok(Ok(stream))) => stream,
-            Some(Ok(Err(error))) => {
-                return tracing::debug!(peer, error = error.to_string(), "a TLS handshake failed");
-            }
-            Some(Err(_)) => return tracing::debug!(peer, "a TLS handshake took too long"),
-            None => return tracing::debug!(peer, "a connection was given up for another"),
-        };
-        let service = TowerToHyperService::new(router);
-        let service = service_fn(move |request| {
-            let answer = service.call(request);
-            let (review, end) = (Review::begins(&open), end.clone());
-            async move {
-                let mut answer = answer.await;
-                drop(review);
-                // Whoever sends on goes elsewhere after this answer. Were the connection kept until the drain is over, its end could meet
-                // the next review on the way, and lose it.
-                if let Ok(response) = &mut answer
-                    && end.is_cancelled()
-                {
-                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                }
-                answer
-            }
-        });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(IDLE_TIMEOUT)
-            .serve_connection(TokioIo::new(stream), service);
-        match given_up.run_until_cancelled(watcher.watch(connection)).await {
-            Some(Ok(())) => {}
-            Some(Err(error)) => {
-                tracing::debug!(peer, error = error.to_string(), "a connection ended early");
-            }
-            None => tracing::debug!(peer, "a connection was given up for another"),
-        }
-        drop(permit);
-    }
-}
-
-/// A review on a connection, until its answer is made or the connection breaks off.
-struct Review(Open);
-
-impl Review {
-    fn begins(open: &Open) -> Self {
-        open.review_begins();
-        Self(open.clone())
-    }
-}
-
-impl Drop for Review {
-    fn drop(&mut self) {
-        self.0.review_ends();
-    }
-}
-
 #[cfg(test)]
-#[path = "server_tests.rs"]
 pub(crate) mod tests;

@@ -1,8 +1,8 @@
-//! Each case tells a story of what the watch showed after Pod `a` of a Deployment with three Pods was killed.
+//! Each case tells what the watch showed after Pod `a` of a Deployment with three Pods was killed.
 
 use super::*;
-use crate::guards::Candidate;
-use crate::views::examples::{noon, pod, workload};
+use crate::cluster::snapshot::examples::{noon, pod, workload};
+use crate::guard::pods::Candidate;
 use runtime::clock::{Clock, SystemClock};
 
 const DEADLINE: Duration = Duration::from_secs(300);
@@ -10,8 +10,8 @@ const DEADLINE: Duration = Duration::from_secs(300);
 struct Story {
     recovery: Recovery,
     start: Instant,
-    pods: Vec<Sighting>,
-    surroundings: Surroundings,
+    pods: Vec<TrackedPod>,
+    surroundings: WorkloadState,
 }
 
 impl Story {
@@ -28,15 +28,16 @@ impl Story {
             steady_state: 3,
             others: BTreeSet::from(["b-uid".to_owned(), "c-uid".to_owned()]),
         };
-        let kill = Kill { candidate, answered: start, at: noon(), deadline: DEADLINE };
+        let asked = start.checked_sub(Duration::from_millis(100)).unwrap();
+        let kill = Kill { candidate, asked, answered: start, at: noon(), deadline: DEADLINE };
         let mut story = Self {
             recovery: Recovery::begin(&kill, &kill.candidate.others),
             start,
             pods: Vec::new(),
-            surroundings: Surroundings::Present(workload),
+            surroundings: WorkloadState::Present(workload),
         };
         for name in ["a", "b", "c"] {
-            story.pods.push(Sighting {
+            story.pods.push(TrackedPod {
                 pod: pod(name),
                 first_seen: start.checked_sub(Duration::from_secs(60)).unwrap(),
             });
@@ -52,18 +53,27 @@ impl Story {
     fn appears(&mut self, name: &str, after: u64, ready: bool) {
         let first_seen = self.start + Duration::from_secs(after);
         let pod = PodView { ready, created: noon(), ..pod(name) };
-        self.pods.push(Sighting { pod, first_seen });
+        self.pods.push(TrackedPod { pod, first_seen });
     }
 
     fn resize(&mut self, to: u32) {
-        if let Surroundings::Present(workload) = &mut self.surroundings {
+        if let WorkloadState::Present(workload) = &mut self.surroundings {
             workload.desired = Some(to);
         }
     }
 
-    fn judge(&mut self, after: u64) -> Option<Outcome> {
-        let pods: Vec<&Sighting> = self.pods.iter().collect();
-        self.recovery.judge(&pods, &self.surroundings, self.start + Duration::from_secs(after))
+    /// The recovery as the next process resumes it. A process after that would read the same from
+    /// the record.
+    fn resumed(mut self) -> Self {
+        let pending = self.recovery.pending();
+        self.recovery = Recovery::resume(&pending, DEADLINE, noon(), self.start).unwrap();
+        assert_eq!(self.recovery.pending(), pending);
+        self
+    }
+
+    fn judge(&mut self, after: u64) -> Option<RecoveryOutcome> {
+        let pods: Vec<&TrackedPod> = self.pods.iter().collect();
+        self.recovery.judge(Some(&pods), &self.surroundings, self.start + Duration::from_secs(after))
     }
 }
 
@@ -74,7 +84,7 @@ fn recovered_when_the_replacement_is_ready() {
     story.appears("d", 1, false);
     assert_eq!(story.judge(2), None);
     story.change("d", |replacement| replacement.ready = true);
-    assert_eq!(story.judge(3), Some(Outcome::Recovered));
+    assert_eq!(story.judge(3), Some(RecoveryOutcome::Recovered));
 }
 
 #[test]
@@ -102,13 +112,13 @@ fn the_replacement_ready_but_another_pod_not() {
     story.change("b", |other| other.ready = false);
     assert_eq!(story.judge(2), None);
     story.change("b", |other| other.ready = true);
-    assert_eq!(story.judge(9), Some(Outcome::Recovered));
+    assert_eq!(story.judge(9), Some(RecoveryOutcome::Recovered));
 }
 
 #[test]
 fn a_pod_made_before_the_kill_is_no_replacement() {
     let mut story = Story::new();
-    story.pods.push(Sighting {
+    story.pods.push(TrackedPod {
         pod: pod("early"),
         first_seen: story.start.checked_sub(Duration::from_secs(1)).unwrap(),
     });
@@ -127,13 +137,29 @@ fn t0_is_the_earlier_of_answer_and_event() {
 }
 
 #[test]
+fn a_replacement_that_came_before_a_late_answer_counts_and_is_not_measured() {
+    let mut story = Story::new();
+    let first_seen = story.start.checked_sub(Duration::from_millis(20)).unwrap();
+    story.pods.push(TrackedPod { pod: pod("d"), first_seen });
+    assert!(story.recovery.is_measured());
+    assert_eq!(story.judge(1), Some(RecoveryOutcome::RecoveredAfterRestart));
+    assert!(!story.recovery.is_measured());
+
+    let mut story = Story::new();
+    let event = story.start.checked_sub(Duration::from_millis(80)).unwrap();
+    story.recovery.victim_seen_dying(event);
+    story.pods.push(TrackedPod { pod: pod("d"), first_seen });
+    assert_eq!(story.judge(1), Some(RecoveryOutcome::Recovered), "the watch knew when it began");
+}
+
+#[test]
 fn a_stateful_sets_replacement_has_the_victims_name() {
     let mut story = Story::of("StatefulSet");
     story.appears("d", 1, true);
     assert_eq!(story.judge(2), None, "another ordinal");
     let again = PodView { uid: "a-again".to_owned(), ..pod("a") };
-    story.pods.push(Sighting { pod: again, first_seen: story.start + Duration::from_secs(2) });
-    assert_eq!(story.judge(3), Some(Outcome::Recovered));
+    story.pods.push(TrackedPod { pod: again, first_seen: story.start + Duration::from_secs(2) });
+    assert_eq!(story.judge(3), Some(RecoveryOutcome::Recovered));
 }
 
 #[test]
@@ -143,71 +169,71 @@ fn a_daemon_sets_replacement_has_the_victims_node() {
     story.change("d", |new| new.node = Some("elsewhere".to_owned()));
     assert_eq!(story.judge(2), None);
     story.appears("e", 2, true);
-    assert_eq!(story.judge(3), Some(Outcome::Recovered));
+    assert_eq!(story.judge(3), Some(RecoveryOutcome::Recovered));
 }
 
 #[test]
 fn timed_out_at_the_deadline_and_not_before() {
     let mut story = Story::new();
     assert_eq!(story.judge(299), None);
-    assert_eq!(story.judge(300), Some(Outcome::TimedOut));
-    story.surroundings = Surroundings::Unknown;
+    assert_eq!(story.judge(300), Some(RecoveryOutcome::TimedOut));
+    story.surroundings = WorkloadState::Unknown;
     assert_eq!(story.judge(299), None);
-    assert_eq!(story.judge(300), Some(Outcome::TimedOut));
+    assert_eq!(story.judge(300), Some(RecoveryOutcome::TimedOut));
 }
 
 #[test]
 fn recovered_wins_over_the_deadline_when_both_hold() {
     let mut story = Story::new();
     story.appears("d", 1, true);
-    assert_eq!(story.judge(300), Some(Outcome::Recovered));
+    assert_eq!(story.judge(300), Some(RecoveryOutcome::Recovered));
 }
 
 #[test]
 fn rescaled_when_it_wants_fewer_and_not_when_it_wants_more() {
     let mut story = Story::new();
     story.resize(2);
-    assert_eq!(story.judge(1), Some(Outcome::Rescaled));
+    assert_eq!(story.judge(1), Some(RecoveryOutcome::Rescaled));
     let mut story = Story::new();
     story.resize(5);
     story.appears("d", 1, true);
-    assert_eq!(story.judge(2), Some(Outcome::Recovered), "three of what it had are enough");
+    assert_eq!(story.judge(2), Some(RecoveryOutcome::Recovered), "three of what it had are enough");
 }
 
 #[test]
 fn disturbed_when_another_pod_or_the_replacement_is_lost() {
     let mut story = Story::new();
     story.change("b", |other| other.terminating = true);
-    assert_eq!(story.judge(1), Some(Outcome::Disturbed));
+    assert_eq!(story.judge(1), Some(RecoveryOutcome::Disturbed));
 
     let mut story = Story::new();
     story.pods.retain(|seen| seen.pod.name != "c");
-    assert_eq!(story.judge(1), Some(Outcome::Disturbed));
+    assert_eq!(story.judge(1), Some(RecoveryOutcome::Disturbed));
 
     let mut story = Story::new();
     story.appears("d", 1, false);
     assert_eq!(story.judge(1), None);
     story.change("d", |replacement| replacement.finished = true);
     story.appears("e", 2, true);
-    assert_eq!(story.judge(3), Some(Outcome::Disturbed));
+    assert_eq!(story.judge(3), Some(RecoveryOutcome::Disturbed));
 }
 
 #[test]
 fn rolled_out_when_the_template_changes() {
     let mut story = Story::new();
-    if let Surroundings::Present(workload) = &mut story.surroundings {
+    if let WorkloadState::Present(workload) = &mut story.surroundings {
         workload.template = Some("another".to_owned());
     }
     story.appears("d", 1, true);
-    assert_eq!(story.judge(2), Some(Outcome::RolledOut));
+    assert_eq!(story.judge(2), Some(RecoveryOutcome::RolledOut));
 }
 
 #[test]
 fn what_ended_the_surroundings_comes_first() {
     for (surroundings, outcome) in [
-        (Surroundings::NamespaceDeleted, Outcome::NamespaceDeleted),
-        (Surroundings::OptedOut, Outcome::OptedOut),
-        (Surroundings::WorkloadDeleted, Outcome::WorkloadDeleted),
+        (WorkloadState::NamespaceDeleted, RecoveryOutcome::NamespaceDeleted),
+        (WorkloadState::OptedOut, RecoveryOutcome::OptedOut),
+        (WorkloadState::WorkloadDeleted, RecoveryOutcome::WorkloadDeleted),
     ] {
         let mut story = Story::new();
         story.appears("d", 1, true);
@@ -222,10 +248,10 @@ fn a_pod_that_the_watch_never_showed_is_not_lost() {
     story.recovery.seen.remove("c-uid");
     story.pods.retain(|seen| seen.pod.name != "c");
     assert_eq!(story.judge(1), None);
-    story.pods.push(Sighting { pod: pod("c"), first_seen: story.start });
+    story.pods.push(TrackedPod { pod: pod("c"), first_seen: story.start });
     assert_eq!(story.judge(2), None);
     story.pods.retain(|seen| seen.pod.name != "c");
-    assert_eq!(story.judge(3), Some(Outcome::Disturbed));
+    assert_eq!(story.judge(3), Some(RecoveryOutcome::Disturbed));
 }
 
 #[test]
@@ -237,22 +263,136 @@ fn a_resumed_recovery_is_counted_but_not_measured() {
     let pods = vec![pod("b"), pod("c"), replacement];
     let mut resumed = Recovery::resume(&pending, DEADLINE, later, story.start).unwrap();
     resumed.pods_changed(story.start);
-    let seen: Vec<Sighting> = pods.into_iter().map(|pod| Sighting { pod, first_seen: story.start }).collect();
-    let seen: Vec<&Sighting> = seen.iter().collect();
+    let seen: Vec<TrackedPod> =
+        pods.into_iter().map(|pod| TrackedPod { pod, first_seen: story.start }).collect();
+    let seen: Vec<&TrackedPod> = seen.iter().collect();
     let present = story.surroundings.clone();
     assert_eq!(resumed.duration(), None);
-    assert_eq!(resumed.clone().judge(&seen, &present, story.start), Some(Outcome::RecoveredAfterRestart));
-    assert_eq!(resumed.judge(&seen[..2], &present, story.start + Duration::from_secs(199)), None);
     assert_eq!(
-        resumed.judge(&seen[..2], &present, story.start + Duration::from_secs(200)),
-        Some(Outcome::TimedOut),
+        resumed.clone().judge(Some(&seen), &present, story.start),
+        Some(RecoveryOutcome::RecoveredAfterRestart)
+    );
+    assert_eq!(resumed.judge(Some(&seen[..2]), &present, story.start + Duration::from_secs(199)), None);
+    assert_eq!(
+        resumed.judge(Some(&seen[..2]), &present, story.start + Duration::from_secs(200)),
+        Some(RecoveryOutcome::TimedOut),
         "the deadline counts from the kill"
     );
 }
 
 #[test]
+fn after_a_gap_it_is_counted_but_not_measured() {
+    for (gap_until, expected) in
+        [(-1, RecoveryOutcome::Recovered), (1, RecoveryOutcome::RecoveredAfterRestart)]
+    {
+        let mut story = Story::new();
+        let until = if gap_until < 0 {
+            story.start.checked_sub(Duration::from_secs(1)).unwrap()
+        } else {
+            story.start + Duration::from_secs(1)
+        };
+        story.recovery.interrupt(until);
+        story.appears("d", 2, true);
+        story.recovery.pods_changed(story.start + Duration::from_secs(2));
+        assert_eq!(story.judge(2), Some(expected));
+        assert_eq!(story.recovery.duration().is_some(), expected == RecoveryOutcome::Recovered);
+    }
+}
+
+#[test]
+fn without_pods_only_surroundings_and_deadline_end_it() {
+    let mut story = Story::new();
+    let present = story.surroundings.clone();
+    assert_eq!(story.recovery.judge(None, &present, story.start), None, "nobody looked, so nothing is lost");
+    let later = story.start + DEADLINE;
+    assert_eq!(story.recovery.judge(None, &present, later), Some(RecoveryOutcome::TimedOut));
+    story.resize(2);
+    let rescaled = story.surroundings.clone();
+    assert_eq!(story.recovery.judge(None, &rescaled, story.start), Some(RecoveryOutcome::Rescaled));
+}
+
+/// A recovery that an earlier process left, for a workload of this kind.
+fn resumed(kind: &str) -> Story {
+    Story::of(kind).resumed()
+}
+
+#[test]
+fn after_a_restart_the_first_look_says_which_the_others_are() {
+    // At the first look the replacement does not exist yet.
+    let mut story = resumed("Deployment");
+    assert_eq!(story.judge(1), None);
+    story.appears("d", 2, false);
+    assert_eq!(story.judge(2), None);
+    story.change("d", |replacement| replacement.ready = true);
+    assert_eq!(story.judge(3), Some(RecoveryOutcome::RecoveredAfterRestart));
+
+    // At the first look the replacement exists. Its creation time does not matter.
+    let mut story = resumed("Deployment");
+    story.appears("d", 0, false);
+    story.change("d", |replacement| replacement.created = Timestamp::UNIX_EPOCH);
+    assert_eq!(story.judge(1), None);
+    story.change("d", |replacement| replacement.ready = true);
+    assert_eq!(story.judge(2), Some(RecoveryOutcome::RecoveredAfterRestart));
+
+    let mut story = resumed("Deployment");
+    assert_eq!(story.judge(1), None);
+    story.change("b", |other| other.terminating = true);
+    assert_eq!(story.judge(2), Some(RecoveryOutcome::Disturbed));
+}
+
+#[test]
+fn after_a_restart_a_stateful_sets_replacement_has_the_victims_name() {
+    let mut story = resumed("StatefulSet");
+    story.appears("d", 1, true);
+    assert_eq!(story.judge(1), None, "another ordinal");
+    let again = PodView { uid: "a-again".to_owned(), ..pod("a") };
+    story.pods.push(TrackedPod { pod: again, first_seen: story.start });
+    assert_eq!(story.judge(2), Some(RecoveryOutcome::RecoveredAfterRestart));
+}
+
+#[test]
+fn after_a_restart_a_pod_too_many_at_the_kill_is_no_replacement() {
+    let mut story = Story::new();
+    story.recovery.others.insert("surge-uid".to_owned());
+    let mut story = story.resumed();
+    story.appears("surge", 0, true);
+    assert_eq!(story.judge(1), None, "as many as before are Ready, and the victim has no replacement");
+    let mut story = story.resumed();
+    story.appears("d", 2, false);
+    assert_eq!(story.judge(2), None);
+    story.change("d", |replacement| replacement.ready = true);
+    assert_eq!(story.judge(3), Some(RecoveryOutcome::RecoveredAfterRestart));
+}
+
+#[test]
+fn after_a_restart_a_daemon_sets_replacement_has_the_victims_node() {
+    let mut story = resumed("DaemonSet");
+    for other in ["b", "c"] {
+        story.change(other, |pod| pod.node = Some(format!("the node of {other}")));
+    }
+    story.appears("d", 1, true);
+    story.change("d", |new| new.node = Some("a new node".to_owned()));
+    assert_eq!(story.judge(1), None, "another node's");
+    story.appears("e", 2, true);
+    assert_eq!(story.judge(2), Some(RecoveryOutcome::RecoveredAfterRestart));
+}
+
+#[test]
+fn the_record_names_other_pods_only_where_they_could_pass_for_the_replacement() {
+    let mut story = Story::new();
+    assert_eq!(story.recovery.pending().others, Vec::<String>::new());
+    story.recovery.others.insert("surge-uid".to_owned());
+    assert_eq!(story.recovery.pending().others, ["b-uid", "c-uid", "surge-uid"]);
+    story.recovery.steady_state = 0;
+    story.recovery.others.clear();
+    let mut story = story.resumed();
+    story.pods.clear();
+    assert_eq!(story.judge(1), None, "nothing is not a replacement");
+}
+
+#[test]
 fn labels_are_distinct_and_in_order() {
-    let labels: BTreeSet<_> = Outcome::ALL.iter().map(|outcome| outcome.label()).collect();
-    assert_eq!(labels.len(), Outcome::ALL.len());
-    assert!(Outcome::ALL.is_sorted());
+    let labels: BTreeSet<_> = RecoveryOutcome::ALL.iter().map(|outcome| outcome.label()).collect();
+    assert_eq!(labels.len(), RecoveryOutcome::ALL.len());
+    assert!(RecoveryOutcome::ALL.is_sorted());
 }

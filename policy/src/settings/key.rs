@@ -1,44 +1,47 @@
-//! The settings' names.
+//! The names of the settings.
 
 use crate::durations;
-use crate::keys::PREFIX;
-use crate::{days, hours, schedule, targets};
+use crate::schedule::Schedule;
+use crate::settings::Kinds;
+use crate::well_known::PREFIX;
+use crate::{active_hours, excluded_days, pod_selector, schedule};
 
-/// The settings that this version understands; any other key of ours is refused.
+/// The settings that this version understands. Any other key of this project on a namespace is
+/// refused, except `chaos` and the halt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
     /// When rounds happen.
     Schedule,
-    /// One round more, at an instant.
+    /// The instant of one more round.
     AlsoAt,
-    /// The spans of the week outside which nothing is killed.
+    /// The hours outside which nothing is killed.
     ActiveHours,
-    /// Days without chaos.
+    /// Days on which nothing is killed.
     Except,
-    /// How a victim is killed.
+    /// How a Pod is killed.
     Mode,
-    /// Pods killed in one round.
+    /// The most Pods that a round may kill.
     Limit,
-    /// The kinds of workloads whose Pods may die.
+    /// The kinds of workload whose Pods may be killed.
     Kinds,
-    /// Which Pods may die, by their labels.
+    /// A label selector for the Pods that may be killed.
     Targets,
-    /// Whether a workload with one Pod may lose it.
+    /// Whether a Pod may be killed if its workload wants only one Pod.
     SingleReplica,
-    /// Instead of the Pod's own grace period.
+    /// The grace period of each kill, instead of the Pod's own.
     GracePeriod,
-    /// Younger Pods are left alone.
+    /// The minimum age of a Pod. Younger Pods are left alone.
     MinAge,
-    /// After this time a recovery is `timed_out`.
+    /// How long a recovery may take. A recovery that takes longer is `timed_out`.
     RecoveryDeadline,
-    /// When the opt-in ends by itself.
+    /// The instant at which the opt-in expires.
     Expires,
-    /// Everything but the effect.
+    /// Whether rounds do everything but the kill.
     DryRun,
 }
 
 impl Key {
-    /// All of them, in the order of the documents.
+    /// All settings, in the order in which the documentation lists them.
     pub const ALL: [Self; 14] = [
         Self::Schedule,
         Self::AlsoAt,
@@ -56,7 +59,8 @@ impl Key {
         Self::DryRun,
     ];
 
-    /// The word after the prefix; the same in the policy file.
+    /// The name of the setting: the part of the annotation key after the prefix, and the key in the
+    /// policy file.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -77,26 +81,26 @@ impl Key {
         }
     }
 
-    /// The whole annotation key.
+    /// The annotation key of the setting, with the prefix.
     #[must_use]
     pub fn annotation(self) -> String {
         format!("{PREFIX}{}", self.word())
     }
 
-    /// What a value must look like, with an example.
+    /// The form that a value must have, with an example.
     #[must_use]
     pub fn expected(self) -> &'static str {
         match self {
             Self::Schedule => schedule::EXPECTED,
             Self::AlsoAt | Self::Expires => "an instant, such as `2026-12-24T18:00:00Z`",
-            Self::ActiveHours => hours::EXPECTED,
-            Self::Except => days::EXPECTED,
+            Self::ActiveHours => active_hours::EXPECTED,
+            Self::Except => excluded_days::EXPECTED,
             Self::Mode => "`evict`, `delete` or `force`",
             Self::Limit => "a whole number of Pods per round, at least 1, such as `1`",
             Self::Kinds => {
                 "kinds of workloads joined with commas, such as `Deployment,StatefulSet`; not `Job`, whose Pods are work and no service"
             }
-            Self::Targets => targets::EXPECTED,
+            Self::Targets => pod_selector::EXPECTED,
             Self::SingleReplica => "`refuse` or `allow`",
             Self::GracePeriod => "a duration, such as `10s`; `0s` only with mode `force`",
             Self::MinAge => durations::EXPECTED,
@@ -105,7 +109,19 @@ impl Key {
         }
     }
 
-    /// The setting of this word.
+    /// What to write instead of a value that is not understood.
+    #[must_use]
+    pub fn advice(self, value: &str) -> String {
+        let advice = match self {
+            Self::Kinds => Kinds::advice(value),
+            Self::Schedule => Schedule::advice(value),
+            _ => None,
+        };
+        let expected = format!("expected {}", self.expected());
+        advice.map_or(expected.clone(), |advice| format!("{advice}; {expected}"))
+    }
+
+    /// Finds the setting with this name.
     #[must_use]
     pub fn of(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|key| key.word() == word)

@@ -1,23 +1,23 @@
-//! How a victim is killed.
+//! The modes in which a Pod can be killed.
 
 use std::fmt;
 
-/// How a victim is killed.
+/// How a Pod is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mode {
     /// Through the eviction API, which respects PodDisruptionBudgets.
     Evict,
-    /// By a DELETE, which does not.
+    /// By a DELETE request, which ignores PodDisruptionBudgets.
     Delete,
-    /// By a DELETE with grace 0; never a StatefulSet's Pod.
+    /// By a DELETE request with grace period 0. A Pod of a StatefulSet is never killed this way.
     Force,
 }
 
 impl Mode {
-    /// All of them, from gentle to rough.
+    /// All modes, from gentle to rough.
     pub const ALL: [Self; 3] = [Self::Evict, Self::Delete, Self::Force];
 
-    /// The word of the grammar, and the metric label.
+    /// The name of the mode in annotations, in the policy file and in metric labels.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -27,7 +27,7 @@ impl Mode {
         }
     }
 
-    /// Reads one word.
+    /// Reads the name of a mode.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|mode| mode.word() == text)

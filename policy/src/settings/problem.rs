@@ -1,33 +1,34 @@
-//! What is wrong with a namespace's annotations.
+//! Problems with settings, in a namespace's annotations or in the platform's policy file.
 
 use std::fmt;
 
-use crate::keys::{CHAOS, HALT, PREFIX};
 use crate::settings::Key;
+use crate::well_known::{CHAOS, HALT, PREFIX};
 
-/// One thing wrong with a namespace's annotations, in the words of Kubernetes' own validation.
+/// One problem with a setting, worded like Kubernetes' own validation errors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Where, such as `metadata.annotations[purechaos.dev/limit]`.
+    /// The field with the problem, such as `metadata.annotations[purechaos.dev/limit]`.
     pub path: String,
-    /// What, and what to write instead.
+    /// What is wrong, and what to write instead.
     pub message: String,
 }
 
 impl Problem {
-    /// A value that isn't allowed at `path`.
+    /// The value at `path` is not allowed.
     #[must_use]
     pub fn invalid(path: String, value: &str, why: String) -> Self {
         Self { path, message: format!("Invalid value: {value:?}: {why}") }
     }
 
-    /// A value that is missing at `path`.
+    /// The value at `path` is missing.
     #[must_use]
     pub fn required(path: String, why: String) -> Self {
         Self { path, message: format!("Required value: {why}") }
     }
 
-    /// A key that no setting has, with the nearest one that has.
+    /// The key at `path` belongs to no setting. The message suggests the nearest known key, or
+    /// lists the settings if no key is near.
     #[must_use]
     pub fn unknown(path: String, word: &str) -> Self {
         let known = Key::ALL.map(Key::word);
@@ -37,7 +38,7 @@ impl Problem {
             (strsim::damerau_levenshtein(&word.to_ascii_lowercase(), &known), known.len(), key)
         };
         let advice = match keys.map(distance).min() {
-            // Farther than half of the word, a guess only misleads.
+            // A suggestion that differs in more than half of its letters only misleads.
             Some((distance, length, key)) if distance * 2 <= length => format!("did you mean `{key}`?"),
             _ => format!("this version knows {}", known.map(|key| format!("`{key}`")).join(", ")),
         };

@@ -1,5 +1,5 @@
 use super::*;
-use crate::keys::PREFIX;
+use crate::well_known::PREFIX;
 use proptest::prelude::*;
 
 fn annotations(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -11,7 +11,7 @@ fn parse(pairs: &[(&str, &str)]) -> Result<Settings, Vec<String>> {
         .map_err(|problems| problems.iter().map(ToString::to_string).collect())
 }
 
-/// One value of each setting that isn't its default.
+/// One value for each setting that differs from its default.
 const EXAMPLES: [(Key, &str); 14] = [
     (Key::Schedule, "cron 0 9-17 * * Mon-Fri"),
     (Key::AlsoAt, "2026-12-01T18:00:00Z"),
@@ -76,6 +76,42 @@ fn all_problems_come_together_with_path_value_and_example() {
 }
 
 #[test]
+fn what_is_nearly_right_is_told_what_to_write() {
+    for (key, value, advice) in [
+        ("kinds", "Deploymnet", "`Deploymnet` is not known; did you mean `Deployment`?; expected kinds"),
+        ("kinds", "Pods", "`Pods` is no kind of workload; expected kinds"),
+        ("schedule", "cron 0 0 31 4,6,9,11 *", "it never fires: its months have no such day; expected"),
+        (
+            "schedule",
+            "cron CRON_TZ=UTC 0 9 * * *",
+            "write the zone last, as in `cron 0 9 * * * Europe/Berlin`; expected",
+        ),
+        ("schedule", "TZ=UTC 0 9 * * *", "write the zone last, as in"),
+        ("schedule", "0 9 * * *", "write `cron 0 9 * * *`; expected"),
+        ("schedule", "@daily", "write `cron @daily`; expected"),
+        ("schedule", "cron @every 10m", "write `every 10m`; expected"),
+        ("schedule", "hourly", "expected `every 10m`"),
+    ] {
+        let problems = parse(&[(key, value)]).unwrap_err();
+        assert!(problems[0].contains(&format!("{value:?}: {advice}")), "{problems:?}");
+    }
+}
+
+#[test]
+fn cron_goes_by_its_own_zone_or_by_that_of_the_hours() {
+    let next = |schedule: &str| {
+        let settings =
+            parse(&[("schedule", schedule), ("active-hours", "Mon-Sun 00:00-24:00 Europe/Berlin")]).unwrap();
+        assert_eq!(settings.print(Key::Schedule).as_deref(), Some(schedule));
+        let timetable = settings.timetable(Duration::from_secs(60));
+        timetable.next_after("u", "2026-11-23T00:00:00Z".parse().unwrap()).unwrap().to_string()
+    };
+    assert_eq!(next("cron 0 9 * * *"), "2026-11-23T08:00:00Z");
+    assert_eq!(next("cron 0 9 * * * America/New_York"), "2026-11-23T14:00:00Z");
+    assert_eq!(next("cron @daily Asia/Tokyo"), "2026-11-23T15:00:00Z");
+}
+
+#[test]
 fn a_misspelt_dry_run_is_refused_with_the_right_name() {
     for misspelt in ["dryrun", "dry_run", "dry-runs", "dyr-run", "Dry-Run"] {
         let problems = parse(&[(misspelt, "true")]).unwrap_err();
@@ -99,6 +135,10 @@ fn a_key_of_another_case_is_refused_with_the_right_one() {
         ("PURECHAOS.DEV/LIMIT", "purechaos.dev/limit"),
         ("purechaos.dev/Halt", "purechaos.dev/halt"),
         ("Chaos", "chaos"),
+        ("pure-chaos.dev/dry-run", "purechaos.dev/dry-run"),
+        ("purechaos.io/dryrun", "purechaos.dev/dry-run"),
+        ("purechaos.dev/halted", "purechaos.dev/halt"),
+        ("purechaos.dev.halt", "purechaos.dev/halt"),
     ] {
         let annotations = BTreeMap::from([(key.to_owned(), "true".to_owned())]);
         let problems = Settings::parse(&annotations, &Settings::built_in()).unwrap_err();

@@ -1,4 +1,4 @@
-//! The platform's policy: nothing panics, and what is understood keeps its own ceilings.
+//! The platform's policy: nothing panics, and a policy that is understood keeps its own ceilings.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,5 @@
-//! The review: nothing panics, a UID that can be read comes back, and nothing is admitted that the grammar refuses.
+//! The review: nothing panics, a readable UID comes back, and the review admits nothing that the
+//! grammar refuses.
 #![no_main]
 
 use std::collections::BTreeMap;
@@ -7,12 +8,13 @@ use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
 use policy::platform::PlatformPolicy;
 use serde_json::{Value, json};
-use webhook::decide::opt_in;
-use webhook::review::{Answer, Malformed, parse};
+use webhook::admission::decide::opt_in;
+use webhook::admission::review::{Answer, Malformed, parse};
 
 fuzz_target!(|bytes: &[u8]| {
     judge(bytes);
-    // Most bytes are no review; so the same once more as the annotations of one, a line each.
+    // Most inputs are no review. So each input is also tried as the annotations of a review, one on
+    // each line.
     if let Ok(text) = std::str::from_utf8(bytes) {
         let annotations: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once('=')).collect();
         let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
@@ -26,7 +28,8 @@ fuzz_target!(|bytes: &[u8]| {
 fn judge(bytes: &[u8]) {
     let policy = PlatformPolicy::built_in();
     let parsed = parse(bytes);
-    // By another parser, which knows nothing of reviews; and with bytes that are no text replaced, since only the UID itself has to be.
+    // Another parser, which knows nothing of reviews, reads the UID. Bytes that are no text are
+    // replaced, because only the UID itself has to be text.
     let uid = serde_json::from_str::<Value>(&String::from_utf8_lossy(bytes)).ok();
     let uid = uid.as_ref().and_then(|review| review["request"]["uid"].as_str()).filter(|uid| !uid.is_empty());
     match &parsed {

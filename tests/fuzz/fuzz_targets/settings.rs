@@ -1,4 +1,5 @@
-//! The grammar: nothing panics, and what is understood prints so that it is understood to be the same.
+//! The grammar: nothing panics, and a setting that is understood prints as text with the same
+//! meaning.
 #![no_main]
 
 use std::collections::BTreeMap;
@@ -7,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use policy::settings::{Key, Settings};
 
 fuzz_target!(|lines: &str| {
-    // One setting a line: its number among the settings, and the value.
+    // Each line is one setting: its number among the settings, and the value.
     let defaults = Settings::built_in();
     let annotations: BTreeMap<String, String> = lines
         .lines()

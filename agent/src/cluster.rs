@@ -1,0 +1,12 @@
+//! Reads objects from the API server and turns them into plain values. The rules work on the types
+//! in [`snapshot`]; the other modules fill them.
+
+pub mod access;
+pub mod conditions;
+pub mod list;
+pub mod owners;
+pub mod pod_watch;
+pub mod pods;
+pub mod policy_config_map;
+pub mod snapshot;
+pub mod workloads;

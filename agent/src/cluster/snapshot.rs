@@ -1,0 +1,324 @@
+//! Plain values with only those parts of Kubernetes objects that the rules need.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use kube::core::{Selector, SelectorExt};
+use policy::exclusion::Exclusion;
+use policy::record::WorkloadReference;
+
+/// The controller of an object, from its ownerReferences.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Controller {
+    /// The kind, such as `ReplicaSet`.
+    pub kind: String,
+    /// The name of the controller.
+    pub name: String,
+    /// The UID of the controller.
+    pub uid: String,
+}
+
+impl From<Controller> for WorkloadReference {
+    fn from(controller: Controller) -> Self {
+        let Controller { kind, name, uid } = controller;
+        Self { kind, name, uid }
+    }
+}
+
+/// The view of a Pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodView {
+    /// The name of the Pod.
+    pub name: String,
+    /// The UID of the Pod.
+    pub uid: String,
+    /// The resourceVersion as a number. A greater number is newer, even between different Pods. 0
+    /// if there is no version.
+    pub version: u64,
+    /// The labels, for `targets` and for the selectors of PodDisruptionBudgets.
+    pub labels: BTreeMap<String, String>,
+    /// Why the Pod itself asks to be left alone, or that it is critical. `None` if neither applies.
+    pub exclusion: Option<Exclusion>,
+    /// The controller of the Pod.
+    pub controller: Option<Controller>,
+    /// The node on which the Pod runs.
+    pub node: Option<String>,
+    /// Whether the condition Ready is True.
+    pub ready: bool,
+    /// Whether the Pod has a deletionTimestamp.
+    pub terminating: bool,
+    /// Whether the phase is Succeeded or Failed. Such a Pod never runs again.
+    pub finished: bool,
+    /// When the Pod was created.
+    pub created: Timestamp,
+    /// The restarts of all containers, including init containers.
+    pub restarts: u64,
+}
+
+impl PodView {
+    /// Whether the Pod is Ready and is not being deleted. Recoveries and guards count Pods in this
+    /// way.
+    #[must_use]
+    pub fn counts_as_ready(&self) -> bool {
+        self.ready && !self.terminating
+    }
+
+    /// Whether the Pod is being deleted or has finished.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.terminating || self.finished
+    }
+}
+
+/// The version of the Pod that changed last. 0 if there are no Pods.
+#[must_use]
+pub fn newest(pods: &[PodView]) -> u64 {
+    pods.iter().map(|pod| pod.version).max().unwrap_or(0)
+}
+
+/// The view of a workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkloadView {
+    /// The kind, the name and the UID of the workload.
+    pub reference: WorkloadReference,
+    /// How many Pods the workload should have. `None` if the agent can't tell.
+    pub desired: Option<u32>,
+    /// A fingerprint of the Pod template. `None` if the workload has no template of its own.
+    pub template: Option<String>,
+    /// Whether some Pods still have an older template, or the controller has not seen the newest
+    /// one yet.
+    pub rolling_out: bool,
+    /// Why the workload itself asks that its Pods are left alone. `None` if it does not.
+    pub exclusion: Option<Exclusion>,
+}
+
+/// The view of a ReplicaSet. A ReplicaSet is either a workload itself, or stands between a Pod and
+/// its workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicaSetView {
+    /// The ReplicaSet as a workload.
+    pub workload: WorkloadView,
+    /// The controller of the ReplicaSet, if it has one.
+    pub controller: Option<Controller>,
+}
+
+/// The view of a PodDisruptionBudget.
+#[derive(Debug, Clone)]
+pub struct BudgetView {
+    /// Selects the Pods that the budget covers. `None` if the selector is not understood; the
+    /// budget then counts as covering all Pods.
+    pub selector: Option<Selector>,
+    /// Whether the status says that no Pod may be disrupted.
+    pub exhausted: bool,
+}
+
+impl BudgetView {
+    /// Whether this budget would refuse an eviction of the Pod.
+    #[must_use]
+    pub fn blocks(&self, pod: &PodView) -> bool {
+        self.exhausted && self.selector.as_ref().is_none_or(|selector| selector.matches(&pod.labels))
+    }
+}
+
+/// The Pods of a namespace and what they belong to, as live lists showed them.
+#[derive(Debug, Clone, Default)]
+pub struct NamespaceSnapshot {
+    /// All Pods of the namespace.
+    pub pods: Vec<PodView>,
+    /// The Deployments, StatefulSets, DaemonSets and ReplicationControllers, by UID.
+    pub workloads: BTreeMap<String, WorkloadView>,
+    /// The ReplicaSets, by UID.
+    pub replica_sets: BTreeMap<String, ReplicaSetView>,
+    /// The PodDisruptionBudgets.
+    pub budgets: Vec<BudgetView>,
+    /// The names of the cordoned nodes in the cluster. Empty if the agent may not list nodes.
+    pub cordoned: BTreeSet<String>,
+}
+
+impl NamespaceSnapshot {
+    /// The workload of a Pod. This is the Pod's controller, or the controller of that ReplicaSet if
+    /// there is one. The agent looks no higher.
+    #[must_use]
+    pub fn workload_of(&self, pod: &PodView) -> Option<WorkloadView> {
+        let controller = pod.controller.clone()?;
+        let Some(replica_set) = self.replica_sets.get(&controller.uid) else {
+            return Some(self.workload(controller));
+        };
+        Some(match &replica_set.controller {
+            Some(above) => self.workload(above.clone()),
+            None => replica_set.workload.clone(),
+        })
+    }
+
+    /// Whether a workload has as many Ready Pods as it wants and is not rolling out. `None` if the
+    /// snapshot contains neither the workload nor a Pod of it.
+    #[must_use]
+    pub fn is_healthy(&self, workload_uid: &str) -> Option<bool> {
+        let of_workload = |pod: &&PodView| {
+            self.workload_of(pod).is_some_and(|workload| workload.reference.uid == workload_uid)
+        };
+        let pods: Vec<&PodView> = self.pods.iter().filter(of_workload).collect();
+        let workload = match self.workloads.get(workload_uid) {
+            Some(workload) => workload.clone(),
+            None => self.workload_of(pods.first()?)?,
+        };
+        let ready = pods.iter().filter(|pod| pod.counts_as_ready()).count();
+        let enough =
+            workload.desired.is_some_and(|desired| u32::try_from(ready).is_ok_and(|ready| ready >= desired));
+        Some(enough && !workload.rolling_out)
+    }
+
+    fn workload(&self, controller: Controller) -> WorkloadView {
+        self.workloads.get(&controller.uid).cloned().unwrap_or_else(|| {
+            above(&controller, self.replica_sets.values()).unwrap_or_else(|| WorkloadView {
+                reference: controller.into(),
+                desired: None,
+                template: None,
+                rolling_out: false,
+                exclusion: None,
+            })
+        })
+    }
+}
+
+/// A workload of a kind that the agent does not read, as its ReplicaSets show it. Its size is the
+/// sum of their sizes. Its template is made of the templates of those ReplicaSets that want Pods.
+/// It is rolling out if more than one of them wants Pods. `None` if it controls no ReplicaSet.
+pub fn above<'a>(
+    controller: &Controller,
+    replica_sets: impl IntoIterator<Item = &'a ReplicaSetView>,
+) -> Option<WorkloadView> {
+    let is_below =
+        |set: &&ReplicaSetView| set.controller.as_ref().is_some_and(|above| above.uid == controller.uid);
+    let below: Vec<&WorkloadView> =
+        replica_sets.into_iter().filter(is_below).map(|set| &set.workload).collect();
+    let desired = below.iter().map(|set| set.desired).reduce(|sum, next| sum?.checked_add(next?))?;
+    let mut templates: Vec<&str> =
+        below.iter().filter(|set| set.desired != Some(0)).filter_map(|set| set.template.as_deref()).collect();
+    templates.sort_unstable();
+    Some(WorkloadView {
+        reference: controller.clone().into(),
+        desired,
+        template: (!templates.is_empty()).then(|| templates.join(" ")),
+        rolling_out: templates.len() > 1,
+        // The agent does not read the workload's own annotations. The workload's controller copies
+        // them to its ReplicaSets.
+        exclusion: below.iter().find_map(|set| set.exclusion.clone()),
+    })
+}
+
+#[cfg(test)]
+pub(crate) mod examples {
+    use super::*;
+
+    /// 2026-11-23 12:00 UTC, the current time in these examples.
+    pub(crate) fn noon() -> Timestamp {
+        "2026-11-23T12:00:00Z".parse().unwrap()
+    }
+
+    pub(crate) fn controller(kind: &str, name: &str) -> Controller {
+        Controller { kind: kind.to_owned(), name: name.to_owned(), uid: format!("{name}-uid") }
+    }
+
+    /// A Ready Pod of ReplicaSet `web-1` that is one hour old.
+    pub(crate) fn pod(name: &str) -> PodView {
+        PodView {
+            name: name.to_owned(),
+            uid: format!("{name}-uid"),
+            version: 0,
+            labels: BTreeMap::from([("app".to_owned(), "web".to_owned())]),
+            exclusion: None,
+            controller: Some(controller("ReplicaSet", "web-1")),
+            node: Some("node".to_owned()),
+            ready: true,
+            terminating: false,
+            finished: false,
+            created: "2026-11-23T11:00:00Z".parse().unwrap(),
+            restarts: 0,
+        }
+    }
+
+    pub(crate) fn workload(kind: &str, name: &str, desired: u32) -> WorkloadView {
+        WorkloadView {
+            reference: controller(kind, name).into(),
+            desired: Some(desired),
+            template: Some("template".to_owned()),
+            rolling_out: false,
+            exclusion: None,
+        }
+    }
+
+    /// Deployment `web` with ReplicaSet `web-1` and these Pods.
+    pub(crate) fn deployment(pods: Vec<PodView>, desired: u32) -> NamespaceSnapshot {
+        let web = workload("Deployment", "web", desired);
+        let web_1 = ReplicaSetView {
+            workload: workload("ReplicaSet", "web-1", desired),
+            controller: Some(controller("Deployment", "web")),
+        };
+        NamespaceSnapshot {
+            pods,
+            workloads: BTreeMap::from([("web-uid".to_owned(), web)]),
+            replica_sets: BTreeMap::from([("web-1-uid".to_owned(), web_1)]),
+            budgets: Vec::new(),
+            cordoned: BTreeSet::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::examples::*;
+    use super::*;
+
+    #[test]
+    fn a_pod_belongs_to_what_controls_its_replica_set() {
+        let observation = deployment(vec![pod("a")], 3);
+        let workload = observation.workload_of(&observation.pods[0]).unwrap();
+        assert_eq!((workload.reference.kind.as_str(), workload.desired), ("Deployment", Some(3)));
+    }
+
+    #[test]
+    fn a_bare_replica_set_is_a_workload_and_a_bare_pod_has_none() {
+        let mut observation = deployment(vec![pod("a")], 3);
+        observation.replica_sets.get_mut("web-1-uid").unwrap().controller = None;
+        assert_eq!(observation.workload_of(&pod("a")).unwrap().reference.kind, "ReplicaSet");
+        assert_eq!(observation.workload_of(&PodView { controller: None, ..pod("a") }), None);
+    }
+
+    #[test]
+    fn health_is_what_is_wanted_and_ready() {
+        let ill = PodView { ready: false, ..pod("b") };
+        for (pods, expected) in
+            [(vec![pod("a"), pod("b")], true), (vec![pod("a"), ill], false), (vec![], false)]
+        {
+            assert_eq!(deployment(pods, 2).is_healthy("web-uid"), Some(expected));
+        }
+        let mut rolling = deployment(vec![pod("a"), pod("b")], 2);
+        rolling.workloads.get_mut("web-uid").unwrap().rolling_out = true;
+        assert_eq!(rolling.is_healthy("web-uid"), Some(false));
+        assert_eq!(rolling.is_healthy("another-uid"), None);
+    }
+
+    #[test]
+    fn an_unknown_kind_is_as_large_as_its_replica_sets() {
+        let mut observation = deployment(vec![], 3);
+        for (name, desired) in [("r-1", 2), ("r-2", 1)] {
+            let set = ReplicaSetView {
+                workload: workload("ReplicaSet", name, desired),
+                controller: Some(controller("Rollout", "r")),
+            };
+            observation.replica_sets.insert(format!("{name}-uid"), set);
+        }
+        let of = |kind, name| {
+            observation.workload_of(&PodView { controller: Some(controller(kind, name)), ..pod("a") })
+        };
+        let rollout = of("ReplicaSet", "r-1").unwrap();
+        assert_eq!((rollout.desired, rollout.rolling_out), (Some(3), true));
+        observation.replica_sets.get_mut("r-2-uid").unwrap().workload.desired = Some(0);
+        let of = |kind, name| {
+            observation.workload_of(&PodView { controller: Some(controller(kind, name)), ..pod("a") })
+        };
+        assert!(!of("ReplicaSet", "r-1").unwrap().rolling_out, "the other one has no Pods any more");
+        assert_eq!(of("CloneSet", "c").unwrap().desired, None);
+    }
+}

@@ -1,0 +1,104 @@
+//! The clients, clocks, metrics and shared limits that every task of the agent receives.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use kube::Client;
+use policy::platform::PlatformPolicy;
+use policy::record::OptIn;
+use prometheus::Registry;
+use runtime::clock::Clock;
+use runtime::events::{EventWriter, Reporter};
+use runtime::watch_clients::WatchClients;
+use tokio::sync::{Semaphore, watch};
+
+use crate::guard::rate_limit::KillRateLimit;
+use crate::leader_election::lease::Leadership;
+use crate::telemetry::activity::{ActivityLog, Halt};
+use crate::telemetry::events::REPORTER;
+use crate::telemetry::metrics::Metrics;
+
+/// How many rounds may run at once, and how many namespaces `agent once` visits at once.
+pub const ROUNDS_AT_ONCE: usize = 16;
+
+/// What every round needs: access to the cluster, clocks, limits, and ways to report.
+#[derive(Clone)]
+pub struct Context {
+    /// The Kubernetes client.
+    pub client: Client,
+    /// The clients that watches use.
+    pub watches: WatchClients,
+    /// The wall clock and the monotonic clock.
+    pub clock: Arc<dyn Clock>,
+    /// The platform's policy.
+    pub policy: Arc<PlatformPolicy>,
+    /// The metrics of the agent.
+    pub metrics: Metrics,
+    /// What the status page shows.
+    pub board: ActivityLog,
+    /// Writes Events.
+    pub events: EventWriter,
+    /// Whether the whole cluster is halted, as the watch last showed. This is for display only:
+    /// each kill reads the halt from the API server.
+    pub halt: watch::Sender<Halt>,
+    /// Limits the kills in the whole cluster, as `killsPerMinute` says.
+    pub budget: KillRateLimit,
+    /// Limits the rounds that run at once, because each keeps its lists in memory.
+    pub rounds: Arc<Semaphore>,
+    /// Limits the lists outside of rounds that run at once. When the agent starts, every namespace
+    /// needs some lists, and each Pod in a response takes a few kilobytes until the agent has
+    /// parsed it.
+    pub lists: Arc<Semaphore>,
+    /// Tells whether this process leads.
+    pub leadership: Leadership,
+    /// Whether the agent may list the cluster's nodes.
+    pub reads_nodes: Arc<AtomicBool>,
+}
+
+impl Context {
+    /// Makes the context. Watches use `client`, too. `instance` is the name of this process in
+    /// Events.
+    ///
+    /// # Errors
+    /// When the registry already has metrics of these names.
+    pub fn new(
+        client: Client,
+        clock: Arc<dyn Clock>,
+        policy: PlatformPolicy,
+        registry: &Registry,
+        instance: Option<String>,
+        leadership: Leadership,
+        reads_nodes: Arc<AtomicBool>,
+    ) -> prometheus::Result<Self> {
+        let metrics = Metrics::new(registry, &policy.hash, &policy.ceilings.modes)?;
+        Ok(Self {
+            events: EventWriter::start(
+                &client,
+                Reporter { controller: REPORTER, instance },
+                Arc::clone(&clock),
+                metrics.events_dropped(),
+            ),
+            metrics,
+            board: ActivityLog::default(),
+            halt: watch::Sender::new(Halt::Unknown),
+            budget: KillRateLimit::new(policy.kills_per_minute),
+            rounds: Arc::new(Semaphore::new(ROUNDS_AT_ONCE)),
+            lists: Arc::new(Semaphore::new(ROUNDS_AT_ONCE)),
+            policy: Arc::new(policy),
+            leadership,
+            watches: WatchClients::by(client.clone()),
+            client,
+            clock,
+            reads_nodes,
+        })
+    }
+
+    /// Takes over the kills that earlier processes made, as all the records show them. They count
+    /// against the limit of the whole cluster.
+    pub fn carry_over(&self, records: &[OptIn]) {
+        let (wall, now) = (self.clock.wall(), self.clock.monotonic());
+        for status in records.iter().filter_map(|record| record.status.as_ref()) {
+            self.budget.carry_over(status, wall, now);
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! The guards of a Pod. They run in a fixed order, and each has a label. The first guard that
+//! refuses decides.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use policy::exclusion::Exclusion;
+use policy::record::WorkloadReference;
+use policy::settings::{Mode, Settings};
+
+use crate::cluster::snapshot::{NamespaceSnapshot, PodView, WorkloadView};
+use crate::outcome::Refusal;
+
+/// A Pod that no guard refused, and its current workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// The Pod that may be killed.
+    pub pod: PodView,
+    /// The workload of the Pod.
+    pub workload: WorkloadView,
+    /// The number of the workload's Ready Pods or of its desired Pods, whichever is smaller.
+    pub steady_state: u32,
+    /// UIDs of the workload's other Pods, without those that are being deleted or have finished.
+    pub others: BTreeSet<String>,
+}
+
+/// A Pod that a guard refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The Pod's name.
+    pub pod: String,
+    /// The Pod's UID.
+    pub uid: String,
+    /// The workload of the Pod, if it has one.
+    pub workload: Option<WorkloadReference>,
+    /// The reason.
+    pub refusal: Refusal,
+    /// A sentence that says what to look at. `None` if the meaning of the reason says enough.
+    pub because: Option<String>,
+}
+
+impl Refused {
+    /// Why the Pod is refused, in a sentence.
+    #[must_use]
+    pub fn sentence(&self) -> &str {
+        self.because.as_deref().unwrap_or_else(|| self.refusal.meaning())
+    }
+}
+
+/// What the guards need to know besides the snapshot of the namespace.
+#[derive(Debug)]
+pub struct GuardContext<'a> {
+    /// The current time of the wall clock.
+    pub now: Timestamp,
+    /// The namespace's settings.
+    pub settings: &'a Settings,
+    /// UIDs of workloads with a pending recovery.
+    pub pending: &'a BTreeSet<String>,
+    /// UIDs of workloads that rest because a recovery timed out.
+    pub backing_off: &'a BTreeSet<String>,
+    /// UIDs of workloads that rest because a Pod changed during a kill, or because a kill had no
+    /// clear answer.
+    pub resting: &'a BTreeSet<String>,
+}
+
+/// The result of asking the guards about every Pod of a namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Screening {
+    /// Pods that no guard refused.
+    pub candidates: Vec<Candidate>,
+    /// Pods that a guard refused.
+    pub refused: Vec<Refused>,
+}
+
+/// Asks the guards about every Pod.
+#[must_use]
+pub fn screen(observation: &NamespaceSnapshot, circumstances: &GuardContext) -> Screening {
+    let mut siblings: BTreeMap<String, Vec<&PodView>> = BTreeMap::new();
+    let mut workloads = Vec::with_capacity(observation.pods.len());
+    for pod in &observation.pods {
+        let workload = observation.workload_of(pod);
+        if let Some(workload) = &workload {
+            siblings.entry(workload.reference.uid.clone()).or_default().push(pod);
+        }
+        workloads.push((pod, workload));
+    }
+
+    let mut screening = Screening::default();
+    for (pod, workload) in workloads {
+        let none = Vec::new();
+        let all =
+            workload.as_ref().and_then(|workload| siblings.get(&workload.reference.uid)).unwrap_or(&none);
+        match assess(pod, workload.as_ref(), all, observation, circumstances) {
+            Ok(candidate) => screening.candidates.push(candidate),
+            Err(refusal) => screening.refused.push(Refused {
+                because: match refusal {
+                    Refusal::Excluded => exclusion(pod, workload.as_ref(), circumstances.settings),
+                    _ => None,
+                },
+                pod: pod.name.clone(),
+                uid: pod.uid.clone(),
+                workload: workload.map(|workload| workload.reference),
+                refusal,
+            }),
+        }
+    }
+    screening
+}
+
+/// A sentence that says why a Pod has to be left alone. `None` if neither the Pod nor its workload
+/// has an exclusion that holds.
+#[must_use]
+pub fn exclusion(pod: &PodView, workload: Option<&WorkloadView>, settings: &Settings) -> Option<String> {
+    let held = |exclusion: &Option<Exclusion>, what: &str| {
+        let held = exclusion.as_ref().filter(|exclusion| exclusion.holds(settings.targets.as_ref()));
+        held.map(|exclusion| exclusion.sentence(what))
+    };
+    held(&pod.exclusion, "the Pod").or_else(|| held(&workload?.exclusion, "its workload"))
+}
+
+/// Asks the guards about one Pod as it is now. Everything else is as in the snapshot.
+///
+/// # Errors
+/// The reason of the first guard that refuses.
+pub fn screen_again(
+    live: &PodView,
+    observation: &NamespaceSnapshot,
+    circumstances: &GuardContext,
+) -> Result<Candidate, Refusal> {
+    let workload = observation.workload_of(live);
+    let is_sibling = |pod: &&PodView| {
+        let of = observation.workload_of(pod).map(|of| of.reference.uid);
+        pod.uid != live.uid
+            && of.is_some()
+            && of == workload.as_ref().map(|workload| workload.reference.uid.clone())
+    };
+    let all: Vec<&PodView> = observation.pods.iter().filter(is_sibling).chain([live]).collect();
+    assess(live, workload.as_ref(), &all, observation, circumstances)
+}
+
+/// Asks the guards about one Pod. `all` are the Pods of its workload, including the Pod itself.
+fn assess(
+    pod: &PodView,
+    workload: Option<&WorkloadView>,
+    all: &[&PodView],
+    observation: &NamespaceSnapshot,
+    circumstances: &GuardContext,
+) -> Result<Candidate, Refusal> {
+    let workload = workload.ok_or(Refusal::NoController)?;
+    let ready = all.iter().filter(|pod| pod.counts_as_ready()).count();
+    let ready = u32::try_from(ready).unwrap_or(u32::MAX);
+    if let Some(refusal) = check(pod, workload, ready, observation, circumstances) {
+        return Err(refusal);
+    }
+    let others = all.iter().filter(|other| other.uid != pod.uid && !other.is_lost());
+    Ok(Candidate {
+        pod: pod.clone(),
+        steady_state: workload.desired.map_or(ready, |desired| desired.min(ready)),
+        others: others.map(|other| other.uid.clone()).collect(),
+        workload: workload.clone(),
+    })
+}
+
+/// The reason of the first guard that refuses this Pod.
+fn check(
+    pod: &PodView,
+    workload: &WorkloadView,
+    ready: u32,
+    observation: &NamespaceSnapshot,
+    circumstances: &GuardContext,
+) -> Option<Refusal> {
+    let GuardContext { now, settings, pending, backing_off, resting } = circumstances;
+    let uid = &workload.reference.uid;
+    let kind = workload.reference.kind.as_str();
+    let age = now.duration_since(pod.created);
+    // A Pod that was created in the future shows that a clock is wrong. The guard treats the Pod as
+    // young.
+    let is_young = std::time::Duration::try_from(age).map_or(true, |age| age < settings.min_age);
+    // A forced deletion does not wait for the node. A StatefulSet could then run two Pods with the
+    // same identity.
+    let is_forced_member = settings.mode == Mode::Force && kind == "StatefulSet";
+    let blocked =
+        || settings.mode == Mode::Evict && observation.budgets.iter().any(|budget| budget.blocks(pod));
+
+    let guards: [(Refusal, &dyn Fn() -> bool); 17] = [
+        (Refusal::MirrorPod, &|| kind == "Node"),
+        (Refusal::Job, &|| kind == "Job"),
+        (Refusal::KindNotSelected, &|| !settings.kinds.contain(kind) || is_forced_member),
+        (Refusal::Excluded, &|| exclusion(pod, Some(workload), settings).is_some()),
+        (Refusal::NotTargeted, &|| {
+            settings.targets.as_ref().is_some_and(|targets| !targets.cover(&pod.labels))
+        }),
+        (Refusal::TooYoung, &|| is_young),
+        (Refusal::Terminating, &|| pod.terminating),
+        (Refusal::NotReady, &|| !pod.ready || pod.finished),
+        (Refusal::NodeCordoned, &|| {
+            pod.node.as_ref().is_some_and(|node| observation.cordoned.contains(node))
+        }),
+        (Refusal::SingleReplica, &|| {
+            !settings.single_replica && workload.desired.is_some_and(|desired| desired <= 1)
+        }),
+        (Refusal::RollingOut, &|| workload.rolling_out),
+        (Refusal::SizeUnknown, &|| workload.desired.is_none()),
+        (Refusal::BelowDesired, &|| workload.desired.is_some_and(|desired| ready < desired)),
+        (Refusal::RecoveryPending, &|| pending.contains(uid)),
+        (Refusal::BackingOff, &|| backing_off.contains(uid)),
+        (Refusal::BlockedByPdb, &blocked),
+        (Refusal::Changed, &|| resting.contains(uid)),
+    ];
+    guards.into_iter().find(|(_, refuses)| refuses()).map(|(refusal, _)| refusal)
+}
+
+#[cfg(test)]
+mod tests;

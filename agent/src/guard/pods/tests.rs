@@ -1,0 +1,198 @@
+use super::*;
+use crate::cluster::snapshot::BudgetView;
+use crate::cluster::snapshot::examples::{controller, deployment, noon, pod};
+use policy::settings::Key;
+use std::time::Duration;
+
+fn screen_with(observation: &NamespaceSnapshot, settings: &Settings) -> Screening {
+    let none = BTreeSet::new();
+    screen(
+        observation,
+        &GuardContext { now: noon(), settings, pending: &none, backing_off: &none, resting: &none },
+    )
+}
+
+fn refusal_of(observation: &NamespaceSnapshot, settings: &Settings, name: &str) -> Option<Refusal> {
+    let screening = screen_with(observation, settings);
+    assert_eq!(screening.candidates.len() + screening.refused.len(), observation.pods.len());
+    screening.refused.iter().find(|refused| refused.pod == name).map(|refused| refused.refusal)
+}
+
+fn asked() -> Option<Exclusion> {
+    Some(Exclusion::Asked("purechaos.dev/exclude".to_owned(), "yes".to_owned()))
+}
+
+#[test]
+fn a_healthy_deployments_pods_are_candidates_with_its_steady_state() {
+    let observation = deployment(vec![pod("a"), pod("b"), pod("c")], 3);
+    let screening = screen_with(&observation, &Settings::built_in());
+    assert_eq!(screening.refused, []);
+    assert_eq!(screening.candidates[0].steady_state, 3);
+    assert_eq!(screening.candidates[0].others, BTreeSet::from(["b-uid".to_owned(), "c-uid".to_owned()]));
+    let surge = deployment(vec![pod("a"), pod("b"), pod("c")], 2);
+    assert_eq!(screen_with(&surge, &Settings::built_in()).candidates[0].steady_state, 2);
+}
+
+#[test]
+fn each_pod_guard_refuses() {
+    let young = noon().checked_sub(Duration::from_secs(59)).unwrap();
+    let old_enough = noon().checked_sub(Duration::from_secs(60)).unwrap();
+    let future = noon().checked_add(Duration::from_secs(3600)).unwrap();
+    let cases = [
+        (PodView { controller: None, ..pod("x") }, Some(Refusal::NoController)),
+        (PodView { controller: Some(controller("Node", "n")), ..pod("x") }, Some(Refusal::MirrorPod)),
+        (PodView { controller: Some(controller("Job", "j")), ..pod("x") }, Some(Refusal::Job)),
+        (
+            PodView { controller: Some(controller("DaemonSet", "d")), ..pod("x") },
+            Some(Refusal::KindNotSelected),
+        ),
+        (
+            PodView { controller: Some(controller("Rollout", "r")), ..pod("x") },
+            Some(Refusal::KindNotSelected),
+        ),
+        (PodView { created: young, ..pod("x") }, Some(Refusal::TooYoung)),
+        (PodView { created: future, ..pod("x") }, Some(Refusal::TooYoung)),
+        (PodView { created: old_enough, ..pod("x") }, None),
+        (PodView { exclusion: asked(), ..pod("x") }, Some(Refusal::Excluded)),
+        (PodView { terminating: true, ..pod("x") }, Some(Refusal::Terminating)),
+        (PodView { ready: false, ..pod("x") }, Some(Refusal::NotReady)),
+        (PodView { finished: true, ..pod("x") }, Some(Refusal::NotReady)),
+    ];
+    for (subject, expected) in cases {
+        let observation = deployment(vec![subject.clone(), pod("a"), pod("b")], 2);
+        assert_eq!(refusal_of(&observation, &Settings::built_in(), "x"), expected, "{subject:?}");
+    }
+}
+
+#[test]
+fn who_asks_to_be_left_alone_is_told_by_what() {
+    let critical = Some(Exclusion::Critical("system-cluster-critical".to_owned()));
+    let mut settings = Settings::built_in();
+    let mut observation = deployment(vec![PodView { exclusion: critical, ..pod("a") }, pod("b")], 2);
+    let because = |observation: &NamespaceSnapshot, settings: &Settings| {
+        let refused = screen_with(observation, settings).refused;
+        refused
+            .into_iter()
+            .map(|refused| (refused.pod.clone(), refused.sentence().to_owned()))
+            .collect::<Vec<_>>()
+    };
+    let told = because(&observation, &settings);
+    assert_eq!(told.len(), 1);
+    assert!(told[0].0 == "a" && told[0].1.contains("system-cluster-critical"), "{told:?}");
+    settings.set(Key::Targets, "app=web").unwrap();
+    assert_eq!(because(&observation, &settings), [], "named");
+
+    observation.workloads.get_mut("web-uid").unwrap().exclusion = asked();
+    for (_, sentence) in because(&observation, &settings) {
+        assert_eq!(sentence, "its workload asks to be left alone: purechaos.dev/exclude=yes");
+    }
+    assert_eq!(because(&observation, &settings).len(), 2);
+    // The agent does not read workloads of other kinds, so their ReplicaSets carry the exclusion.
+    observation.workloads.clear();
+    observation.replica_sets.get_mut("web-1-uid").unwrap().workload.exclusion = asked();
+    settings.set(Key::Kinds, "Deployment").unwrap();
+    assert_eq!(because(&observation, &settings).len(), 2);
+}
+
+#[test]
+fn pods_of_cordoned_nodes_are_left_alone() {
+    let on = |node: &str| PodView { node: Some(node.to_owned()), ..pod("x") };
+    for (subject, expected) in [
+        (on("n1"), None),
+        (on("n2"), Some(Refusal::NodeCordoned)),
+        (PodView { ready: false, ..on("n2") }, Some(Refusal::NotReady)),
+    ] {
+        let mut observation = deployment(vec![subject, pod("a"), pod("b")], 2);
+        observation.cordoned = BTreeSet::from(["n2".to_owned()]);
+        assert_eq!(refusal_of(&observation, &Settings::built_in(), "x"), expected);
+    }
+}
+
+#[test]
+fn settings_choose_among_the_pods() {
+    let with = |key, value: &str| {
+        let mut settings = Settings::built_in();
+        settings.set(key, value).unwrap();
+        settings
+    };
+    let mut observation = deployment(vec![pod("a"), pod("b")], 2);
+    for (settings, expected) in [
+        (with(Key::Targets, "app=web"), None),
+        (with(Key::Targets, "app=db"), Some(Refusal::NotTargeted)),
+        (with(Key::Kinds, "StatefulSet"), Some(Refusal::KindNotSelected)),
+    ] {
+        assert_eq!(refusal_of(&observation, &settings, "a"), expected);
+    }
+    observation.pods[0].controller = Some(controller("DaemonSet", "d"));
+    observation
+        .workloads
+        .insert("d-uid".to_owned(), crate::cluster::snapshot::examples::workload("DaemonSet", "d", 1));
+    let daemons = Settings { single_replica: true, ..with(Key::Kinds, "DaemonSet") };
+    assert_eq!(refusal_of(&observation, &daemons, "a"), None, "just what it lists");
+    assert_eq!(refusal_of(&observation, &daemons, "b"), Some(Refusal::KindNotSelected));
+    let single = deployment(vec![pod("a")], 1);
+    assert_eq!(refusal_of(&single, &with(Key::SingleReplica, "allow"), "a"), None);
+}
+
+#[test]
+fn each_workload_guard_refuses() {
+    let settings = Settings::built_in();
+    assert_eq!(refusal_of(&deployment(vec![pod("a")], 1), &settings, "a"), Some(Refusal::SingleReplica));
+    let below = deployment(vec![pod("a"), PodView { ready: false, ..pod("b") }], 2);
+    assert_eq!(refusal_of(&below, &settings, "a"), Some(Refusal::BelowDesired));
+    let leaving = deployment(vec![pod("a"), pod("c"), PodView { terminating: true, ..pod("b") }], 3);
+    assert_eq!(refusal_of(&leaving, &settings, "a"), Some(Refusal::BelowDesired));
+    let mut rolling = deployment(vec![pod("a"), pod("b")], 3);
+    rolling.workloads.get_mut("web-uid").unwrap().rolling_out = true;
+    assert_eq!(
+        refusal_of(&rolling, &settings, "a"),
+        Some(Refusal::RollingOut),
+        "which says more than below_desired"
+    );
+    let mut unknown = deployment(vec![pod("a"), pod("b")], 2);
+    unknown.workloads.get_mut("web-uid").unwrap().desired = None;
+    assert_eq!(refusal_of(&unknown, &settings, "a"), Some(Refusal::SizeUnknown));
+
+    let observation = deployment(vec![pod("a"), pod("b")], 2);
+    let (none, web) = (BTreeSet::new(), BTreeSet::from(["web-uid".to_owned()]));
+    for (pending, backing_off, resting, expected) in [
+        (&web, &none, &none, Refusal::RecoveryPending),
+        (&none, &web, &none, Refusal::BackingOff),
+        (&none, &none, &web, Refusal::Changed),
+        (&none, &web, &web, Refusal::BackingOff),
+        (&web, &web, &web, Refusal::RecoveryPending),
+    ] {
+        let circumstances = GuardContext { now: noon(), settings: &settings, pending, backing_off, resting };
+        assert_eq!(screen(&observation, &circumstances).refused[0].refusal, expected);
+    }
+}
+
+#[test]
+fn a_budget_stops_evictions_of_its_pods_only() {
+    let selector =
+        |label: &str| Some(kube::core::Expression::Equal("app".to_owned(), label.to_owned()).into());
+    let mut observation = deployment(vec![pod("a"), pod("b")], 2);
+    for (budget, mode, expected) in [
+        (BudgetView { selector: selector("web"), exhausted: true }, Mode::Evict, Some(Refusal::BlockedByPdb)),
+        (BudgetView { selector: None, exhausted: true }, Mode::Evict, Some(Refusal::BlockedByPdb)),
+        (BudgetView { selector: selector("db"), exhausted: true }, Mode::Evict, None),
+        (BudgetView { selector: selector("web"), exhausted: false }, Mode::Evict, None),
+        (BudgetView { selector: selector("web"), exhausted: true }, Mode::Delete, None),
+    ] {
+        observation.budgets = vec![budget];
+        assert_eq!(refusal_of(&observation, &Settings { mode, ..Settings::built_in() }, "a"), expected);
+    }
+}
+
+#[test]
+fn force_never_touches_a_stateful_set() {
+    let mut observation = deployment(vec![pod("a"), pod("b")], 2);
+    for member in &mut observation.pods {
+        member.controller = Some(controller("StatefulSet", "db"));
+    }
+    let db = crate::cluster::snapshot::examples::workload("StatefulSet", "db", 2);
+    observation.workloads.insert("db-uid".to_owned(), db);
+    let with = |mode| refusal_of(&observation, &Settings { mode, ..Settings::built_in() }, "a");
+    assert_eq!(with(Mode::Delete), None);
+    assert_eq!(with(Mode::Force), Some(Refusal::KindNotSelected));
+}

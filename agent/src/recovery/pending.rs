@@ -1,0 +1,112 @@
+//! Pending recoveries in the record: how a process stores them, and how the next process continues
+//! them.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use policy::record::Pending;
+use tokio::time::Instant;
+
+use super::{Kill, Origin, Recovery, Start};
+use crate::guard::pods::Candidate;
+
+impl Kill {
+    /// The pending recovery in the form in which the record stores it.
+    #[must_use]
+    pub fn pending(&self) -> Pending {
+        pending(&self.candidate, self.at)
+    }
+}
+
+impl Recovery {
+    /// Continues a recovery that an earlier process left pending. `None` if the record can't be
+    /// parsed.
+    ///
+    /// If the record does not name the workload's other Pods, the Pods of the first look take their
+    /// place. The recovery then does not need to know which of them is the replacement.
+    #[must_use]
+    pub fn resume(pending: &Pending, limit: Duration, now: Timestamp, monotonic: Instant) -> Option<Self> {
+        let killed: Timestamp = pending.time.parse().ok()?;
+        let elapsed = Duration::try_from(now.duration_since(killed)).unwrap_or(Duration::ZERO);
+        Some(Self {
+            victim: pending.pod.clone(),
+            victim_uid: pending.uid.clone(),
+            workload: pending.workload.clone(),
+            steady_state: u32::try_from(pending.steady_state).ok()?,
+            killed,
+            node: pending.node.clone(),
+            template: None,
+            others: pending.others.iter().cloned().collect(),
+            origin: if pending.others.is_empty() { Origin::Unknown } else { Origin::Kill },
+            seen: BTreeSet::new(),
+            start: Start::BeforeRestart,
+            interrupted: true,
+            limit,
+            deadline: monotonic + limit.saturating_sub(elapsed),
+            replacement: None,
+            last_change: None,
+        })
+    }
+
+    /// The recovery in the form in which the record stores it.
+    #[must_use]
+    pub fn pending(&self) -> Pending {
+        Pending {
+            pod: self.victim.clone(),
+            uid: self.victim_uid.clone(),
+            workload: self.workload.clone(),
+            time: self.killed.to_string(),
+            steady_state: i64::from(self.steady_state),
+            others: match self.origin {
+                Origin::Kill => told_others(&self.others, self.steady_state),
+                Origin::Unknown | Origin::FirstLook => Vec::new(),
+            },
+            node: self.node.clone(),
+        }
+    }
+}
+
+/// The node on which the replacement will run, if the victim belongs to a DaemonSet.
+pub(super) fn place(victim: &Candidate) -> Option<String> {
+    let is_of_node = victim.workload.reference.kind == "DaemonSet";
+    victim.pod.node.clone().filter(|_| is_of_node)
+}
+
+/// The most other Pods that the record names for each kill. The agent writes the whole status each
+/// time, and an object can have at most 1.5 MB.
+const MOST_OTHERS: usize = 200;
+
+/// The other Pods that the record names. The list is empty if they are fewer than the steady state,
+/// or too many to be named.
+fn told_others(others: &BTreeSet<String>, steady_state: u32) -> Vec<String> {
+    let tells = (steady_state as usize..=MOST_OTHERS).contains(&others.len());
+    if tells { others.iter().cloned().collect() } else { Vec::new() }
+}
+
+/// A kill at `time`, in the form in which the record stores it.
+#[must_use]
+pub fn pending(victim: &Candidate, time: Timestamp) -> Pending {
+    Pending {
+        pod: victim.pod.name.clone(),
+        uid: victim.pod.uid.clone(),
+        workload: victim.workload.reference.clone(),
+        time: time.to_string(),
+        steady_state: i64::from(victim.steady_state),
+        others: told_others(&victim.others, victim.steady_state),
+        node: place(victim),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_record_names_no_more_pods_than_it_can_hold() {
+        let others = |count: usize| (0..count).map(|number| number.to_string()).collect();
+        assert_eq!(told_others(&others(MOST_OTHERS), 3).len(), MOST_OTHERS);
+        assert!(told_others(&others(MOST_OTHERS + 1), 3).is_empty());
+        assert!(told_others(&others(2), 3).is_empty(), "they tell nothing");
+    }
+}

@@ -1,0 +1,316 @@
+//! The pending recoveries of a namespace, and the watch of its Pods.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use policy::durations;
+use policy::record::{OptIn, Pending, WorkloadReference};
+use rand::rngs::ChaCha8Rng;
+use tokio::time::Instant;
+
+use crate::cluster::conditions::complaint;
+use crate::cluster::owners::OwnerCache;
+use crate::cluster::pod_watch::{PodChange, PodEvent, PodWatch};
+use crate::cluster::snapshot::NamespaceSnapshot;
+use crate::cluster::workloads;
+use crate::context::Context;
+use crate::recovery::Kill;
+use crate::recovery::pod_store::PodStore;
+use crate::recovery::{Recovery, RecoveryOutcome};
+use crate::status::StatusWriter;
+use crate::telemetry::fact::Fact;
+use crate::telemetry::metrics::has_series;
+
+mod judging;
+
+/// How long a list of owners waits for its turn: meanwhile nothing else of the namespace goes on.
+const LONGEST_TURN: Duration = Duration::from_secs(1);
+
+/// A recovery that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// The workload.
+    pub workload: WorkloadReference,
+    /// The Pod that was killed.
+    pub victim: String,
+    /// How the recovery ended.
+    pub outcome: RecoveryOutcome,
+    /// How long the recovery took. `None` if the time was not measured.
+    pub duration: Option<Duration>,
+}
+
+/// The pending recoveries of one namespace. Each workload has at most one.
+pub struct RecoveryTracker {
+    deps: Context,
+    namespace: String,
+    lineage: OwnerCache,
+    watch: Option<PodWatch>,
+    book: PodStore,
+    /// The pending recoveries, by the UID of the workload.
+    pending: BTreeMap<String, Recovery>,
+    /// The newest version that a live list showed, and when. The watch has to show this version
+    /// soon.
+    expected: Option<(u64, Instant)>,
+    /// The number of live looks that failed in a row. The field below says when the next look may
+    /// happen.
+    failed_looks: u32,
+    next_live_look: Option<Instant>,
+}
+
+impl RecoveryTracker {
+    /// Continues the recoveries that an earlier process left pending in the record.
+    #[must_use]
+    pub fn resume(deps: &Context, namespace: &str, record: &OptIn, ledger: &StatusWriter) -> Self {
+        let mut recoveries = Self {
+            lineage: OwnerCache::new(&deps.client, namespace),
+            deps: deps.clone(),
+            namespace: namespace.to_owned(),
+            watch: None,
+            book: PodStore::default(),
+            pending: BTreeMap::new(),
+            expected: None,
+            failed_looks: 0,
+            next_live_look: None,
+        };
+        ledger.pending().iter().for_each(|left| recoveries.carry_on(left, record));
+        recoveries.export();
+        recoveries
+    }
+
+    /// Continues the recovery from a kill of an earlier process, or from a kill that this process
+    /// found out about later.
+    pub fn carry_on(&mut self, left: &Pending, record: &OptIn) {
+        let limit = record
+            .spec
+            .settings
+            .as_ref()
+            .and_then(|settings| durations::parse(settings.recovery_deadline.as_deref()?))
+            .unwrap_or(self.deps.policy.defaults.recovery_deadline);
+        let clock = &self.deps.clock;
+        let (namespace, workload, uid) = (&self.namespace, &left.workload.name, &left.uid);
+        match Recovery::resume(left, limit, clock.wall(), clock.monotonic()) {
+            Some(recovery) => {
+                tracing::info!(namespace, workload, uid, "carrying on a pending recovery");
+                self.pending.insert(recovery.workload.uid.clone(), recovery);
+            }
+            None => {
+                tracing::warn!(namespace, workload, uid, "a pending recovery in the record can't be read")
+            }
+        }
+        self.export();
+    }
+
+    /// Takes over the pending recoveries from a record that another process wrote. That process
+    /// ended and counted the recoveries that are missing there.
+    pub fn agree_with(&mut self, recorded: &[Pending], record: &OptIn) {
+        self.pending.retain(|_, recovery| recorded.iter().any(|left| left.uid == recovery.victim_uid));
+        for left in recorded {
+            if self.pending.get(&left.workload.uid).is_none_or(|recovery| recovery.victim_uid != left.uid) {
+                self.carry_on(left, record);
+            }
+        }
+        self.export();
+    }
+
+    /// Whether no recovery is pending.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    async fn list_owners(&mut self) {
+        // The next look tries again.
+        let Ok(_turn) = tokio::time::timeout(LONGEST_TURN, self.deps.lists.acquire()).await else {
+            return;
+        };
+        let pods = self.book.sightings().map(|seen| &seen.pod);
+        self.lineage.list(&self.deps.client, &self.namespace, pods).await;
+    }
+
+    /// Begins to watch the Pods, if no watch exists.
+    pub fn begin_watch(&mut self, rng: &mut ChaCha8Rng) {
+        if self.watch.is_none() {
+            let client = self.deps.watches.take();
+            let shared = (self.deps.clock.clone(), Arc::clone(&self.deps.lists));
+            self.watch = Some(PodWatch::begin(client, &self.namespace, shared, rng));
+        }
+    }
+
+    /// Stops the watch and forgets the Pods.
+    pub fn stop_watching(&mut self) {
+        self.watch = None;
+        self.book = PodStore::default();
+    }
+
+    /// Whether a watch exists. This needs consent, and does not say whether the watch works.
+    #[must_use]
+    pub fn has_watch(&self) -> bool {
+        self.watch.is_some()
+    }
+
+    /// The watch, once it has listed all Pods.
+    #[must_use]
+    pub fn watch(&self) -> Option<&PodWatch> {
+        self.watch.as_ref().filter(|_| self.book.is_listed())
+    }
+
+    /// The next event of the watch. Waits forever if there is no watch.
+    pub async fn next_event(&mut self) -> Option<PodEvent> {
+        match &mut self.watch {
+            Some(watch) => watch.next().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// UIDs of the workloads with a pending recovery.
+    #[must_use]
+    pub fn workloads(&self) -> BTreeSet<String> {
+        self.pending.keys().cloned().collect()
+    }
+
+    /// Whether every known Pod is being deleted or has finished.
+    #[must_use]
+    pub fn all_pods_lost(&self) -> bool {
+        self.book.sightings().all(|seen| seen.pod.is_lost())
+    }
+
+    /// Takes over the ReplicaSets that a round listed.
+    pub fn learn(&mut self, observation: &NamespaceSnapshot) {
+        self.lineage.learn(observation.replica_sets.values(), self.book.sightings().map(|seen| &seen.pod));
+    }
+
+    /// Begins to measure the recovery from a kill. The status must already contain the kill.
+    pub fn begin(&mut self, kill: &Kill) {
+        let watched = self.book.sightings().map(|seen| seen.pod.uid.clone()).collect();
+        let recovery = Recovery::begin(kill, &watched);
+        self.pending.insert(recovery.workload.uid.clone(), recovery);
+        self.export();
+    }
+
+    /// Stores an event of the Pod watch, and checks the recoveries that it affects.
+    pub async fn enter(&mut self, event: PodEvent, ledger: &mut StatusWriter) -> Vec<Ended> {
+        let PodEvent { at, change } = event;
+        if matches!(change, PodChange::Gap) {
+            self.pending.values_mut().for_each(|recovery| recovery.interrupt(at));
+            return Vec::new();
+        }
+        let is_list = matches!(change, PodChange::Listed(_));
+        let noticed = self.book.enter(at, change);
+        for recovery in self.pending.values_mut() {
+            if noticed.dying.contains(&recovery.victim_uid) {
+                recovery.victim_seen_dying(at);
+            }
+        }
+        if is_list && noticed.touched.iter().any(|pod| self.lineage.known(pod).is_none()) {
+            self.list_owners().await;
+        }
+        let mut concerned = BTreeSet::new();
+        for pod in &noticed.touched {
+            let workload =
+                if is_list { self.lineage.known(pod) } else { self.lineage.workload_of(pod).await };
+            if let Some(workload) = workload {
+                if has_series(pod) {
+                    self.deps.metrics.see(&self.namespace, &workload);
+                }
+                concerned.insert(workload.uid);
+            }
+        }
+        for (pod, restarts) in &noticed.restarted {
+            if let Some(workload) = self.lineage.known(pod).filter(|_| has_series(pod)) {
+                self.deps.metrics.container_restarts(&self.namespace, &workload, *restarts);
+            }
+        }
+        concerned.retain(|uid| self.pending.contains_key(uid));
+        for uid in &concerned {
+            if let Some(recovery) = self.pending.get_mut(uid) {
+                recovery.pods_changed(at);
+            }
+        }
+        self.judge(&concerned, at, ledger).await
+    }
+
+    /// Removes the metric series of workloads that have been gone for
+    /// [`LINGER`](crate::telemetry::metrics::LINGER). A workload without Pods may only be scaled
+    /// down to zero, so this function first looks whether it still exists.
+    pub async fn tidy(&mut self) {
+        if !self.knows_all_pods() {
+            return;
+        }
+        let of_pods = self.book.sightings().filter_map(|seen| self.lineage.known(&seen.pod));
+        let pending = self.pending.values().map(|recovery| recovery.workload.clone());
+        let present = of_pods.chain(pending).map(|workload| (workload.kind, workload.name)).collect();
+        let now = self.deps.clock.monotonic();
+        for (kind, name) in self.deps.metrics.gone(&self.namespace, &present, now) {
+            let workload = WorkloadReference { kind, name, uid: String::new() };
+            match workloads::find(&self.deps.client, &self.namespace, &workload).await {
+                Ok(Some(_)) => self.deps.metrics.stays(&self.namespace, &workload),
+                Ok(None) => {
+                    self.deps.metrics.forget_workload(&self.namespace, &workload.kind, &workload.name)
+                }
+                Err(error) => {
+                    let (namespace, workload) = (&self.namespace, workload.name);
+                    tracing::debug!(namespace, workload, error = %error, "the series of a workload without Pods stay for now");
+                }
+            }
+        }
+    }
+
+    /// Whether all Pods have been listed and their workloads are known.
+    fn knows_all_pods(&self) -> bool {
+        self.book.is_listed() && !self.book.sightings().any(|seen| self.lineage.is_unknown(&seen.pod))
+    }
+
+    /// Stores an event of the Pod watch without checking any recovery.
+    pub fn note(&mut self, event: PodEvent) {
+        self.book.enter(event.at, event.change);
+    }
+
+    /// Ends all pending recoveries with this outcome.
+    pub fn conclude_all(&mut self, outcome: RecoveryOutcome, ledger: &mut StatusWriter) -> Vec<Ended> {
+        self.workloads().iter().filter_map(|uid| self.conclude(uid, outcome, None, ledger)).collect()
+    }
+
+    /// What the conditions of the workload and of its Pods say about why it did not recover.
+    async fn complaint_of(&self, workload_uid: &str) -> Option<String> {
+        let workload = &self.pending.get(workload_uid)?.workload;
+        let of_it = self.book.sightings().filter(|seen| {
+            self.lineage.known(&seen.pod).is_some_and(|workload| workload.uid == workload_uid)
+        });
+        let unready = of_it.filter(|seen| !seen.pod.counts_as_ready());
+        let unready: Vec<String> = unready.map(|seen| seen.pod.name.clone()).collect();
+        complaint(&self.deps.client, &self.namespace, workload, &unready).await
+    }
+
+    /// Ends one recovery. `says` is what the workload's conditions say.
+    fn conclude(
+        &mut self,
+        workload_uid: &str,
+        outcome: RecoveryOutcome,
+        says: Option<&str>,
+        ledger: &mut StatusWriter,
+    ) -> Option<Ended> {
+        let recovery = self.pending.remove(workload_uid)?;
+        let duration = recovery.duration().filter(|_| outcome == RecoveryOutcome::Recovered);
+        let Recovery { workload, victim, .. } = &recovery;
+        self.deps
+            .tell(&self.namespace, &Fact::RecoveryEnded { recovery: &recovery, outcome, duration, says });
+        ledger.ended(outcome.label());
+        match outcome {
+            RecoveryOutcome::TimedOut => ledger.timed_out(workload, self.deps.clock.wall()),
+            RecoveryOutcome::Recovered | RecoveryOutcome::RecoveredAfterRestart => {
+                ledger.recovered(&workload.uid)
+            }
+            _ => {}
+        }
+        ledger.set_pending(self.pending.values().map(Recovery::pending).collect());
+        self.export();
+        Some(Ended { workload: workload.clone(), victim: victim.clone(), outcome, duration })
+    }
+
+    fn export(&self) {
+        let oldest = self.pending.values().map(|recovery| recovery.killed).min();
+        self.deps.metrics.set_pending(&self.namespace, self.pending.len(), oldest);
+        self.deps.board.set_pending(&self.namespace, self.pending.values());
+    }
+}

@@ -1,0 +1,181 @@
+//! Decides whether pending recoveries have ended. The watch shows the Pods; before a recovery times
+//! out, a live list confirms it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use policy::consent::Consent;
+use policy::eligibility::{Eligibility, NamespaceView};
+use runtime::client::CallError;
+use tokio::time::Instant;
+
+use super::{Ended, RecoveryTracker};
+use crate::cluster::list::{list, read_namespace};
+use crate::cluster::pods::SlimPod;
+use crate::cluster::snapshot::{PodView, WorkloadView, newest};
+use crate::cluster::workloads::{self, ReadError};
+use crate::recovery::{Recovery, RecoveryOutcome, TrackedPod, WorkloadState};
+use crate::status::StatusWriter;
+
+/// How long the watch may take to show what a live list showed.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The first and the longest pause after a live look at an overdue recovery failed. The pause
+/// doubles with each failure.
+const LIVE_PAUSES: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
+
+impl RecoveryTracker {
+    /// Checks all pending recoveries, even if the watch showed nothing new.
+    pub async fn look(&mut self, ledger: &mut StatusWriter) -> Vec<Ended> {
+        self.listen().await;
+        if self.book.is_listed() && !self.knows_all_pods() {
+            self.list_owners().await;
+        }
+        let now = self.deps.clock.monotonic();
+        self.judge(&self.workloads(), now, ledger).await
+    }
+
+    /// Checks that the watch still delivers changes, as long as a recovery is measured. The
+    /// function lists the Pods live, and the watch must show the listed version within
+    /// [`PATIENCE`]. A watch that is open but delivers nothing otherwise looks like Pods that do
+    /// not change.
+    async fn listen(&mut self) {
+        let Some(watch) = &self.watch else { return };
+        let now = self.deps.clock.monotonic();
+        if let Some((version, since)) = self.expected.filter(|(version, _)| !watch.has_shown(*version)) {
+            if now.saturating_duration_since(since) >= PATIENCE {
+                tracing::debug!(namespace = self.namespace, version, "the Pod watch is deaf");
+                self.expected = None;
+                watch.begin_anew();
+            }
+            return;
+        }
+        self.expected = None;
+        if !self.pending.values().any(Recovery::is_measured) {
+            return;
+        }
+        match list::<SlimPod>(&self.deps.client, &self.namespace).await {
+            Ok(pods) => {
+                let pods: Vec<PodView> = pods.into_iter().map(PodView::from).collect();
+                self.expected = Some((newest(&pods), self.deps.clock.monotonic()));
+            }
+            Err(error) => {
+                tracing::debug!(namespace = self.namespace, error = %error, "the Pod watch could not be compared with a list");
+            }
+        }
+    }
+
+    pub(super) async fn judge(
+        &mut self,
+        workloads: &BTreeSet<String>,
+        at: Instant,
+        ledger: &mut StatusWriter,
+    ) -> Vec<Ended> {
+        let mut ended = Vec::new();
+        // The Pods can't be judged until all of them have been listed and their workloads are
+        // known.
+        let is_known = self.knows_all_pods();
+        for uid in workloads {
+            let Some(recovery) = self.pending.get_mut(uid) else { continue };
+            let (namespace, workload) = tokio::join!(
+                read_namespace(&self.deps.client, &self.namespace),
+                workloads::read(&self.deps.client, &self.namespace, &recovery.workload),
+            );
+            let is_over = |namespace: &NamespaceView| {
+                let eligibility = Eligibility::of(namespace, &self.deps.policy, self.deps.clock.wall());
+                Consent::parse(&namespace.annotations) != Consent::Yes
+                    || matches!(eligibility, Eligibility::Expired(_))
+            };
+            let surroundings = surroundings(namespace, workload, is_over);
+            let is_of_workload = |seen: &&TrackedPod| {
+                self.lineage.known(&seen.pod).is_some_and(|workload| workload.uid == *uid)
+            };
+            let pods: Vec<&TrackedPod> = self.book.sightings().filter(is_of_workload).collect();
+            let mut outcome = recovery.judge(is_known.then_some(pods.as_slice()), &surroundings, at);
+            if outcome == Some(RecoveryOutcome::TimedOut) {
+                outcome = self.judge_live(uid, &surroundings, at).await;
+            }
+            if let Some(outcome) = outcome {
+                let says = match outcome {
+                    RecoveryOutcome::TimedOut => self.complaint_of(uid).await,
+                    _ => None,
+                };
+                ended.extend(self.conclude(uid, outcome, says.as_deref(), ledger));
+            }
+        }
+        ended
+    }
+
+    /// Checks an overdue recovery with a live list. The watch may have missed the recovery, or this
+    /// process may have been away. If the live look fails, the recovery stays pending and the agent
+    /// looks again later.
+    async fn judge_live(
+        &mut self,
+        workload_uid: &str,
+        surroundings: &WorkloadState,
+        at: Instant,
+    ) -> Option<RecoveryOutcome> {
+        let now = self.deps.clock.monotonic();
+        if self.next_live_look.is_some_and(|next| now < next) {
+            return None;
+        }
+        let (client, namespace) = (&self.deps.client, &self.namespace);
+        let listed = match surroundings {
+            WorkloadState::Unknown => Err("the namespace or the workload could not be read".to_owned()),
+            _ => tokio::try_join!(
+                list::<SlimPod>(client, namespace),
+                workloads::replica_sets(client, namespace)
+            )
+            .map_err(|error| error.to_string()),
+        };
+        match listed {
+            Ok((pods, replica_sets)) => {
+                (self.failed_looks, self.next_live_look) = (0, None);
+                self.lineage.learn(&replica_sets, self.book.sightings().map(|seen| &seen.pod));
+                let sighting = |pod: PodView| {
+                    let first_seen = self.book.first_seen(&pod.uid).unwrap_or(now);
+                    TrackedPod { pod, first_seen }
+                };
+                let is_of_workload = |seen: &TrackedPod| {
+                    self.lineage.known(&seen.pod).is_some_and(|workload| workload.uid == workload_uid)
+                };
+                let pods: Vec<TrackedPod> =
+                    pods.into_iter().map(PodView::from).map(sighting).filter(is_of_workload).collect();
+                let recovery = self.pending.get_mut(workload_uid)?;
+                // Nobody saw when the workload recovered.
+                recovery.interrupt(now);
+                recovery.judge(Some(&pods.iter().collect::<Vec<_>>()), surroundings, at)
+            }
+            Err(error) => {
+                let (first, most) = LIVE_PAUSES;
+                let pause = first.saturating_mul(1 << self.failed_looks.min(8)).min(most);
+                self.failed_looks = self.failed_looks.saturating_add(1);
+                self.next_live_look = Some(now + pause);
+                tracing::warn!(
+                    namespace,
+                    workload_uid,
+                    error,
+                    "a recovery's deadline has passed, but whether it recovered can't be seen: it stays pending"
+                );
+                None
+            }
+        }
+    }
+}
+
+/// Combines the reads of the namespace and of the workload. If a read that is needed failed, for
+/// missing rights or any other reason, the state is unknown.
+fn surroundings(
+    namespace: Result<NamespaceView, CallError>,
+    workload: Result<Option<WorkloadView>, ReadError>,
+    is_over: impl Fn(&NamespaceView) -> bool,
+) -> WorkloadState {
+    match (namespace, workload) {
+        (Ok(namespace), _) if namespace.terminating => WorkloadState::NamespaceDeleted,
+        (Err(error), _) if error.code() == Some(404) => WorkloadState::NamespaceDeleted,
+        (Ok(namespace), _) if is_over(&namespace) => WorkloadState::OptedOut,
+        (Ok(_), Ok(None)) => WorkloadState::WorkloadDeleted,
+        (Ok(_), Ok(Some(workload))) => WorkloadState::Present(workload),
+        _ => WorkloadState::Unknown,
+    }
+}

@@ -1,0 +1,219 @@
+//! The kills of one round, one after the other, and the result of each.
+
+use std::time::Duration;
+
+use policy::record::{Intent, OptInSpec};
+use policy::settings::Settings;
+use tokio::time::Instant;
+
+use super::{Look, RoundInput, budget_spent, intent};
+use crate::cluster::list::is_going;
+use crate::context::Context;
+use crate::guard::namespace::without_right;
+use crate::guard::pods::{Candidate, GuardContext, screen_again};
+use crate::guard::rate_limit::Reserved;
+use crate::outcome::Refusal;
+use crate::recovery::Kill;
+use crate::round::kill::{Attempt, Failure, KillContext, kill};
+use crate::round::report::RoundReport;
+use crate::status::StatusWriter;
+use crate::telemetry::decision_log::tried;
+use crate::telemetry::fact::Fact;
+use crate::telemetry::metrics::RoundOutcome;
+
+/// How old the look may be when an attempt begins. An earlier kill or the write of the record may
+/// have taken long. If the look is older, the round looks again.
+///
+/// [`kill`] reads the Namespaces and the Pod live once more. It does not read the Pod's workload,
+/// the PodDisruptionBudgets and the other Pods again. So an exclusion that somebody sets on the
+/// workload counts from the next look on. Until then the agent can still kill a Pod of that
+/// workload: for the time of the look itself, this duration, and the calls of the attempt. An
+/// exclusion on the Pod counts up to the last read of the Pod.
+const STALE: Duration = Duration::from_secs(1);
+
+/// What all kills of a round have in common.
+pub(super) struct Kills<'a> {
+    pub deps: &'a Context,
+    pub occasion: &'a RoundInput<'a>,
+    pub settings: &'a Settings,
+    pub record: &'a OptInSpec,
+    pub circumstances: &'a GuardContext<'a>,
+    pub look: Look,
+    /// When the agent last began to request a kill.
+    pub asked: Instant,
+}
+
+impl Kills<'_> {
+    /// Tries to kill each victim in turn. It stops when the process is about to end or no longer
+    /// leads. `first` holds the reservation and the intent of the first kill.
+    pub async fn each(
+        &mut self,
+        victims: &[&Candidate],
+        first: (Reserved, Option<Intent>),
+        ledger: &mut StatusWriter,
+        report: &mut RoundReport,
+    ) {
+        let clock = &self.deps.clock;
+        let mut first = Some(first);
+        let mut refusals = 0;
+        for victim in victims {
+            let (reserved, decided) = match first.take() {
+                Some((reserved, decided)) => (Some(reserved), decided),
+                None => (self.deps.budget.reserve(clock.monotonic()), None),
+            };
+            let uid = victim.pod.uid.as_str();
+            if self.occasion.end.is_cancelled() {
+                ledger.settled(uid);
+                "this process is about to end".clone_into(&mut report.sentence);
+                break;
+            }
+            let mut candidate = (*victim).clone();
+            let attempt = match &reserved {
+                Some(_) => self.attempt(&mut candidate, decided, ledger).await,
+                None => budget_spent(self.deps).into(),
+            };
+            let is_unknown = matches!(attempt, Attempt::Failed(Failure::UnknownOutcome, _));
+            if !is_unknown && attempt != Attempt::Killed {
+                ledger.settled(uid);
+            }
+            if let Some(reserved) = reserved.filter(|_| is_unknown || attempt == Attempt::Killed) {
+                reserved.spend(clock.monotonic());
+            }
+            if !matches!(attempt, Attempt::Refused(Refusal::BudgetSpent, _)) {
+                let owed = report.owed.get_or_insert_default();
+                owed.remove(&victim.workload.reference.uid);
+            }
+            refusals += usize::from(matches!(attempt, Attempt::Refused(..)));
+            if !self.note(candidate, attempt, ledger, report).await {
+                break;
+            }
+        }
+        report.outcome = if !report.kills.is_empty() {
+            report.sentence = String::new();
+            RoundOutcome::Killed
+        } else if !report.dry_runs.is_empty() {
+            let pods: Vec<&str> = report.dry_runs.iter().map(|victim| victim.pod.name.as_str()).collect();
+            report.sentence = format!("would have been killed: {}", pods.join(", "));
+            RoundOutcome::DryRun
+        } else if refusals > 0 {
+            RoundOutcome::Refused
+        } else {
+            RoundOutcome::Failed
+        };
+    }
+
+    /// Tries to kill a victim. Updates `victim` to what the agent last saw of it.
+    async fn attempt(
+        &mut self,
+        victim: &mut Candidate,
+        decided: Option<Intent>,
+        ledger: &mut StatusWriter,
+    ) -> Attempt {
+        let RoundInput { namespace, serve, .. } = *self.occasion;
+        if let Err(attempt) = self.look_again(victim).await {
+            return attempt;
+        }
+        let decided = decided.or_else(|| intent(serve.slot, self.settings, victim, self.deps.clock.wall()));
+        if let Some(intent) = decided
+            && let Err(error) = ledger.intend(intent).await
+        {
+            let pod = &victim.pod.name;
+            let sentence = format!("failed to write down that Pod {pod} is to be killed: {error}");
+            return Attempt::Failed(Failure::ServerError, sentence);
+        }
+        let warrant = KillContext {
+            namespace,
+            record: self.record,
+            policy: &self.deps.policy,
+            clock: &*self.deps.clock,
+            leadership: &self.deps.leadership,
+            dry_run: serve.dry_run,
+            observation: &self.look.observation,
+            circumstances: self.circumstances,
+        };
+        self.asked = self.deps.clock.monotonic();
+        kill(&self.deps.client, warrant, victim).await
+    }
+
+    /// Looks at the namespace again if the last look is too old, and then asks the guards again.
+    async fn look_again(&mut self, victim: &mut Candidate) -> Result<(), Attempt> {
+        if self.deps.clock.monotonic() - self.look.at <= STALE {
+            return Ok(());
+        }
+        let namespace = self.occasion.namespace;
+        self.look = match Look::take(self.deps, namespace).await {
+            Ok(look) => look,
+            Err(error) if error.is_forbidden() => {
+                let is_going = is_going(&self.deps.client, namespace).await;
+                return Err(without_right(namespace, is_going, &error).into());
+            }
+            Err(error) => return Err(Attempt::Failed(Failure::ServerError, error.to_string())),
+        };
+        let observation = &self.look.observation;
+        let name = &victim.pod.name;
+        let Some(pod) = observation.pods.iter().find(|pod| pod.uid == victim.pod.uid) else {
+            return Err(Attempt::Refused(Refusal::Changed, format!("Pod {name} is gone")));
+        };
+        *victim = screen_again(pod, observation, self.circumstances).map_err(|refusal| {
+            let sentence = format!("Pod {name} has changed since it was chosen: {}", refusal.meaning());
+            Attempt::Refused(refusal, sentence)
+        })?;
+        Ok(())
+    }
+
+    /// Reports and records the result of an attempt. Returns false if the round must not try
+    /// another kill.
+    async fn note(
+        &self,
+        victim: Candidate,
+        attempt: Attempt,
+        ledger: &mut StatusWriter,
+        report: &mut RoundReport,
+    ) -> bool {
+        let (deps, namespace, mode) = (self.deps, self.occasion.namespace, self.settings.mode);
+        let workload = victim.workload.reference.clone();
+        deps.tell(namespace, &Fact::Tried { victim: &victim, mode, attempt: &attempt });
+        report.tried.extend(tried(namespace, &victim, mode, &attempt, deps.clock.wall()));
+        match attempt {
+            Attempt::Killed => {
+                let kill = Kill {
+                    candidate: victim,
+                    asked: self.asked,
+                    answered: deps.clock.monotonic(),
+                    at: deps.clock.wall(),
+                    deadline: self.settings.recovery_deadline,
+                };
+                // Writes the kill at once, because this process may end before the round does.
+                ledger.killed(kill.pending(), kill.at);
+                let now = deps.clock.monotonic();
+                if deps.leadership.holds(now) {
+                    ledger.save(namespace, now).await;
+                }
+                report.kills.push(kill);
+            }
+            Attempt::DryRun => report.dry_runs.push(victim),
+            Attempt::Refused(refusal, sentence) => {
+                report.reasons.insert(refusal);
+                if refusal == Refusal::Changed {
+                    report.changed.push(workload.uid.clone());
+                }
+                report.refused.insert(workload, refusal);
+                report.sentence = sentence;
+            }
+            Attempt::NotLeading => {
+                report.sentence = "this process leads no longer".to_owned();
+                return false;
+            }
+            Attempt::Failed(failure, sentence) => {
+                if matches!(failure, Failure::ServerError | Failure::UnknownOutcome) {
+                    // The Pod may still have been killed, and the PodDisruptionBudget may have been
+                    // charged.
+                    report.changed.push(workload.uid.clone());
+                }
+                report.failed.insert(workload, (failure, sentence.clone()));
+                report.sentence = sentence;
+            }
+        }
+        true
+    }
+}

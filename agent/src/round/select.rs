@@ -1,0 +1,280 @@
+//! Selects the victims: at most `limit` Pods, and at most one Pod of each workload.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use policy::schedule::{Schedule, Timetable};
+use rand::{Rng, RngExt};
+
+use crate::guard::pods::{Candidate, Screening};
+use crate::outcome::Refusal;
+
+/// Decides which workloads take part in a slot.
+#[derive(Debug, Clone, Copy)]
+pub struct Turns<'a> {
+    /// The timetable from which the slot was computed. Without it, every workload takes part.
+    pub timetable: Option<&'a Timetable>,
+    /// The namespace's UID.
+    pub namespace_uid: &'a str,
+    /// The slot.
+    pub slot: Timestamp,
+    /// UIDs of workloads that lost their turn in an earlier slot of an `mtbf` schedule for a
+    /// temporary reason.
+    pub owed: &'a BTreeSet<String>,
+}
+
+impl Turns<'_> {
+    /// Whether a workload takes part in the slot. With an `mtbf` schedule, a workload takes part if
+    /// its turn has come or if it is owed a turn. Otherwise every workload takes part.
+    #[must_use]
+    pub fn has(&self, workload_uid: &str) -> bool {
+        let is_due = |timetable: &Timetable| timetable.is_due(self.namespace_uid, workload_uid, self.slot);
+        self.owed.contains(workload_uid) || self.timetable.is_none_or(is_due)
+    }
+
+    /// UIDs of the workloads that are owed a turn after this slot, unless one of their Pods is
+    /// killed in it.
+    ///
+    /// With `mtbf`, a workload would otherwise die less often than its rate says. It would lose a
+    /// turn each time it meets the limit, the platform's budget, a Pod that is too young, or a
+    /// pending recovery. A workload is owed at most one turn, so that owed turns never add up to a
+    /// series of kills.
+    #[must_use]
+    pub fn kept(&self, screening: &Screening) -> BTreeSet<String> {
+        let draws = self.timetable.is_some_and(|timetable| {
+            matches!(timetable.schedule, Schedule::Mtbf(_)) && timetable.also_at != Some(self.slot)
+        });
+        let has = |uid: &str| if draws { self.has(uid) } else { self.owed.contains(uid) };
+        let passes = |refusal| matches!(refusal, Refusal::TooYoung | Refusal::RecoveryPending);
+        let refused = screening.refused.iter().filter(|refused| passes(refused.refusal));
+        let refused = refused.filter_map(|refused| refused.workload.as_ref());
+        let candidates = screening.candidates.iter().map(|candidate| &candidate.workload.reference);
+        let all = refused.chain(candidates).map(|workload| &workload.uid);
+        all.filter(|uid| has(uid)).cloned().collect()
+    }
+}
+
+/// Selects up to `limit` workloads, all with the same probability, and one Pod of each.
+pub fn select_victims<'a>(candidates: &'a [Candidate], limit: u32, rng: &mut impl Rng) -> Vec<&'a Candidate> {
+    // A `BTreeMap` instead of a `HashMap`, because the iteration order must not depend on a random
+    // hash seed.
+    let mut workloads: BTreeMap<&str, Vec<&Candidate>> = BTreeMap::new();
+    for candidate in candidates {
+        workloads.entry(&candidate.workload.reference.uid).or_default().push(candidate);
+    }
+    let mut workloads: Vec<Vec<&Candidate>> = workloads.into_values().collect();
+    let mut victims = Vec::new();
+    while victims.len() < limit as usize && !workloads.is_empty() {
+        let mut pods = workloads.swap_remove(rng.random_range(0..workloads.len()));
+        victims.push(pods.swap_remove(rng.random_range(0..pods.len())));
+    }
+    victims
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::snapshot::examples::{pod, workload};
+    use crate::guard::pods::Refused;
+    use jiff::tz::TimeZone;
+    use proptest::prelude::*;
+    use rand::SeedableRng;
+    use rand::rngs::ChaCha8Rng;
+    use std::time::Duration;
+
+    fn candidates(sizes: &[usize]) -> Vec<Candidate> {
+        sizes
+            .iter()
+            .enumerate()
+            .flat_map(|(w, size)| {
+                (0..*size).map(move |p| Candidate {
+                    pod: pod(&format!("w{w}-{p}")),
+                    workload: workload("Deployment", &format!("w{w}"), 3),
+                    steady_state: 3,
+                    others: BTreeSet::new(),
+                })
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_seed_gives_the_same_choice_again() {
+        let candidates = candidates(&[3, 3, 3]);
+        let choose = |seed| -> Vec<String> {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            select_victims(&candidates, 2, &mut rng).iter().map(|victim| victim.pod.name.clone()).collect()
+        };
+        assert_eq!(choose(7), choose(7));
+        let choices: BTreeSet<_> = (0..20).map(choose).collect();
+        assert!(choices.len() > 5, "{choices:?}");
+    }
+
+    #[test]
+    fn a_large_workload_is_not_likelier_than_a_small_one() {
+        let candidates = candidates(&[1, 50]);
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let small = (0..1_000)
+            .filter(|_| select_victims(&candidates, 1, &mut rng)[0].workload.reference.name == "w0")
+            .count();
+        assert!((400..600).contains(&small), "{small}");
+    }
+
+    /// Simulates `slots` slots of an `mtbf` schedule, with at most `limit` kills in each. No Pod of
+    /// a workload is killed for `recovery` slots after the workload's last kill. Returns for each
+    /// workload the numbers of the slots in which one of its Pods was killed.
+    fn kills_by_mtbf(sizes: &[usize], slots: usize, limit: u32, recovery: usize) -> Vec<Vec<usize>> {
+        let timetable = Timetable {
+            schedule: Schedule::parse("mtbf 20m").unwrap(),
+            also_at: None,
+            zone: TimeZone::UTC,
+            shortest_interval: Duration::from_secs(60),
+        };
+        let all = candidates(sizes);
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut kills: Vec<Vec<usize>> = vec![Vec::new(); sizes.len()];
+        let mut slot: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
+        let mut owed = BTreeSet::new();
+        let index = |uid: &str| uid[1..].trim_end_matches("-uid").parse::<usize>().unwrap();
+        for number in 0..slots {
+            slot = timetable.next_after("namespace", slot).unwrap();
+            let turns = Turns { timetable: Some(&timetable), namespace_uid: "namespace", slot, owed: &owed };
+            let is_pending = |candidate: &Candidate| {
+                let last = kills[index(&candidate.workload.reference.uid)].last();
+                last.is_some_and(|last| number - last <= recovery)
+            };
+            let (pending, candidates): (Vec<_>, Vec<_>) = all.iter().cloned().partition(is_pending);
+            let refused = pending.into_iter().map(|candidate| Refused {
+                pod: candidate.pod.name,
+                uid: candidate.pod.uid,
+                workload: Some(candidate.workload.reference),
+                refusal: Refusal::RecoveryPending,
+                because: None,
+            });
+            let screening = Screening { candidates, refused: refused.collect() };
+            let mut kept = turns.kept(&screening);
+            let mut due = screening.candidates;
+            due.retain(|candidate| turns.has(&candidate.workload.reference.uid));
+            for victim in select_victims(&due, limit, &mut rng) {
+                kept.remove(&victim.workload.reference.uid);
+                kills[index(&victim.workload.reference.uid)].push(number);
+            }
+            owed = kept;
+        }
+        kills
+    }
+
+    /// Turns that a workload loses to the limit or to a pending recovery are made up for, so that
+    /// the rate stays as configured. Otherwise a limit of 1, or recoveries of six slots, would let
+    /// only three of four kills happen.
+    #[test]
+    fn by_mtbf_turns_that_were_lost_are_made_up_for() {
+        let slots = 8_000;
+        let p = -(-1.0_f64 / 20.0).exp_m1();
+        for (workloads, limit, recovery) in [(10, 1, 0), (1, 1, 6), (10, 1, 3), (12, 5, 6)] {
+            let kills = kills_by_mtbf(&vec![2; workloads], slots, limit, recovery);
+            let (expected, total) =
+                (p * (slots * workloads) as f64, kills.iter().map(Vec::len).sum::<usize>() as f64);
+            println!(
+                "{workloads} workloads, limit {limit}, recoveries of {recovery}: {:.3} of the rate",
+                total / expected
+            );
+            assert!(
+                (0.86..1.1).contains(&(total / expected)),
+                "{workloads} workloads, limit {limit}: {total} of {expected:.0}"
+            );
+            let in_one = |number| kills.iter().filter(|of_one| of_one.contains(&number)).count();
+            assert!((0..slots).all(|number| in_one(number) <= limit as usize));
+        }
+    }
+
+    #[test]
+    fn no_turn_is_made_up_for_but_of_mtbf_and_what_passes_by_itself() {
+        let slot: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
+        let timetable = |schedule: &str, also_at| Timetable {
+            schedule: Schedule::parse(schedule).unwrap(),
+            also_at,
+            zone: TimeZone::UTC,
+            shortest_interval: Duration::from_secs(60),
+        };
+        let refused = |refusal| {
+            let reference = workload("Deployment", "web", 2).reference;
+            let refused = Refused {
+                pod: "p".to_owned(),
+                uid: "p-uid".to_owned(),
+                workload: Some(reference),
+                refusal,
+                because: None,
+            };
+            Screening { candidates: Vec::new(), refused: vec![refused] }
+        };
+        let kept = |schedule: &str, also_at, refusal, owed: &BTreeSet<String>| {
+            let timetable = timetable(schedule, also_at);
+            let turns = Turns { timetable: Some(&timetable), namespace_uid: "namespace", slot, owed };
+            !turns.kept(&refused(refusal)).is_empty()
+        };
+        let (none, web) = (BTreeSet::new(), BTreeSet::from(["web-uid".to_owned()]));
+        // With this schedule a workload is nearly certain to be due.
+        assert!(kept("mtbf 1s", None, Refusal::TooYoung, &none));
+        assert!(!kept("mtbf 1s", None, Refusal::BackingOff, &none));
+        assert!(!kept("mtbf 1s", None, Refusal::Excluded, &web));
+        assert!(!kept("mtbf 1s", Some(slot), Refusal::TooYoung, &none), "asked for");
+        assert!(!kept("every 1m", None, Refusal::TooYoung, &none));
+        assert!(kept("mtbf 366d", None, Refusal::RecoveryPending, &web), "it stays owed");
+    }
+
+    /// With a mean of 20 slots, a workload is due in a slot with p = 1 − exp(−1/20). Over n slots,
+    /// it is due np times on average, with variance np(1 − p). More than k slots pass between two
+    /// kills with probability exp(−k/20). That is the exponential distribution, observed at whole
+    /// slots.
+    #[test]
+    fn by_mtbf_each_workload_dies_at_the_same_rate_and_exponentially_however_many_there_are_and_however_large()
+     {
+        let slots = 4_000;
+        let p = -(-1.0_f64 / 20.0).exp_m1();
+        for (workloads, pods) in [(1, 1), (1, 50), (10, 1), (10, 7), (60, 3)] {
+            let kills = kills_by_mtbf(&vec![pods; workloads], slots, u32::MAX, 0);
+            let expected = p * (slots * workloads) as f64;
+            let total = kills.iter().map(Vec::len).sum::<usize>() as f64;
+            let deviation = (expected * (1.0 - p)).sqrt();
+            let away = (total - expected) / deviation;
+            println!(
+                "{workloads} workloads of {pods}: {total} kills, {expected:.0} expected, {away:+.1} standard deviations"
+            );
+            assert!(
+                away.abs() < 4.0,
+                "{workloads} workloads of {pods} Pods: {total} kills, {expected:.0} expected"
+            );
+
+            let gaps: Vec<usize> =
+                kills.iter().flat_map(|of_one| of_one.windows(2).map(|two| two[1] - two[0])).collect();
+            let n = gaps.len() as f64;
+            // Kolmogorov–Smirnov test: the largest distance between the two distributions exceeds
+            // 1.95/√n once in a thousand times.
+            let largest = (1..200)
+                .map(|k| {
+                    (gaps.iter().filter(|gap| **gap > k).count() as f64 / n - (-(k as f64) / 20.0).exp())
+                        .abs()
+                })
+                .fold(0.0, f64::max);
+            assert!(
+                largest < 1.95 / n.sqrt(),
+                "{workloads} workloads of {pods} Pods: {largest} of {}",
+                1.95 / n.sqrt()
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_more_than_the_limit_nor_two_of_a_workload(
+            sizes in prop::collection::vec(0..6usize, 0..6), limit in 0..8u32, seed in any::<u64>()
+        ) {
+            let candidates = candidates(&sizes);
+            let victims = select_victims(&candidates, limit, &mut ChaCha8Rng::seed_from_u64(seed));
+            let workloads: BTreeSet<_> = victims.iter().map(|victim| &victim.workload.reference.uid).collect();
+            let nonempty = sizes.iter().filter(|size| **size > 0).count();
+            prop_assert_eq!(victims.len(), workloads.len());
+            prop_assert_eq!(victims.len(), nonempty.min(limit as usize));
+        }
+    }
+}

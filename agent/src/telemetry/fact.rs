@@ -1,0 +1,394 @@
+//! Decides what the agent reports about a fact: log lines, metrics, Events and entries of the
+//! status page. The functions here are pure; [`crate::telemetry::reporter`] writes their result.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use policy::record::{Pending, ToldRefusal, WorkloadReference};
+use policy::settings::Mode;
+use policy::well_known::SYSTEM_NAMESPACE;
+use runtime::events::Event;
+
+use crate::guard::pods::Candidate;
+use crate::outcome::Refusal;
+use crate::recovery::{Recovery, RecoveryOutcome};
+use crate::round::kill::{Attempt, Failure};
+use crate::round::report::RoundReport;
+use crate::telemetry::activity::{Decision, DecisionKind, EndedLine};
+use crate::telemetry::decision_log::{decisions, found_out, skipped, tried};
+use crate::telemetry::events;
+use crate::telemetry::metrics::RoundOutcome;
+use crate::telemetry::refusals::untold;
+
+/// Something that happened and that the agent reports.
+pub enum Fact<'a> {
+    /// The agent tried to kill a Pod.
+    Tried {
+        /// The Pod that the agent tried to kill.
+        victim: &'a Candidate,
+        /// The mode of the kill.
+        mode: Mode,
+        /// The result of the attempt.
+        attempt: &'a Attempt,
+    },
+    /// The agent found out whether an earlier kill happened.
+    FoundOut {
+        /// The kill, as the record stores it.
+        kill: &'a Pending,
+        /// The mode of the kill.
+        mode: Mode,
+        /// Whether the Pod was killed.
+        is_killed: bool,
+    },
+    /// A round ended.
+    Round {
+        /// The slot of the round.
+        slot: Timestamp,
+        /// The result of the round.
+        report: &'a RoundReport,
+        /// The UID of the Namespace.
+        namespace_uid: &'a str,
+        /// The refusals that Events have already told. A refusal that stays the same is not told
+        /// again.
+        told: &'a [ToldRefusal],
+    },
+    /// A slot was skipped.
+    Skipped {
+        /// The slot that was skipped.
+        slot: Timestamp,
+        /// A sentence that says why.
+        reason: &'a str,
+    },
+    /// The API server refuses to write the record's status, for a reason that is not temporary. The
+    /// log has a line for each failed write, so this fact only makes an Event.
+    RecordRefused {
+        /// The message of the API server.
+        sentence: &'a str,
+        /// The UID of the Namespace.
+        namespace_uid: &'a str,
+    },
+    /// A recovery ended.
+    RecoveryEnded {
+        /// The recovery that ended.
+        recovery: &'a Recovery,
+        /// How the recovery ended.
+        outcome: RecoveryOutcome,
+        /// How long the recovery took. `None` if the time was not measured.
+        duration: Option<Duration>,
+        /// What the conditions of the workload and its Pods say about why it did not recover.
+        says: Option<&'a str>,
+    },
+    /// The whole cluster is halted, or the agent can't read whether it is.
+    Halted {
+        /// The text of the halt, or why it can't be read.
+        text: &'a str,
+        /// The UID of namespace `pure-chaos`. `None` if no Event should be written, because one
+        /// already tells of this halt or the halt can't be read.
+        untold: Option<&'a str>,
+    },
+    /// The halt of the whole cluster ended.
+    HaltEnded {
+        /// The UID of namespace `pure-chaos`. `None` if no Event told of the halt.
+        untold: Option<&'a str>,
+    },
+}
+
+/// One line of the log. Fields without a value are left out of it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Line {
+    /// Whether the line is a warning.
+    pub is_warning: bool,
+    /// The message of the line: what happened, in fixed words.
+    pub message: &'static str,
+    /// The workload that the line is about.
+    pub workload: Option<WorkloadReference>,
+    /// The name of the Pod that the line is about.
+    pub pod: Option<String>,
+    /// The UID of that Pod.
+    pub uid: Option<String>,
+    /// The mode of the kill.
+    pub mode: Option<&'static str>,
+    /// The slot of the round.
+    pub slot: Option<String>,
+    /// How the round or the recovery ended.
+    pub outcome: Option<&'static str>,
+    /// The number of kills in the round.
+    pub kills: Option<usize>,
+    /// The label of the refusal or the failure of one kill.
+    pub reason: Option<&'static str>,
+    /// The labels of all refusals of a round, separated by commas.
+    pub reasons: Option<String>,
+    /// A sentence that says more.
+    pub sentence: Option<String>,
+    /// How long the recovery took, in seconds.
+    pub seconds: Option<f64>,
+}
+
+/// A change of the metrics.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Count {
+    /// A round ended with this outcome.
+    Round(RoundOutcome),
+    /// A round refused something for this reason. It counts once for each round and reason.
+    Refusal(Refusal),
+    /// A Pod of this workload was killed.
+    Kill(WorkloadReference, Mode),
+    /// A kill failed in this way.
+    Failure(Failure),
+    /// A recovery of this workload ended.
+    Recovery(WorkloadReference, EndedLine),
+}
+
+/// Everything that the agent reports about one fact.
+#[derive(Debug, Default, PartialEq)]
+pub struct Tellings {
+    /// Lines for the log.
+    pub lines: Vec<Line>,
+    /// Changes of the metrics. The end of a recovery also goes to the status page.
+    pub counts: Vec<Count>,
+    /// Kubernetes Events.
+    pub events: Vec<Event>,
+    /// Entries for the status page.
+    pub entries: Vec<Decision>,
+}
+
+/// What the agent reports about a fact that happened at `at`.
+#[must_use]
+pub fn tellings(namespace: &str, fact: &Fact<'_>, at: Timestamp) -> Tellings {
+    match *fact {
+        Fact::Tried { victim, mode, attempt } => of_try(namespace, victim, mode, attempt, at),
+        Fact::FoundOut { kill, mode, is_killed } => of_find(namespace, kill, mode, is_killed, at),
+        Fact::Round { slot, report, namespace_uid, told } => Tellings {
+            lines: vec![of_round(slot, report)],
+            counts: std::iter::once(Count::Round(report.outcome))
+                .chain(report.reasons.iter().copied().map(Count::Refusal))
+                .collect(),
+            events: untold(report, told)
+                .iter()
+                .filter_map(|refusal| events::refused(namespace, namespace_uid, refusal))
+                .collect(),
+            entries: decisions(report, namespace, at),
+        },
+        Fact::Skipped { slot, reason } => Tellings {
+            lines: vec![Line {
+                is_warning: true,
+                message: "skipped a slot",
+                slot: Some(slot.to_string()),
+                sentence: Some(reason.to_owned()),
+                ..Line::default()
+            }],
+            entries: vec![skipped(namespace, slot, reason, at)],
+            ..Tellings::default()
+        },
+        Fact::RecordRefused { sentence, namespace_uid } => Tellings {
+            events: vec![events::record_refused(namespace, namespace_uid, sentence)],
+            ..Tellings::default()
+        },
+        Fact::RecoveryEnded { recovery, outcome, duration, says } => {
+            of_recovery(namespace, recovery, outcome, duration, says, at)
+        }
+        Fact::Halted { text, untold } => Tellings {
+            lines: vec![Line {
+                is_warning: true,
+                message: "every kill is halted",
+                sentence: Some(text.to_owned()),
+                ..Line::default()
+            }],
+            events: untold.map(|uid| events::halted(SYSTEM_NAMESPACE, uid, text)).into_iter().collect(),
+            ..Tellings::default()
+        },
+        Fact::HaltEnded { untold } => Tellings {
+            lines: vec![Line { message: "the halt ended", ..Line::default() }],
+            events: untold.map(|uid| events::resumed(SYSTEM_NAMESPACE, uid)).into_iter().collect(),
+            ..Tellings::default()
+        },
+    }
+}
+
+fn of_try(namespace: &str, victim: &Candidate, mode: Mode, attempt: &Attempt, at: Timestamp) -> Tellings {
+    let workload = &victim.workload.reference;
+    let (pod, uid) = (&victim.pod.name, &victim.pod.uid);
+    let line = Line {
+        workload: Some(workload.clone()),
+        pod: Some(pod.clone()),
+        uid: Some(uid.clone()),
+        ..Line::default()
+    };
+    let done = Line { mode: Some(mode.word()), ..line.clone() };
+    let (line, counts, events) = match attempt {
+        Attempt::Killed => (
+            Line { message: "killed", ..done },
+            vec![Count::Kill(workload.clone(), mode)],
+            events::killed(namespace, workload, pod, uid, mode).into(),
+        ),
+        Attempt::DryRun => (Line { message: "dry_run: would have killed", ..done }, Vec::new(), Vec::new()),
+        // The Events of refusals come with the round, because a refusal that stays the same is not
+        // told again.
+        Attempt::Refused(refusal, sentence) => {
+            let reason = Some(refusal.label());
+            let sentence = Some(sentence.clone());
+            (Line { message: "refused", reason, sentence, ..line }, Vec::new(), Vec::new())
+        }
+        Attempt::Failed(failure, sentence) => {
+            let reason = Some(failure.label());
+            let sentence = Some(sentence.clone());
+            let line = Line { is_warning: true, message: "failed to kill", reason, sentence, ..line };
+            (line, vec![Count::Failure(*failure)], Vec::new())
+        }
+        Attempt::NotLeading => {
+            let message = "not killed: this process leads no longer";
+            (Line { is_warning: true, message, ..line }, Vec::new(), Vec::new())
+        }
+    };
+    let entries = tried(namespace, victim, mode, attempt, at).into_iter().collect();
+    Tellings { lines: vec![line], counts, events, entries }
+}
+
+fn of_find(namespace: &str, kill: &Pending, mode: Mode, is_killed: bool, at: Timestamp) -> Tellings {
+    let Pending { pod, uid, workload, .. } = kill;
+    let line = Line {
+        workload: Some(workload.clone()),
+        pod: Some(pod.clone()),
+        uid: Some(uid.clone()),
+        mode: Some(mode.word()),
+        ..Line::default()
+    };
+    if is_killed {
+        let sentence = format!("mode {}, as was found out later", mode.word());
+        return Tellings {
+            lines: vec![Line { message: "killed, as was found out later", ..line }],
+            counts: vec![Count::Kill(workload.clone(), mode)],
+            events: events::killed(namespace, workload, pod, uid, mode).into(),
+            entries: vec![found_out(namespace, kill, DecisionKind::Killed, sentence, at)],
+        };
+    }
+    let message = "not killed, as was found out later";
+    Tellings {
+        lines: vec![Line { message, ..line }],
+        entries: vec![found_out(namespace, kill, DecisionKind::Nothing, message.to_owned(), at)],
+        ..Tellings::default()
+    }
+}
+
+fn of_round(slot: Timestamp, report: &RoundReport) -> Line {
+    let reasons: Vec<&str> = report.reasons.iter().map(|reason| reason.label()).collect();
+    Line {
+        message: "round",
+        slot: Some(slot.to_string()),
+        outcome: Some(report.outcome.label()),
+        kills: Some(report.kills.len()),
+        reasons: Some(reasons.join(",")),
+        sentence: Some(report.sentence.clone()),
+        ..Line::default()
+    }
+}
+
+fn of_recovery(
+    namespace: &str,
+    recovery: &Recovery,
+    outcome: RecoveryOutcome,
+    duration: Option<Duration>,
+    says: Option<&str>,
+    at: Timestamp,
+) -> Tellings {
+    let Recovery { workload, victim, victim_uid, .. } = recovery;
+    let sentence = match (duration, says) {
+        (Some(duration), _) => format!("{:.1} s after the kill", duration.as_secs_f64()),
+        (None, Some(says)) => format!("{}; the workload says: {says}", outcome.meaning()),
+        (None, None) => outcome.meaning().to_owned(),
+    };
+    Tellings {
+        lines: vec![Line {
+            message: "recovery ended",
+            workload: Some(workload.clone()),
+            pod: Some(victim.clone()),
+            uid: Some(victim_uid.clone()),
+            outcome: Some(outcome.label()),
+            sentence: says.map(str::to_owned),
+            seconds: duration.map(|duration| duration.as_secs_f64()),
+            ..Line::default()
+        }],
+        counts: vec![Count::Recovery(workload.clone(), EndedLine { outcome, duration })],
+        events: events::recovery_ended(namespace, recovery, outcome, duration, says).into_iter().collect(),
+        entries: vec![Decision {
+            at,
+            namespace: namespace.to_owned(),
+            workload: format!("{} {}", workload.kind, workload.name),
+            pod: victim.clone(),
+            what: DecisionKind::Ended(outcome),
+            sentence,
+        }],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::snapshot::examples::{pod, workload};
+    use std::collections::BTreeSet;
+
+    fn victim() -> Candidate {
+        let (pod, workload) = (pod("web-1"), workload("Deployment", "web", 3));
+        Candidate { pod, workload, steady_state: 3, others: BTreeSet::new() }
+    }
+
+    /// What a fact produces: log messages, the number of metric changes, reasons of Events, words
+    /// of the status page.
+    fn of(fact: &Fact<'_>) -> (Vec<&'static str>, usize, Vec<&'static str>, Vec<&'static str>) {
+        let Tellings { lines, counts, events, entries } = tellings("a", fact, Timestamp::UNIX_EPOCH);
+        (
+            lines.iter().map(|line| line.message).collect(),
+            counts.len(),
+            events.iter().map(|event| event.reason).collect(),
+            entries.iter().map(|entry| entry.what.word()).collect(),
+        )
+    }
+
+    #[test]
+    fn a_try_is_told_to_all_by_what_came_of_it() {
+        let victim = victim();
+        let sentence = || "because".to_owned();
+        for (attempt, expected) in [
+            (Attempt::Killed, (vec!["killed"], 1, vec!["ChaosKilled", "ChaosKilled"], vec!["killed"])),
+            (Attempt::DryRun, (vec!["dry_run: would have killed"], 0, vec![], vec!["dry_run"])),
+            (Attempt::Refused(Refusal::Changed, sentence()), (vec!["refused"], 0, vec![], vec!["refused"])),
+            (
+                Attempt::Failed(Failure::ServerError, sentence()),
+                (vec!["failed to kill"], 1, vec![], vec!["failed"]),
+            ),
+            (Attempt::NotLeading, (vec!["not killed: this process leads no longer"], 0, vec![], vec![])),
+        ] {
+            assert_eq!(of(&Fact::Tried { victim: &victim, mode: Mode::Evict, attempt: &attempt }), expected);
+        }
+    }
+
+    #[test]
+    fn what_was_found_out_later_is_told_like_the_kill_itself() {
+        let kill = Pending {
+            pod: "web-1".to_owned(),
+            uid: "u".to_owned(),
+            workload: victim().workload.reference,
+            time: String::new(),
+            steady_state: 3,
+            others: Vec::new(),
+            node: None,
+        };
+        let found = |is_killed| of(&Fact::FoundOut { kill: &kill, mode: Mode::Evict, is_killed });
+        assert_eq!(
+            found(true),
+            (vec!["killed, as was found out later"], 1, vec!["ChaosKilled", "ChaosKilled"], vec!["killed"])
+        );
+        assert_eq!(found(false), (vec!["not killed, as was found out later"], 0, vec![], vec!["nothing"]));
+    }
+
+    #[test]
+    fn a_halt_and_its_end_are_told_as_often_as_they_change() {
+        let halted = |untold| of(&Fact::Halted { text: "4711", untold });
+        assert_eq!(halted(Some("uid")), (vec!["every kill is halted"], 0, vec!["ChaosHalted"], vec![]));
+        assert_eq!(halted(None).2, Vec::<&str>::new());
+        assert_eq!(
+            of(&Fact::HaltEnded { untold: Some("uid") }),
+            (vec!["the halt ended"], 0, vec!["ChaosResumed"], vec![])
+        );
+    }
+}

@@ -1,0 +1,188 @@
+//! Names of annotations and objects that several crates use, and the rules that recognize a
+//! mistyped key.
+
+/// The annotation by which a namespace opts in.
+pub const CHAOS: &str = "chaos";
+/// The only value of [`CHAOS`] that opts in.
+pub const YES: &str = "yes";
+/// The prefix of all other annotations of this project.
+pub const PREFIX: &str = "purechaos.dev/";
+/// [`PREFIX`] without its slash.
+const DOMAIN: &str = "purechaos.dev";
+/// [`DOMAIN`] without `.dev`.
+const NAME: &str = "purechaos";
+/// How many letters of a name may be wrong, missing, added or swapped with a neighbour. The name
+/// then still counts as a mistyped one.
+const SLIP: usize = 1;
+/// The characters that separate the words of a key.
+const SEPARATORS: [char; 3] = ['.', '-', '_'];
+/// The annotation that halts kills. On a namespace, it stops all kills there. On
+/// [`SYSTEM_NAMESPACE`], it stops all kills everywhere. The annotation halts with any value.
+pub const HALT: &str = "purechaos.dev/halt";
+
+/// The annotation or label by which a Pod or its workload asks to be left alone. Any value asks,
+/// except a clear no such as `false`. See [`crate::exclusion`].
+pub const EXCLUDE: &str = "purechaos.dev/exclude";
+
+/// The namespace that Pure Chaos runs in.
+pub const SYSTEM_NAMESPACE: &str = "pure-chaos";
+/// The name of the `OptIn` record in each namespace that has one.
+pub const RECORD: &str = "chaos";
+/// The name of the RoleBinding that gives the agent its rights in an eligible namespace, and of the
+/// ClusterRole to which the RoleBinding refers.
+pub const AGENT_BINDING: &str = "pure-chaos-agent";
+
+/// Whether a key is one of Pure Chaos, or a mistyped one. The API server also accepts
+/// `PureChaos.dev/dry-run` and `pure-chaos.dev/dry-run`. Somebody who writes such a key expects a
+/// dry run, and must not get a kill.
+#[must_use]
+pub fn is_ours(key: &str) -> bool {
+    key.eq_ignore_ascii_case(CHAOS) || word(key).is_some()
+}
+
+/// Whether a key is part of a namespace's consent. All keys of Pure Chaos are, except [`HALT`],
+/// because a halt can only stop kills.
+#[must_use]
+pub fn is_chaos_key(key: &str) -> bool {
+    key != HALT && is_ours(key)
+}
+
+/// The part of a key that follows the prefix of this project. The prefix may be mistyped, if its
+/// domain is still near `purechaos.dev`. `None` if the key has no such prefix.
+#[must_use]
+pub fn word(key: &str) -> Option<&str> {
+    match key.split_once('/') {
+        Some((domain, word)) => is_near_our_domain(domain).then_some(word),
+        // The slash itself is easily mistyped.
+        None => {
+            let (domain, rest) = key.split_at_checked(DOMAIN.len())?;
+            let is_ours =
+                domain.eq_ignore_ascii_case(DOMAIN) && (rest.is_empty() || rest.starts_with(SEPARATORS));
+            is_ours.then(|| rest.trim_start_matches(SEPARATORS))
+        }
+    }
+}
+
+/// Whether the author of a key may have meant a halt, whatever the prefix of the key is. This is so
+/// if the part after the last slash contains `halt` or is one slip away from it.
+#[must_use]
+pub fn is_near_halt(key: &str) -> bool {
+    const WORD: &str = "halt";
+    let name = key.rsplit_once('/').map_or(key, |(_, name)| name).to_ascii_lowercase();
+    name.contains(WORD)
+        || (name.len() <= WORD.len() + SLIP && strsim::damerau_levenshtein(&name, WORD) <= SLIP)
+}
+
+/// Whether `domain` is `purechaos.dev`, or a mistyped form of it: in another case, with another
+/// separator, with another ending, or with one wrong letter. The domains of other projects, such as
+/// `chaos-mesh.org`, are farther away.
+fn is_near_our_domain(domain: &str) -> bool {
+    // The correct domain needs no comparison. A comparison costs a review more than all other
+    // checks of a key.
+    if domain == DOMAIN {
+        return true;
+    }
+    // Almost every other key of a Namespace ends here. No domain is longer than 253 characters.
+    if !domain.starts_with(['p', 'P']) || domain.len() > 253 {
+        return false;
+    }
+    let letters: String = domain
+        .chars()
+        .filter(|letter| !matches!(letter, '-' | '_'))
+        .map(|letter| letter.to_ascii_lowercase())
+        .collect();
+    match letters.split_once('.') {
+        None => strsim::damerau_levenshtein(&letters, NAME) <= SLIP || letters == DOMAIN.replace('.', ""),
+        // A subdomain, such as `purechaos.example.com`, belongs to the owner of the domain above
+        // it.
+        Some((_, ending)) if ending.contains('.') => false,
+        Some((name, _)) => strsim::damerau_levenshtein(name, NAME) <= SLIP,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn case_makes_no_key_somebody_elses() {
+        for (key, expected) in [
+            ("chaos", true),
+            ("Chaos", true),
+            ("purechaos.dev/limit", true),
+            ("PureChaos.dev/limit", true),
+            ("purechaos.dev/Halt", true),
+            ("purechaos.dev/halt", false),
+            ("chaosx", false),
+        ] {
+            assert_eq!(is_chaos_key(key), expected, "{key}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_meant_for_a_halt() {
+        for key in [
+            HALT,
+            "purechos.dev/halt",
+            "halt",
+            "Halt",
+            "chaos.dev/halt",
+            "purechaos.dev/Halt",
+            "x/halts",
+            "x/hat",
+            "x/hlat",
+            "x/hallt",
+            "purechaos.dev.halt",
+            "x/halt-all",
+        ] {
+            assert!(is_near_halt(key), "{key}");
+        }
+        for key in [
+            "",
+            "x/",
+            "team",
+            "halt.example.com/team",
+            "helm.sh/chart",
+            "kubernetes.io/metadata.name",
+            "app.kubernetes.io/part-of",
+            "app.kubernetes.io/managed-by",
+            "pod-security.kubernetes.io/audit",
+            "kustomize.toolkit.fluxcd.io/ssa",
+            "x/what",
+            "x/default",
+        ] {
+            assert!(!is_near_halt(key), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_slip_makes_no_key_somebody_elses_and_nobody_elses_key_ours() {
+        for (key, expected) in [
+            ("purechaos.dev/limit", Some("limit")),
+            ("pure-chaos.dev/halt", Some("halt")),
+            ("Pure_Chaos.dev/halt", Some("halt")),
+            ("purechaos.io/halt", Some("halt")),
+            ("purechaos.develop/limit", Some("limit")),
+            ("purechaos.dé/limit", Some("limit")),
+            ("purechoas.dev/halt", Some("halt")),
+            ("purchaos.dev/halt", Some("halt")),
+            ("purechaos/halt", Some("halt")),
+            ("pure-chaos-dev/halt", Some("halt")),
+            ("purechaos.dev.halt", Some("halt")),
+            ("purechaos.dev-halt", Some("halt")),
+            ("purechaos.dev", Some("")),
+            ("chaos", None),
+            ("chaos-mesh.org/inject", None),
+            ("litmuschaos.io/chaos", None),
+            ("chaos.alpha.kubernetes.io/enabled", None),
+            ("purestorage.com/backend", None),
+            ("purechain.io/team", None),
+            ("purechaos.developers", None),
+            ("purechaos.example.com/team", None),
+            ("", None),
+            ("é", None),
+        ] {
+            assert_eq!(word(key), expected, "{key}");
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Compares the record's counts, intents and outcomes with the kills that truly happened.
+
+use std::time::Duration;
+
+use policy::record::OptInStatus;
+use prometheus::Registry;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::cluster::Cluster;
+use super::oracle::Oracle;
+use super::verdict::{self, Killed};
+
+impl Oracle {
+    /// Checks a write of the record's status: the process that wrote it, and the status before and
+    /// after. Returns a line for the log.
+    pub fn recorded(
+        &mut self,
+        cluster: &Cluster,
+        (process, registry): (usize, &Registry),
+        (before, after): (&Value, &Value),
+        (slack, gaps): (Duration, &[(Instant, Instant)]),
+        now: Instant,
+    ) -> Vec<String> {
+        let record = after["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+        let status = |record: &Value| -> OptInStatus {
+            serde_json::from_value(record["status"].clone()).unwrap_or_default()
+        };
+        let (was, is) = (status(before), status(after));
+        let mut log = Vec::new();
+        let uids = |status: &OptInStatus| -> Vec<String> {
+            status.intents.iter().map(|intent| intent.kill.uid.clone()).collect()
+        };
+        self.intended.extend(uids(&is).into_iter().map(|intended| (record.clone(), intended)));
+        let (kills, kills_before) = (is.kills.unwrap_or(0), was.kills.unwrap_or(0));
+        if (kills, &is.outcomes, uids(&is)) != (kills_before, &was.outcomes, uids(&was)) {
+            log.push(format!(
+                "process {process} writes: kills {kills}, {:?}, intents {:?}",
+                is.outcomes,
+                uids(&is)
+            ));
+        }
+        let most = self.accepted(&record) + self.ambiguous(cluster, &record);
+        if kills > most {
+            self.violate("counted", format!("{kills} kills are counted, but there were {most} at most"));
+        }
+        if kills < kills_before || was.last_slot > is.last_slot {
+            self.violate(
+                "counted",
+                format!("the record forgot: kills {kills_before} to {kills}, or its last slot"),
+            );
+        }
+        let ended: i64 = is.outcomes.values().sum();
+        let pending = i64::try_from(is.pending.len()).unwrap();
+        if ended + pending != kills {
+            self.violate("outcomes", format!("{kills} kills, but {ended} outcomes and {pending} pending"));
+        }
+        let holds = |status: &OptInStatus, uid: &str| status.pending.iter().any(|pending| pending.uid == uid);
+        for entered in is.pending.iter().filter(|pending| !holds(&was, &pending.uid)) {
+            let times = self.counted.entry(entered.uid.clone()).or_default();
+            *times += 1;
+            if *times > 1 {
+                self.violate("counted", format!("the kill of {} is counted twice", entered.pod));
+            }
+        }
+        for settled in uids(&was).into_iter().filter(|before| !uids(&is).contains(before)) {
+            let forgotten = self.kills.iter().any(|kill| kill.uid == settled && kill.record == record)
+                && !self.counted.contains_key(&settled)
+                && kills == kills_before;
+            if forgotten {
+                self.violate(
+                    "counted",
+                    format!("the kill of {settled} was accepted, and its intent goes uncounted"),
+                );
+            }
+        }
+        let entered = is.pending.iter().filter(|pending| !holds(&was, &pending.uid)).count();
+        let mut left: Vec<String> = was
+            .pending
+            .iter()
+            .filter(|pending| !holds(&is, &pending.uid))
+            .map(|pending| pending.uid.clone())
+            .collect();
+        // One write counted these kills and ended them.
+        let hidden = usize::try_from(kills - kills_before).unwrap_or(0).saturating_sub(entered);
+        let is_hidden = |kill: &&Killed| {
+            let is_known =
+                holds(&is, &kill.uid) || holds(&was, &kill.uid) || self.counted.contains_key(&kill.uid);
+            kill.record == record && kill.outcome.is_none() && !is_known
+        };
+        let unseen: Vec<String> = self.kills.iter().filter(is_hidden).map(|kill| kill.uid.clone()).collect();
+        if unseen.len() == hidden {
+            for uid in unseen {
+                self.counted.insert(uid.clone(), 1);
+                left.push(uid);
+            }
+        }
+        let outcomes: Vec<String> = is
+            .outcomes
+            .iter()
+            .flat_map(|(outcome, count)| {
+                let new = count - was.outcomes.get(outcome).copied().unwrap_or(0);
+                vec![outcome.clone(); usize::try_from(new).unwrap_or(0)]
+            })
+            .collect();
+        if outcomes.len() == left.len() && !left.is_empty() {
+            self.ended(cluster, &left, &outcomes, now);
+        }
+        self.measured(cluster, (process, registry), &left, (slack, gaps));
+        log
+    }
+
+    pub fn accepted(&self, record: &str) -> i64 {
+        i64::try_from(self.kills.iter().filter(|kill| kill.record == record).count()).unwrap()
+    }
+
+    /// Counts the Pods that have an intent and that somebody else ended. Nobody can tell who ended
+    /// these.
+    fn ambiguous(&self, cluster: &Cluster, record: &str) -> i64 {
+        let of_record = self.intended.iter().filter(|(of, uid)| {
+            let is_lost = cluster.pods.iter().any(|pod| pod.uid == *uid && pod.lost.is_some());
+            of == record && is_lost && self.kills.iter().all(|kill| kill.uid != *uid)
+        });
+        i64::try_from(of_record.count()).unwrap()
+    }
+
+    /// Ends the kills with these UIDs in these outcomes, one outcome for each kill.
+    fn ended(&mut self, cluster: &Cluster, left: &[String], outcomes: &[String], now: Instant) {
+        let mut rest: Vec<String> = outcomes.to_vec();
+        for uid in left {
+            let Some(kill) = self.kills.iter().position(|kill| kill.uid == *uid) else {
+                rest.pop();
+                continue;
+            };
+            let judge = |outcome: &String| {
+                verdict::contradiction(&self.kills[kill], outcome, cluster, self.away, self.clocks, now)
+            };
+            let fitting = rest.iter().position(|outcome| judge(outcome).is_none()).unwrap_or(0);
+            let outcome = rest.remove(fitting);
+            if let Some((invariant, text)) = judge(&outcome) {
+                self.violate(
+                    invariant,
+                    format!("the kill of {} ended as {outcome}, but {text}", self.kills[kill].name),
+                );
+            }
+            self.kills[kill].outcome = Some(outcome);
+        }
+    }
+
+    /// Compares what a process measured with the truth.
+    fn measured(
+        &mut self,
+        cluster: &Cluster,
+        (process, registry): (usize, &Registry),
+        left: &[String],
+        (slack, gaps): (Duration, &[(Instant, Instant)]),
+    ) {
+        if left.is_empty() {
+            return;
+        }
+        for (kind, count, sum) in verdict::histogram(registry) {
+            let known = self.measured.entry((process, kind.clone())).or_default();
+            let (new, seconds) = (count - known.0, sum - known.1);
+            *known = (count, sum);
+            let is_of_kind = |kill: &&Killed| {
+                left.contains(&kill.uid) && cluster.workloads[kill.workload].kind.word() == kind
+            };
+            let of_kind: Vec<&Killed> = self.kills.iter().filter(is_of_kind).collect();
+            if let ([kill], 1) = (of_kind.as_slice(), new)
+                && let Some((invariant, text)) = verdict::mismeasured(kill, seconds, slack, gaps)
+            {
+                self.violate(invariant, text);
+            }
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! A kill as it truly went, and the outcomes and measurements that contradict it.
+
+use std::time::Duration;
+
+use prometheus::Registry;
+use tokio::time::Instant;
+
+use super::cluster::{Cluster, Kind, Pod};
+
+/// A round's look may be this old, so an event shortly before a kill may count as after it.
+const BEFORE: Duration = Duration::from_secs(40);
+
+/// By how much a measurement may differ from the truth.
+const TOLERANCE: Duration = Duration::from_millis(1_500);
+
+/// A kill that the API accepted.
+#[derive(Debug, Clone)]
+pub struct Killed {
+    pub uid: String,
+    pub name: String,
+    pub workload: usize,
+    pub record: String,
+    pub slot: String,
+    pub at: Instant,
+    pub deadline: Duration,
+    node: String,
+    /// How many Pods had ever existed.
+    before: usize,
+    steady: usize,
+    /// When the workload first had recovered, counting any new Pod.
+    pub recovered: Option<Instant>,
+    /// When the workload first had recovered, counting only the first new Pod.
+    replaced: Option<Instant>,
+    /// Since when the workload has been recovered without a break, counting any new Pod.
+    holds: Option<Instant>,
+    pub outcome: Option<String>,
+}
+
+impl Killed {
+    /// Notes a kill just before it is carried out.
+    pub fn new(cluster: &Cluster, pod: usize, record: &str, slot: String, deadline: Duration) -> Self {
+        let it = &cluster.pods[pod];
+        Self {
+            uid: it.uid.clone(),
+            name: it.name.clone(),
+            workload: it.workload,
+            record: record.to_owned(),
+            slot,
+            at: cluster.now(),
+            deadline,
+            node: it.node.clone(),
+            before: cluster.pods.len(),
+            steady: cluster.ready(it.workload).min(cluster.workloads[it.workload].desired),
+            recovered: None,
+            replaced: None,
+            holds: None,
+            outcome: None,
+        }
+    }
+
+    /// Notes whether the workload has recovered by now.
+    pub fn look(&mut self, cluster: &Cluster, now: Instant) {
+        let workload = &cluster.workloads[self.workload];
+        let replaces = |pod: &&Pod| {
+            pod.workload == self.workload
+                && match workload.kind {
+                    Kind::StatefulSet => pod.name == self.name,
+                    Kind::DaemonSet => pod.node == self.node,
+                    _ => true,
+                }
+        };
+        let new: Vec<&Pod> = cluster.pods[self.before..].iter().filter(replaces).collect();
+        let others = cluster
+            .pods
+            .iter()
+            .filter(|pod| pod.workload == self.workload && pod.uid != self.uid && pod.is_ready());
+        let is_enough = others.count() >= self.steady.min(workload.desired);
+        let first = |known: Option<Instant>, is_so: bool| known.or(is_so.then_some(now));
+        self.recovered = first(self.recovered, is_enough && new.iter().any(|pod| pod.is_ready()));
+        self.replaced = first(self.replaced, is_enough && new.first().is_some_and(|pod| pod.is_ready()));
+        // If there are several new Pods, the replacement is the one that the agent saw first. The
+        // test doesn't know which one that is, so all of them have to be Ready.
+        let is_whole = is_enough && !new.is_empty() && new.iter().all(|pod| pod.gone || pod.is_ready());
+        self.holds = if is_whole { first(self.holds, true) } else { None };
+    }
+}
+
+/// Why a kill can't have ended in an outcome, given the truth at `now`.
+pub fn contradiction(
+    kill: &Killed,
+    outcome: &str,
+    cluster: &Cluster,
+    away: Option<Instant>,
+    clocks: Duration,
+    now: Instant,
+) -> Option<(&'static str, String)> {
+    let since = kill.at.checked_sub(BEFORE).unwrap_or(kill.at);
+    let workload = &cluster.workloads[kill.workload];
+    let happened = |at: Option<Instant>| at.is_some_and(|at| at >= since);
+    let deadline = kill.at + kill.deadline;
+    let text = match outcome {
+        "timed_out" => {
+            let early =
+                deadline.checked_sub(Duration::from_secs(2) + clocks).is_some_and(|deadline| now < deadline);
+            let in_time = kill.holds.filter(|at| *at + Duration::from_secs(3) < deadline);
+            if let Some(at) = in_time {
+                format!("it recovered after {:?}, and that held", at - kill.at)
+            } else if early {
+                format!("that is after {:?} only", now - kill.at)
+            } else {
+                return None;
+            }
+        }
+        "recovered" | "recovered_after_restart" if kill.recovered.is_none() => {
+            "it did not recover".to_owned()
+        }
+        "disturbed" => {
+            let lost = cluster
+                .pods
+                .iter()
+                .any(|pod| pod.workload == kill.workload && pod.uid != kill.uid && happened(pod.lost));
+            if lost {
+                return None;
+            }
+            "no other Pod was lost".to_owned()
+        }
+        "rescaled" if !workload.sizes.iter().any(|(at, _)| *at >= since) => {
+            "its size did not change".to_owned()
+        }
+        "rolled_out" if !happened(workload.template_changed) => "its template did not change".to_owned(),
+        "workload_deleted" if workload.deleted.is_none() => "its workload was never deleted".to_owned(),
+        "opted_out" if !happened(away) => "the opt-in was never away".to_owned(),
+        "namespace_deleted" => "no namespace was deleted".to_owned(),
+        _ => return None,
+    };
+    let invariant = match outcome {
+        "timed_out" => "timed_out",
+        "workload_deleted" => "workload_deleted",
+        _ => "outcome",
+    };
+    Some((invariant, text))
+}
+
+/// How a measurement differs from the truth; `None` if it doesn't.
+pub fn mismeasured(
+    kill: &Killed,
+    seconds: f64,
+    slack: Duration,
+    gaps: &[(Instant, Instant)],
+) -> Option<(&'static str, String)> {
+    let recovered = kill.recovered?;
+    let truth = recovered - kill.at;
+    let is_near =
+        |truth: Duration| (truth.as_secs_f64() - seconds).abs() <= (TOLERANCE + slack).as_secs_f64();
+    if is_near(truth) || kill.replaced.is_some_and(|at| is_near(at - kill.at)) {
+        return None;
+    }
+    let in_gap = gaps.iter().any(|(from, to)| *from <= recovered && kill.at <= *to);
+    let invariant = if in_gap { "measured_in_gap" } else { "measured" };
+    Some((
+        invariant,
+        format!(
+            "the recovery from the kill of {} took {truth:?}, but {seconds:.3} s were measured",
+            kill.name
+        ),
+    ))
+}
+
+/// For each kind of workload, how many recoveries were measured, and the sum of their seconds.
+pub fn histogram(registry: &Registry) -> Vec<(String, u64, f64)> {
+    let families = registry.gather();
+    let family = families.iter().find(|family| family.name() == "pure_chaos_recovery_seconds");
+    let metrics = family.into_iter().flat_map(|family| family.get_metric());
+    metrics
+        .filter_map(|metric| {
+            let kind =
+                metric.get_label().iter().find(|label| label.name() == "workload_kind")?.value().to_owned();
+            let histogram = metric.get_histogram();
+            Some((kind, histogram.get_sample_count(), histogram.get_sample_sum()))
+        })
+        .collect()
+}
+
+/// How many rounds of a process had an outcome other than `failed`.
+pub fn rounds(registry: &Registry) -> u64 {
+    let families = registry.gather();
+    let family = families.iter().find(|family| family.name() == "pure_chaos_rounds_total");
+    let metrics = family.into_iter().flat_map(|family| family.get_metric());
+    let counts = metrics
+        .filter(|metric| metric.get_label().iter().all(|label| label.value() != "failed"))
+        .map(|metric| metric.get_counter().get_value());
+    counts.sum::<f64>() as u64
+}

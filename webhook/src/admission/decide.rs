@@ -1,0 +1,407 @@
+//! Decides both rules, the opt-in and the kill, as pure functions of the request and the present
+//! state.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use policy::consent::Consent;
+use policy::consented::{self, Kill, Victim, Way};
+use policy::digest::digest;
+use policy::eligibility::{Eligibility, NamespaceView};
+use policy::exclusion::Marks;
+use policy::feasibility::never_kills;
+use policy::kill_gate::{is_time, may_kill};
+use policy::platform::PlatformPolicy;
+use policy::settings::{Key, Mode, Problem};
+use policy::well_known::{CHAOS, PREFIX, SYSTEM_NAMESPACE, is_chaos_key, is_ours};
+use runtime::text::cut;
+
+use crate::admission::bounds::MOST_ANNOTATIONS;
+use crate::admission::change::Change;
+use crate::admission::review::{Answer, Code, Operation, Request};
+
+/// The group of all ServiceAccounts in [`SYSTEM_NAMESPACE`]. The API server asks
+/// `kill.purechaos.dev` only about members of this group.
+pub const LOCKED_GROUP: &str = "system:serviceaccounts:pure-chaos";
+
+/// The longest message of a denial, in bytes. There is room for a dozen problems.
+const LONGEST_MESSAGE: usize = 4_000;
+
+/// The decision about a review: the answer, and what the webhook needs to check, log and remember.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub struct Decision {
+    /// The answer to the API server.
+    pub answer: Answer,
+    /// The reason in a word or two, for the log.
+    pub reason: &'static str,
+    /// Whether the user needs the right to delete Pods in the namespace. The user needs this right
+    /// if the request sets or changes a key that an opt-in obeys, now or later.
+    pub needs_right: bool,
+    /// The admission of an opt-in. The webhook remembers the admission for the record, unless the
+    /// request is a dry run.
+    pub note: Option<Note>,
+}
+
+/// An admitted opt-in, as the webhook remembers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// Name of the namespace.
+    pub namespace: String,
+    /// UID of the namespace; `None` if the API server asked before it gave the namespace a UID.
+    pub uid: Option<String>,
+    /// Name of the user who opted in.
+    pub user: String,
+    /// [`digest`] of the admitted annotations.
+    pub digest: String,
+    /// [`origin`](crate::admission::field_managers::origin) of the admitted annotations.
+    pub set_by: String,
+}
+
+impl Decision {
+    fn allow(reason: &'static str) -> Self {
+        Self { answer: Answer::Allow { warnings: Vec::new() }, reason, needs_right: false, note: None }
+    }
+
+    fn warning(mut self, text: String) -> Self {
+        if let Answer::Allow { warnings } = &mut self.answer {
+            warnings.push(text);
+        }
+        self
+    }
+
+    fn warnings(self, texts: impl IntoIterator<Item = String>) -> Self {
+        texts.into_iter().fold(self, Self::warning)
+    }
+
+    fn deny(code: Code, reason: &'static str, message: String) -> Self {
+        let message = cut(message, LONGEST_MESSAGE);
+        Self { answer: Answer::Deny { code, message }, reason, needs_right: false, note: None }
+    }
+}
+
+/// Decides the opt-in rule: whether the chaos keys of a Namespace may be stored at `now`.
+///
+/// This function does not check the user's right. If [`Decision::needs_right`] is set, the caller
+/// has to check the right.
+pub fn opt_in(request: &Request, policy: &PlatformPolicy, now: Timestamp) -> Decision {
+    let new = match (request.operation, &request.object) {
+        // Deleting a namespace opts it out, and is always allowed. The webhook configuration does
+        // not even ask about it.
+        (Operation::Delete | Operation::Connect, _) => return Decision::allow("not asked"),
+        (Operation::Create | Operation::Update, Some(object)) => object,
+        (Operation::Create | Operation::Update, None) => {
+            let message = "the review has no object".to_owned();
+            return Decision::deny(Code::BadRequest, "no object", message);
+        }
+    };
+    if request.resource.resource != "namespaces" || !request.resource.group.is_empty() {
+        return Decision::deny(
+            Code::BadRequest,
+            "not a namespace",
+            format!("this rule is about namespaces, not {}", request.resource.resource),
+        );
+    }
+    let name = if new.metadata.name.is_empty() { &request.name } else { &new.metadata.name };
+    let view = NamespaceView {
+        name: name.clone(),
+        uid: new.metadata.uid.clone().unwrap_or_default(),
+        annotations: new.metadata.annotations.clone(),
+        terminating: new.metadata.deletion_timestamp.is_some(),
+    };
+    let change = Change::of(request, &new.metadata);
+    if let Some(message) = change.halts_nothing() {
+        return Decision::deny(Code::Invalid, "halts nothing", message);
+    }
+    if let Some(old) = &request.old_object {
+        // Nobody consents by changing something else. And a namespace whose keys are not understood
+        // must stay editable.
+        if consent_of(&old.metadata.annotations).eq(consent_of(&view.annotations)) {
+            return Decision::allow("unchanged").warnings(change.labels_consent());
+        }
+        // The deletion of a namespace can't be undone, so no Pod is ever killed there. A client
+        // that removes a finalizer may also remove settings.
+        let is_left = |(key, value): (&String, &String)| {
+            !is_chaos_key(key) || old.metadata.annotations.get(key) == Some(value)
+        };
+        if view.terminating && view.annotations.iter().all(is_left) {
+            return Decision::allow("being deleted");
+        }
+    }
+    judge(view, request, policy, &new.metadata.set_by, change, now).warnings(change.labels_consent())
+}
+
+/// Returns the keys and values that make up the consent.
+fn consent_of(annotations: &BTreeMap<String, String>) -> impl Iterator<Item = (&String, &String)> {
+    annotations.iter().filter(|(key, _)| is_chaos_key(key))
+}
+
+fn judge(
+    view: NamespaceView,
+    request: &Request,
+    policy: &PlatformPolicy,
+    set_by: &str,
+    change: Change<'_>,
+    now: Timestamp,
+) -> Decision {
+    let name = &view.name;
+    let forbidden = |reason, why: String| {
+        Decision::deny(Code::Forbidden, reason, format!("metadata.annotations[{CHAOS}]: Forbidden: {why}"))
+    };
+    let ours = view.annotations.keys().filter(|key| *key != CHAOS && is_ours(key)).count();
+    if ours > MOST_ANNOTATIONS && Consent::parse(&view.annotations) != Consent::Absent {
+        let message = format!(
+            "metadata.annotations: Too many: more than {MOST_ANNOTATIONS} of {PREFIX} beside {CHAOS}; remove what is none of its settings"
+        );
+        return Decision::deny(Code::Invalid, "too many settings", message);
+    }
+    match Eligibility::of(&view, policy, now) {
+        Eligibility::OptedOut => {
+            let problems = change.without_effect();
+            if !problems.is_empty() {
+                return Decision::deny(Code::Invalid, "key without effect", joined(&problems));
+            }
+            let stray = view.annotations.keys().find(|key| is_chaos_key(key)).map(|key| {
+                let what = if key.eq_ignore_ascii_case(CHAOS) {
+                    "is not what opts in, that is"
+                } else {
+                    "counts only beside"
+                };
+                format!("no effect: {key} {what} {CHAOS}=yes")
+            });
+            // A later opt-in by any user would obey this setting.
+            let needs_right = change.set().next().is_some();
+            Decision { needs_right, ..Decision::allow("not opted in") }.warnings(stray)
+        }
+        Eligibility::Protected => forbidden(
+            "protected",
+            format!(
+                "namespace {name} is protected and can't opt in; leave the annotation out, or remove it: kubectl annotate namespace {name} {CHAOS}-"
+            ),
+        ),
+        Eligibility::Terminating => forbidden(
+            "terminating",
+            format!("namespace {name} is being deleted and can't opt in; create it again, then annotate it"),
+        ),
+        Eligibility::NotUnderstood(problems) => {
+            let reason = if Consent::parse(&view.annotations) == Consent::Yes {
+                "settings not understood"
+            } else {
+                "consent not understood"
+            };
+            Decision::deny(Code::Invalid, reason, joined(&problems))
+        }
+        // An expired opt-in consents to nothing, so the webhook does not remember it. A later
+        // `expires` is reviewed like any change.
+        Eligibility::Expired(end) => Decision { needs_right: true, ..Decision::allow("expired") }
+            .warning(format!("this opt-in never kills: it expired at {end}")),
+        Eligibility::Eligible(settings) => {
+            let uid = Some(view.uid).filter(|uid| !uid.is_empty());
+            let warning = never_kills(&settings, policy, uid.as_deref(), now);
+            // Warn only about a new `also-at`, not at each later change: the annotation stays on
+            // the Namespace after its round.
+            let also_at = Key::AlsoAt.annotation();
+            let is_news =
+                view.annotations.contains_key(&also_at) && (change.begins() || change.sets(&also_at));
+            let passed = settings.also_at.filter(|at| is_news && *at <= now);
+            let idle = passed.map(|_| also_at.as_str());
+            // Owners who have read only how to opt in rely on their PodDisruptionBudgets.
+            let mode = Key::Mode.annotation();
+            let harsh = (change.begins()
+                && settings.mode != Mode::Evict
+                && !view.annotations.contains_key(&mode))
+            .then(|| {
+                format!(
+                    "by this platform's default {mode}={} Pods die whatever a PodDisruptionBudget says",
+                    settings.mode
+                )
+            });
+            let user = request.user_info.username.clone();
+            let (digest, set_by) = (digest(&view.annotations), set_by.to_owned());
+            let note = Note { namespace: view.name, uid, user, digest, set_by };
+            Decision { note: Some(note), needs_right: true, ..Decision::allow("opted in") }
+                .warnings(warning.map(str::to_owned))
+                .warnings(harsh)
+                .warnings(passed.map(|at| format!("no effect: {also_at} has passed: {at}")))
+                .warnings(change.laid_in_wait(idle))
+                .warnings(settings.kinds.of_unknown_size().map(|kind| {
+                    format!("no size is known of kind {kind}: its Pods die only where ReplicaSets make them")
+                }))
+        }
+    }
+}
+
+fn joined(problems: &[Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// Returns the namespace in which the user needs the right to delete Pods. `None` means all
+/// namespaces: nobody can have a right in a namespace that is just being created.
+#[must_use]
+pub fn place_of_right(request: &Request) -> Option<&str> {
+    (request.operation != Operation::Create).then_some(request.name.as_str())
+}
+
+/// Denies a chaos key to a user who may not delete Pods in the namespace.
+pub fn without_right(request: &Request) -> Decision {
+    let Request { name, user_info, .. } = request;
+    let user = &user_info.username;
+    let key = subject(request);
+    let what = if key == CHAOS { "opt it in" } else { "set what an opt-in there would obey" };
+    let why = match place_of_right(request) {
+        Some(_) => format!(
+            "only who may delete Pods in namespace {name} may {what}, and user {user} lacks that right (verb delete, resource pods, \
+             namespace {name}); see kubectl auth can-i delete pods --namespace {name}"
+        ),
+        None => format!(
+            "to create namespace {name} with this annotation user {user} would need the right to delete Pods in all namespaces; create it, \
+             then annotate it: kubectl annotate namespace {name} {CHAOS}=yes"
+        ),
+    };
+    Decision::deny(
+        Code::Forbidden,
+        "user may not delete pods",
+        format!("metadata.annotations[{key}]: Forbidden: {why}"),
+    )
+}
+
+/// Denies a chaos key because the user's right is unknown. A failed check is a refusal.
+pub fn right_unknown(request: &Request, why: &str) -> Decision {
+    Decision::deny(
+        Code::Forbidden,
+        "user's rights unknown",
+        format!(
+            "metadata.annotations[{}]: Forbidden: failed to ask whether user {} may delete Pods in namespace {}: {why}; try again",
+            subject(request),
+            request.user_info.username,
+            request.name
+        ),
+    )
+}
+
+fn subject(request: &Request) -> &str {
+    request.object.as_ref().map_or(CHAOS, |object| Change::of(request, &object.metadata).subject())
+}
+
+/// Returns whether the kill lock judges a request. The lock judges only ServiceAccounts of
+/// `pure-chaos`.
+#[must_use]
+pub fn is_locked(request: &Request) -> bool {
+    request.user_info.groups.iter().any(|group| group == LOCKED_GROUP)
+        // The user name alone is enough, in case an API server leaves the groups out.
+        || request
+            .user_info
+            .username
+            .strip_prefix("system:serviceaccount:")
+            .and_then(|rest| rest.split_once(':'))
+            .is_some_and(|(namespace, _)| namespace == SYSTEM_NAMESPACE)
+}
+
+/// Allows a kill by a user whom the kill lock does not judge.
+pub fn not_locked() -> Decision {
+    Decision::allow("not an account of pure-chaos")
+}
+
+/// Returns the namespace in which a locked request would kill.
+///
+/// # Errors
+/// Returns a denial if the request is not a kill that this rule knows.
+pub fn place_of_kill(request: &Request) -> Result<&str, Box<Decision>> {
+    let is_pods = request.resource.group.is_empty() && request.resource.resource == "pods";
+    let is_kill = match (request.operation, request.sub_resource.as_str()) {
+        (Operation::Delete, "") | (Operation::Create, "eviction") => is_pods,
+        _ => false,
+    };
+    if !is_kill || request.namespace.is_empty() {
+        let what = format!(
+            "{} of {}/{} in namespace {:?}",
+            request.operation.word(),
+            request.resource.resource,
+            request.sub_resource,
+            request.namespace
+        );
+        return Err(Box::new(Decision::deny(
+            Code::Forbidden,
+            "not a kill",
+            format!("accounts of {SYSTEM_NAMESPACE} may only kill Pods of a namespace here, not {what}"),
+        )));
+    }
+    Ok(&request.namespace)
+}
+
+/// Decides the kill rule: whether a Pod of `namespace` may be killed at `now` and in the requested
+/// way, as both Namespaces are now.
+///
+/// `system` is `None` if namespace `pure-chaos` can't be read, which counts as a halt.
+pub fn kill(
+    request: &Request,
+    namespace: &NamespaceView,
+    system: Option<&NamespaceView>,
+    policy: &PlatformPolicy,
+    now: Timestamp,
+) -> Decision {
+    let allowed = may_kill(namespace, system, policy, now)
+        .and_then(|settings| is_time(&settings, policy, now).map(|()| settings));
+    let settings = match allowed {
+        Ok(settings) => settings,
+        Err(locked) => return Decision::deny(Code::Forbidden, "locked", locked.sentence(&namespace.name)),
+    };
+    let kill = match kill_of(request) {
+        Ok(kill) => kill,
+        Err(why) => return Decision::deny(Code::Forbidden, "pod not understood", why.to_owned()),
+    };
+    match consented::check(&settings, &kill) {
+        Ok(()) => Decision::allow("opted in"),
+        Err(excess) => Decision::deny(
+            Code::Forbidden,
+            "not consented to",
+            format!("namespace {} {excess}", namespace.name),
+        ),
+    }
+}
+
+/// Returns the kill that a request asks for. [`place_of_kill`] must have accepted the request
+/// before.
+fn kill_of(request: &Request) -> Result<Kill<'_>, &'static str> {
+    let way = if request.operation == Operation::Delete {
+        let pod =
+            request.old_object.as_ref().ok_or("the review does not show the Pod that is to be deleted")?;
+        let (metadata, spec) = (&pod.metadata, pod.spec.as_ref());
+        if metadata.labels.is_cut {
+            return Err("the Pod has more labels than are looked at");
+        }
+        let is_finished = pod.status.as_ref().is_some_and(|status| status.is_finished);
+        Way::Delete(Victim {
+            marks: Marks {
+                annotations: &metadata.annotations,
+                labels: &metadata.labels.pairs,
+                priority_class: spec.and_then(|spec| spec.priority_class_name.as_deref()),
+            },
+            controller: metadata.controller.0.as_deref(),
+            grace: spec.and_then(|spec| spec.termination_grace_period_seconds),
+            runs_nowhere: is_finished || !spec.is_some_and(|spec| spec.is_on_a_node),
+        })
+    } else {
+        Way::Evict
+    };
+    Ok(Kill { dry_run: request.is_dry_run(), grace: request.grace(), way })
+}
+
+/// Denies a kill because the namespace could not be read. A failed check is a refusal.
+pub fn unreadable(namespace: &str, why: &str) -> Decision {
+    Decision::deny(
+        Code::Forbidden,
+        "namespace unreadable",
+        format!("namespace {namespace} can't be read, so nothing is killed there: {why}; try again"),
+    )
+}
+
+/// Returns the entries of an admitted opt-in for the API audit log.
+#[must_use]
+pub fn audit(note: &Note) -> crate::admission::review::AuditAnnotations {
+    let Note { user, digest, .. } = note;
+    [("admitted", format!("user={user} digest={digest}"))].into()
+}
+
+#[cfg(test)]
+mod tests;
