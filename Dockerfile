@@ -1,13 +1,13 @@
 # The three images. `docker image build -t $REGISTRY/chaos:0.1.0 .` compiles everything and yields the agent, so that is the last
 # target; `--target webhook` and `--target certs` yield the others. `--platform linux/amd64,linux/arm64` makes them for both, without
 # emulation: the first stage runs on the builder's own architecture and compiles across. `--build-context build=DIR` puts ready
-# binaries, in a folder for each architecture, in the place of that stage (tests/images.sh does that).
+# binaries, in a folder for each architecture, in the place of that stage (hack/images.sh does that).
 
 FROM --platform=$BUILDPLATFORM rust:1.95 AS build
 WORKDIR /source
 COPY . .
 ARG TARGETARCH
-RUN tests/static.sh "$TARGETARCH" && cp -r target/static/. /
+RUN hack/static.sh "$TARGETARCH" && cp -r target/static/. /
 
 FROM scratch AS webhook
 ARG TARGETARCH

@@ -27,8 +27,8 @@ fmt: ## Format the code
 	cargo fmt --all
 
 check: ## Formatting, lints, documentation, scripts, manifests
-	@tests/cluster/toolchains.sh
-	@tests/cluster/packages.sh shellcheck
+	@hack/cluster/toolchains.sh
+	@hack/cluster/packages.sh shellcheck
 	@echo "check: formatting"
 	cargo fmt --all --check
 	@echo "check: lints"
@@ -41,14 +41,14 @@ check: ## Formatting, lints, documentation, scripts, manifests
 	@tools="$$(go -C tests/lint tool -n editorconfig-checker)" && git ls-files -z | xargs -0 "$$tools" -no-color -disable-indent-size -disable-max-line-length
 
 build: ## Build the static binaries of the images: ARCH=arm64 too
-	@tests/cluster/toolchains.sh rust
-	@for arch in $(ARCH); do tests/static.sh "$$arch"; done
+	@hack/cluster/toolchains.sh rust
+	@for arch in $(ARCH); do hack/static.sh "$$arch"; done
 
 test: ## Run all tests, those on a real cluster included
 	@tests/run.sh
 
 test-fast: ## Run the tests that need no cluster
-	@tests/cluster/toolchains.sh
+	@hack/cluster/toolchains.sh
 	cargo test --locked --workspace
 
 soak: ## Run the long forms of the tests, before a release: hours
@@ -59,16 +59,16 @@ crd: ## Write the record's CustomResourceDefinition into the manifests
 	mv manifests/base/crd.yaml.new manifests/base/crd.yaml
 
 images: ## Build the images and push them to REGISTRY
-	@registry="$$(manifests/registry.sh)"; $(MAKE) --no-print-directory build; REGISTRY="$$registry" tests/images.sh
+	@registry="$$(manifests/registry.sh)"; $(MAKE) --no-print-directory build; REGISTRY="$$registry" hack/images.sh
 
 cluster-up: ## Boot a local Kubernetes cluster: NAME=demo
-	@tests/cluster/up.sh
+	@hack/cluster/up.sh
 
 cluster-down: ## Remove it, with everything it made
-	@tests/cluster/down.sh
+	@hack/cluster/down.sh
 
 cluster-status: ## Say whether it runs, and how to reach it
-	@tests/cluster/status.sh
+	@hack/cluster/status.sh
 
 deploy: images ## Install Pure Chaos: OVERLAY=demo for slots of seconds
 	@manifests/deploy.sh
@@ -80,11 +80,11 @@ release-manifests: ## Write target/install.yaml, with the images of REGISTRY
 	@manifests/release.sh
 
 demo: ## See Pods die on schedule, and recover, in a real cluster
-	@tests/demo.sh
+	@hack/demo.sh
 
 picture: ## Draw docs/dashboard.png from a Prometheus: PROMETHEUS=http://127.0.0.1:9095
-	@tests/cluster/packages.sh python3-matplotlib
-	@docs/picture.py "$${PROMETHEUS:?names the address of a Prometheus; make demo prints its own}"
+	@hack/cluster/packages.sh python3-matplotlib
+	@hack/picture.py "$${PROMETHEUS:?names the address of a Prometheus; make demo prints its own}"
 
 bench: ## Measure what the webhook costs; ONLY=loopback needs no cluster
 	@tests/bench.sh
@@ -93,5 +93,5 @@ fuzz: ## Fuzz the grammar, the policy file and the review for a minute each
 	@tests/fuzz.sh
 
 clean: ## Remove what was built, and every local cluster
-	@for folder in .cluster/*/number; do [ ! -e "$$folder" ] || NAME="$$(basename "$$(dirname "$$folder")")" tests/cluster/down.sh; done
+	@for folder in .cluster/*/number; do [ ! -e "$$folder" ] || NAME="$$(basename "$$(dirname "$$folder")")" hack/cluster/down.sh; done
 	rm -rf target .cluster

@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 export CARGO_PROFILE_DIST_LTO=off CARGO_PROFILE_DIST_OPT_LEVEL=0 CARGO_PROFILE_DIST_CODEGEN_UNITS=16
 packages=(certs)
 [[ ${SOAK:-} != 1 ]] || packages=(agent webhook certs)
-tests/static.sh arm64 "${packages[@]}" || {
+hack/static.sh arm64 "${packages[@]}" || {
     code=$?
     ((code == 3)) || exit "$code"
     echo "SKIPPED (what compiles for arm64 can't be had here): make build ARCH=arm64, where it can"
@@ -17,7 +17,7 @@ tests/static.sh arm64 "${packages[@]}" || {
 
 emulator=()
 if [[ "$(uname -m)" != aarch64 ]]; then
-    tests/cluster/packages.sh qemu-user-static || true
+    hack/cluster/packages.sh qemu-user-static || true
     emulator=(qemu-aarch64-static)
 fi
 version="$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)"

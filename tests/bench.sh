@@ -21,7 +21,7 @@ work="$(mktemp -d)"
 finish() {
     rm -rf "$work"
     if [[ -d .cluster/bench && ${KEEP:-} != 1 ]]; then
-        env NAME=bench tests/cluster/down.sh || true
+        env NAME=bench hack/cluster/down.sh || true
     fi
 }
 trap finish EXIT
@@ -34,7 +34,7 @@ say "On loopback"
 [[ ${ONLY:-} != loopback ]] || exit 0
 
 say "Cluster bench"
-NAME=bench tests/cluster/up.sh
+NAME=bench hack/cluster/up.sh
 make --no-print-directory deploy NAME=bench OVERLAY=test
 PURE_CHAOS_TEST_KUBECONFIG="$PWD/.cluster/bench/kubeconfig"
 export PURE_CHAOS_TEST_KUBECONFIG

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Builds the first version's images from the repository's history and pushes them to REGISTRY, then writes target/first-version/manifests,
-# a kustomization of its manifests with them. With --check it only says whether this clone has that history. The commit is the last of
-# those in which Pure Chaos first did its job from end to end.
+# Builds the first version's images from the repository's history and pushes them to REGISTRY. Then it writes
+# target/first-version/manifests, a kustomization of the first version's manifests with these images. With --check it only says whether
+# this clone has that history, and with --build it only compiles. The first version is the commit in which Pure Chaos first did its job
+# from end to end.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,7 +12,6 @@ if ! git cat-file -e "$commit^{commit}" 2>/dev/null; then
     exit 3
 fi
 [[ ${1:-} != --check ]] || exit 0
-: "${REGISTRY:?}"
 folder="$PWD/target/first-version"
 if [[ ! -x $folder/built/agent ]]; then
     rm -rf "$folder"
@@ -26,6 +26,8 @@ if [[ ! -x $folder/built/agent ]]; then
     cp "$folder"/source/target/x86_64-unknown-linux-gnu/dist/{agent,webhook,certs} "$folder/built"
     rm -rf "$folder/source/target"
 fi
+[[ ${1:-} != --build ]] || exit 0
+: "${REGISTRY:?}"
 (cd "$folder/source" && BIN_DIR="$folder/built" TAG=first tests/images.sh)
 mkdir -p "$folder/manifests"
 cat >"$folder/manifests/kustomization.yaml" <<END

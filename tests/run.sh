@@ -1,34 +1,43 @@
 #!/usr/bin/env bash
 # All tests: those that need no cluster, then those on a real node, which is booted for them and removed again unless KEEP=1.
-# SOAK=1 runs the long forms instead, and nothing else: see `tests/harness/soak.rs`.
+# SOAK=1 runs the long forms instead, and nothing else: see `tests/support/soak.rs`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-begun=$SECONDS
 say() {
-    printf '\n== %4d s  %s\n' "$((SECONDS - begun))" "$1"
+    printf '\n== %4d s  %s\n' "$SECONDS" "$1"
 }
 
 say "Tests that need no cluster"
-tests/cluster/toolchains.sh
+hack/cluster/toolchains.sh
 # Its completion is tried in it, where it can be had.
-tests/cluster/packages.sh zsh || true
+hack/cluster/packages.sh zsh || true
 if [[ ${SOAK:-} == 1 ]]; then
-    SEEDS=2000 cargo test --locked --package tests --test walk -- --nocapture
+    SEEDS=2000 cargo test --locked --package tests --test in_process -- --nocapture agent::walk
 else
     cargo test --locked --workspace
 fi
 
-# In this order: the ones that take things away come last.
-cluster_tests=(
-    alerts promql dashboard_schema page_browser manifests_cluster components_cluster
-    opt_in_cluster opt_in_role_cluster consent_cluster records_cluster bindings_cluster locks_cluster look_cluster bypass_cluster caller_cluster large_namespaces_cluster unreviewed_cluster
-    kills_cluster truth_cluster recovery_cluster recovery_edges_cluster budgets_cluster
-    outage_cluster race_cluster hammer_cluster availability_cluster rotation_cluster drift_cluster
-    explain_cluster plugin_cluster halt_by_alert_cluster leader_cluster once_cluster rights_cluster
-    walkthrough_cluster deploy_cluster upgrade_cluster demo_cluster lifecycle_cluster
+# Groups of tests that touch nothing but namespaces of their own. The longest come first.
+side_by_side=(
+    e2e/recovery_edges e2e/recovery e2e/budgets e2e/kills e2e/manifests tools/alerts tools/alerts_webhook e2e/plugin e2e/opt_in
+    tools/page tools/promql tools/dashboard_schema
 )
-[[ ${SOAK:-} != 1 ]] || cluster_tests=(race_cluster rotation_cluster leader_cluster)
+# In this order: the ones that take things away come last.
+alone=(
+    operations/components
+    consent/opt_in_role consent/rules consent/records consent/bindings
+    safeguards/locks safeguards/look
+    consent/bypass consent/caller consent/large_namespaces consent/unreviewed
+    kills/truth
+    operations/outage safeguards/race safeguards/hammer operations/availability operations/rotation operations/drift
+    people/explain safeguards/halt_by_alert operations/leader operations/once safeguards/rights
+    people/walkthrough operations/deploy operations/upgrade people/demo operations/lifecycle
+)
+if [[ ${SOAK:-} == 1 ]]; then
+    side_by_side=()
+    alone=(safeguards/race operations/rotation operations/leader)
+fi
 
 reason=""
 if [[ "$(uname -s)" != Linux ]]; then
@@ -37,17 +46,21 @@ elif ((EUID)); then
     reason="the node needs root, for its namespaces: sudo env \"PATH=\$PATH\" \"HOME=\$HOME\" make test"
 fi
 if [[ -n $reason ]]; then
-    say "SKIPPED ($reason): arm64 ${cluster_tests[*]}"
+    say "SKIPPED ($reason): arm64 ${side_by_side[*]} ${alone[*]}"
     exit
 fi
 
+outputs=$(mktemp --directory)
+behind=""
 finish() {
+    [[ -z $behind ]] || kill -- "-$behind" 2>/dev/null || true
     if [[ ${KEEP:-} == 1 ]]; then
         echo "KEEP=1: the cluster is left up; make cluster-down NAME=test removes it"
     else
-        env NAME=test tests/cluster/down.sh || true
+        env NAME=test hack/cluster/down.sh || true
     fi
-    env NAME=scratch tests/cluster/down.sh || true
+    env NAME=scratch hack/cluster/down.sh || true
+    rm -rf "$outputs"
 }
 trap finish EXIT
 
@@ -55,26 +68,68 @@ trap finish EXIT
 unset CONTEXT REGISTRY OVERLAY KUBECONFIG
 export NAME=test
 
+# group TARGET MODULE: the tests of one module, one after the other.
+group() {
+    cargo test --locked --package tests --features cluster,tools --test "$1" -- --test-threads=1 --nocapture "$2::"
+}
+# failed NAME OUTPUT: says what matters most last, because the rest is long.
+failed() {
+    say "FAILED: $1"
+    grep --after-context=8 "panicked at" "$2" || true
+    exit 1
+}
+
 say "Debian packages"
-tests/cluster/packages.sh curl jq prometheus prometheus-alertmanager webhook
-say "Binaries for arm64"
-tests/arm64.sh
+hack/cluster/packages.sh curl jq prometheus prometheus-alertmanager webhook
 say "Cluster test"
-tests/cluster/up.sh
+hack/cluster/up.sh
 say "Images, and Pure Chaos on the cluster"
 make --no-print-directory deploy NAME=test OVERLAY=test
-
 PURE_CHAOS_TEST_KUBECONFIG="$PWD/.cluster/test/kubeconfig"
 export PURE_CHAOS_TEST_KUBECONFIG
-output=$(mktemp)
-for test in "${cluster_tests[@]}"; do
-    say "$test"
-    cargo test --locked --package tests --features cluster --test "$test" -- --test-threads=1 --nocapture 2>&1 | tee "$output" || {
-        # What matters most comes last: the rest is long.
-        say "FAILED: $test"
-        grep --after-context=8 "panicked at" "$output" || true
-        exit 1
-    }
+say "Programs of the tests"
+cargo test --locked --package tests --features cluster,tools --no-run
+
+# What compiles and touches no cluster fills the time that tests spend waiting. It gets what nobody else wants of the processor.
+idly=(chrt --idle 0)
+"${idly[@]}" true 2>/dev/null || idly=(nice -n 19)
+# shellcheck disable=SC2016
+setsid "${idly[@]}" bash -c '[[ ${SOAK:-} == 1 ]] || ! tests/first-version.sh --check || tests/first-version.sh --build; tests/arm64.sh' \
+    >"$outputs/behind" 2>&1 &
+behind=$!
+built_behind() {
+    [[ -n $behind ]] || return 0
+    say "Binaries for arm64, and the first version"
+    wait "$behind" || { cat "$outputs/behind"; failed "the build" "$outputs/behind"; }
+    behind=""
+    cat "$outputs/behind"
+}
+
+say "Side by side: ${side_by_side[*]}"
+at_once=4
+declare -A name_of
+# next: waits for one of those under way, and prints what it said.
+next() {
+    local process code=0 name
+    wait -n -p process "${!name_of[@]}" || code=$?
+    name="${name_of[$process]}"
+    unset "name_of[$process]"
+    say "$name"
+    cat "$outputs/${name//\//-}"
+    ((code == 0)) || failed "$name" "$outputs/${name//\//-}"
+}
+for name in "${side_by_side[@]}"; do
+    ((${#name_of[@]} < at_once)) || next
+    group "${name%%/*}" "${name#*/}" >"$outputs/${name//\//-}" 2>&1 &
+    name_of[$!]=$name
 done
-rm "$output"
+while ((${#name_of[@]})); do next; done
+
+for name in "${alone[@]}"; do
+    # This group needs what was compiled meanwhile.
+    [[ $name != operations/upgrade ]] || built_behind
+    say "$name"
+    group e2e_disruptive "${name//\//::}" 2>&1 | tee "$outputs/alone" || failed "$name" "$outputs/alone"
+done
+built_behind
 say "All tests passed"

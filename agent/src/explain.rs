@@ -14,7 +14,7 @@ use policy::consent::Consent;
 use policy::eligibility::{Eligibility, NamespaceView};
 use policy::kill_gate::Locked;
 use policy::platform::PlatformPolicy;
-use policy::record::{OptIn, OptInStatus, RecordedSettings, Verdict as Admitted};
+use policy::record::{ACTIVE, OptIn, OptInStatus, RecordedSettings, Verdict as Admitted};
 use policy::settings::Settings;
 use policy::well_known::{RECORD, SYSTEM_NAMESPACE};
 use runtime::client::{CallError, call};
@@ -29,8 +29,8 @@ use crate::guard;
 use crate::guard::backoff;
 use crate::guard::namespace::{Forbidden, not_admitted, permitted, protection};
 use crate::guard::pods::{GuardContext, screen};
+use crate::guard::rest::resting;
 use crate::outcome::Refusal;
-use crate::status::{ACTIVE, resting};
 
 pub mod explanation;
 

@@ -5,3 +5,4 @@ pub mod backoff;
 pub mod namespace;
 pub mod pods;
 pub mod rate_limit;
+pub mod rest;

@@ -7,16 +7,18 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::Client;
-use policy::record::{Intent, OptIn, OptInStatus, Pending, Rest, ToldRefusal, WorkloadReference};
+use policy::record::{ACTIVE, Intent, OptIn, OptInStatus, Pending, Rest, ToldRefusal, WorkloadReference};
 use tokio::time::Instant;
 
 use crate::cluster::snapshot::NamespaceSnapshot;
-use crate::guard::{backoff, rate_limit};
+use crate::guard::{backoff, rate_limit, rest};
 
 mod activity;
 pub mod foreseen;
+mod refusal;
 mod store;
 
+use refusal::WriteRefusal;
 use store::{Found, Store};
 
 pub use activity::Activity;
@@ -30,12 +32,6 @@ const RETRY: Duration = Duration::from_secs(5);
 const LAST_TRIES: u32 = 3;
 const LAST_PAUSE: Duration = Duration::from_millis(500);
 
-/// The condition that says whether rounds kill.
-pub const ACTIVE: &str = "Active";
-/// The state of a namespace in which rounds kill.
-pub const STATE_ACTIVE: &str = "active";
-/// The state of a namespace in which rounds are dry runs.
-pub const STATE_DRY_RUN: &str = "dry run";
 /// The condition that exists while the last slot served is too far in the future.
 const CLOCK_SUSPECT: &str = "ClockSuspect";
 
@@ -50,35 +46,6 @@ pub struct StatusWriter {
     saved: OptInStatus,
     is_overtaken: bool,
     refusal: WriteRefusal,
-}
-
-/// Whether the API server refuses this process's writes, for a reason that is not temporary.
-#[derive(Debug, Default)]
-struct WriteRefusal {
-    /// Whether a write was refused since the last write that succeeded.
-    is_known: bool,
-    /// The message of the API server, until a caller takes it in order to report it.
-    untold: Option<String>,
-}
-
-impl WriteRefusal {
-    fn note(&mut self, written: &Result<(), StoreError>) {
-        match written {
-            Ok(()) => *self = Self::default(),
-            Err(StoreError::Call(error)) if is_definite(error.code()) => {
-                if !self.is_known {
-                    *self = Self { is_known: true, untold: Some(error.to_string()) };
-                }
-            }
-            Err(_) => {}
-        }
-    }
-}
-
-/// Whether this answer to a write is a refusal that lasts until somebody acts. A record that is
-/// gone or has changed is not such a refusal.
-fn is_definite(code: Option<u16>) -> bool {
-    code.is_some_and(|code| (400..500).contains(&code) && !matches!(code, 401 | 404 | 408 | 409 | 429))
 }
 
 impl StatusWriter {
@@ -143,7 +110,7 @@ impl StatusWriter {
     /// Why the API server refuses to write the status. Returns the message once, and the next one
     /// only after a write has succeeded.
     pub fn take_write_refusal(&mut self) -> Option<String> {
-        self.refusal.untold.take()
+        self.refusal.take()
     }
 
     /// Spends a slot before anything is killed in it. This writes `lastSlot` and the intent of the
@@ -289,7 +256,7 @@ impl StatusWriter {
     /// Notes that a workload rests until `until`, because a Pod changed during its kill or the kill
     /// had no clear answer. Forgets rests that are over.
     pub fn rest(&mut self, workload_uid: &str, until: Timestamp, now: Timestamp) {
-        self.status.resting.retain(|known| known.workload != workload_uid && rests(known, now));
+        self.status.resting.retain(|known| known.workload != workload_uid && rest::goes_on(known, now));
         self.status.resting.push(Rest { workload: workload_uid.to_owned(), until: until.to_string() });
     }
 
@@ -297,7 +264,7 @@ impl StatusWriter {
     /// had no clear answer.
     #[must_use]
     pub fn resting(&self, now: Timestamp) -> BTreeSet<String> {
-        resting(&self.status, now)
+        rest::resting(&self.status, now)
     }
 
     /// The refusals that Events have already told.
@@ -418,51 +385,6 @@ impl StatusWriter {
     }
 }
 
-/// UIDs of the workloads that rest at `now` because a Pod changed during its kill or the kill had
-/// no clear answer, from the status of a record.
-#[must_use]
-pub fn resting(status: &OptInStatus, now: Timestamp) -> BTreeSet<String> {
-    status.resting.iter().filter(|known| rests(known, now)).map(|known| known.workload.clone()).collect()
-}
-
-/// Whether a rest goes on at `now`. A rest whose end can't be parsed goes on.
-fn rests(rest: &Rest, now: Timestamp) -> bool {
-    rest.until.parse().map_or(true, |until: Timestamp| until > now)
-}
-
 fn instant(text: Option<&str>) -> Option<Timestamp> {
     text?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_does_not_pass_is_a_refusal_of_a_write() {
-        for code in [400, 403, 413, 422] {
-            assert!(is_definite(Some(code)), "{code}");
-        }
-        for code in
-            [None, Some(200), Some(401), Some(404), Some(408), Some(409), Some(429), Some(500), Some(504)]
-        {
-            assert!(!is_definite(code), "{code:?}");
-        }
-    }
-
-    #[test]
-    fn a_rest_ends_by_the_clock_and_one_that_cannot_be_read_does_not() {
-        let rest =
-            |workload: &str, until: &str| Rest { workload: workload.to_owned(), until: until.to_owned() };
-        let status = OptInStatus {
-            resting: vec![
-                rest("a", "2026-11-23T12:00:00Z"),
-                rest("b", "soon"),
-                rest("c", "2026-11-23T12:00:01Z"),
-            ],
-            ..OptInStatus::default()
-        };
-        let noon = "2026-11-23T12:00:00Z".parse().unwrap();
-        assert_eq!(resting(&status, noon), BTreeSet::from(["b".to_owned(), "c".to_owned()]));
-    }
 }

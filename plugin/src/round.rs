@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use agent::explain::explanation::{countdown, one_line};
-use agent::status::STATE_DRY_RUN;
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use policy::durations;
-use policy::record::{OptIn, OptInStatus, RecordedSettings, Verdict};
+use policy::record::{OptIn, OptInStatus, RecordedSettings, STATE_DRY_RUN, Verdict};
 use policy::schedule::Schedule;
 
 use crate::status::why;

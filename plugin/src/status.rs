@@ -2,10 +2,9 @@
 //! the reason why nothing is killed.
 
 use agent::explain::explanation::{countdown, one_line};
-use agent::status::ACTIVE;
 use jiff::Timestamp;
 use kube::ResourceExt;
-use policy::record::{OptIn, Verdict};
+use policy::record::{ACTIVE, OptIn, Verdict};
 use serde_json::{Value, json};
 
 /// The headings of the table.

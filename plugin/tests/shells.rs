@@ -56,7 +56,7 @@ fn has(shell: &str) -> bool {
     if !found {
         // Not by a macro, whose output a passing test doesn't show.
         let skipped = format!(
-            "SKIPPED: there is no {shell} here; tests/cluster/packages.sh {shell} installs it on Debian\n"
+            "SKIPPED: there is no {shell} here; hack/cluster/packages.sh {shell} installs it on Debian\n"
         );
         std::io::stderr().write_all(skipped.as_bytes()).unwrap();
     }

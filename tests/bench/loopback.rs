@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
-use tests::api::Api;
+use tests::fake_api::Api;
 use tests::generator::{Outcome, Target};
 use tests::process::{Ready, Running, WebhookProcess, free_address, kubeconfig_of};
 use tests::repository::read;

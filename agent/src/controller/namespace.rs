@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use policy::record::{OptIn, Verdict};
+use policy::record::{OptIn, STATE_ACTIVE, STATE_DRY_RUN, Verdict};
 use policy::schedule::Timetable;
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
@@ -23,7 +23,7 @@ use crate::round::due::{Due, DueSlot, SlotWatermark, due};
 use crate::round::report::RoundReport;
 use crate::round::{RoundInput, round};
 use crate::status::foreseen::foreseeable;
-use crate::status::{Activity, STATE_ACTIVE, STATE_DRY_RUN, StatusWriter};
+use crate::status::{Activity, StatusWriter};
 use crate::telemetry::fact::Fact;
 
 /// How often the agent checks pending recoveries, in addition to each Pod event.

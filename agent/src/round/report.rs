@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use policy::record::WorkloadReference;
+use policy::record::{STATE_ACTIVE, STATE_DRY_RUN, WorkloadReference};
 
 use crate::cluster::snapshot::NamespaceSnapshot;
 use crate::guard::namespace::Forbidden;
@@ -10,7 +10,6 @@ use crate::guard::pods::{Candidate, Refused};
 use crate::outcome::Refusal;
 use crate::recovery::Kill;
 use crate::round::kill::Failure;
-use crate::status::{STATE_ACTIVE, STATE_DRY_RUN};
 use crate::telemetry::activity::Decision;
 use crate::telemetry::metrics::RoundOutcome;
 

@@ -16,7 +16,7 @@ use runtime::clock::Clock;
 
 use crate::admission::access::may_delete_pods;
 use crate::admission::callers::Callers;
-use crate::admission::decide::{self, Decision};
+use crate::admission::decide::{self, Decision, kill};
 use crate::admission::pending_admissions::Notes;
 use crate::admission::review::{self, Answer, AuditAnnotations, Code, Malformed, Request};
 use crate::metrics::{Metrics, Outcome, Rule};
@@ -175,24 +175,24 @@ impl Reviews {
     }
 
     async fn kill(&self, request: &Request) -> (Outcome, Decision) {
-        if !decide::is_locked(request) {
-            return outcome_of(decide::not_locked());
+        if !kill::is_locked(request) {
+            return outcome_of(kill::not_locked());
         }
-        let place = match decide::place_of_kill(request) {
+        let place = match kill::place_of_kill(request) {
             Ok(place) => place,
             Err(denial) => return outcome_of(*denial),
         };
         match namespaces::read_for_lock(&self.client, place).await {
             Ok((target, system)) => {
                 let decision =
-                    decide::kill(request, &target, system.as_ref(), &self.policy, self.clock.wall());
+                    kill::decide(request, &target, system.as_ref(), &self.policy, self.clock.wall());
                 // If the halt can't be read, the denial counts as a failure.
                 match system {
                     Some(_) => outcome_of(decision),
                     None => (Outcome::Error, decision),
                 }
             }
-            Err(why) => (Outcome::Error, decide::unreadable(place, &why)),
+            Err(why) => (Outcome::Error, kill::unreadable(place, &why)),
         }
     }
 }

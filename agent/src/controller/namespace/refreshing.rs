@@ -2,10 +2,12 @@
 //! and the clock. A state that the last round found by looking at the namespace stays.
 
 use super::{NamespaceTask, WAITING, waiting};
+use policy::record::{STATE_ACTIVE, STATE_DRY_RUN};
+
 use crate::guard::namespace::Forbidden;
 use crate::outcome::Refusal;
+use crate::status::Activity;
 use crate::status::foreseen::{foreseen, has_ended};
-use crate::status::{Activity, STATE_ACTIVE, STATE_DRY_RUN};
 use crate::telemetry::activity::Halt;
 
 impl NamespaceTask {

@@ -1,6 +1,7 @@
 //! Tests of the kill rule.
 
 use super::*;
+use crate::admission::decide::kill::{decide, is_locked, not_locked, place_of_kill, unreadable};
 
 fn kill_request(operation: &str, sub: &str, namespace: &str, user: &str, groups: &[&str]) -> Request {
     let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
@@ -62,7 +63,7 @@ fn the_kill_rule() {
     let system = namespace("pure-chaos", &[]);
     let ask = |target: &NamespaceView, system: Option<&NamespaceView>| {
         let eviction = kill_request("CREATE", "eviction", &target.name, "agent", &[]);
-        outcome(&kill(&eviction, target, system, &policy, now()))
+        outcome(&decide(&eviction, target, system, &policy, now()))
     };
     let opted_in = namespace("a", &[("chaos", "yes")]);
     assert_eq!(ask(&opted_in, Some(&system)).0, 200);
@@ -120,7 +121,7 @@ fn asked(settings: &[(&str, &str)], way: &str, options: Value, metadata: Value) 
     }
     let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request});
     let request = parse(review.to_string().as_bytes()).unwrap();
-    outcome(&kill(&request, &target, Some(&namespace("pure-chaos", &[])), &policy, now()))
+    outcome(&decide(&request, &target, Some(&namespace("pure-chaos", &[])), &policy, now()))
 }
 
 #[test]
@@ -181,10 +182,10 @@ fn the_platforms_days_without_chaos_lock_and_a_pod_unseen_is_not_deleted() {
     let system = namespace("pure-chaos", &[]);
     let target = namespace("a", &[("chaos", "yes"), ("purechaos.dev/mode", "delete")]);
     let eviction = kill_request("CREATE", "eviction", "a", "agent", &[]);
-    let (code, message) = outcome(&kill(&eviction, &target, Some(&system), &policy, now()));
+    let (code, message) = outcome(&decide(&eviction, &target, Some(&system), &policy, now()));
     assert!(code == 403 && message.contains("the platform's"), "{message}");
     let policy = PlatformPolicy::parse("ceilings: {mode: 'evict,delete'}").unwrap();
     let blind = kill_request("DELETE", "", "a", "agent", &[]);
-    let (code, message) = outcome(&kill(&blind, &target, Some(&system), &policy, now()));
+    let (code, message) = outcome(&decide(&blind, &target, Some(&system), &policy, now()));
     assert!(code == 403 && message.contains("does not show the Pod"), "{message}");
 }

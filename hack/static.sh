@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Builds the static binaries of the images for one architecture, as container images name it, into target/static/ARCH. On a machine of
+# another architecture it compiles across; Debian has what that takes, and rustup the rest. Where they don't give it, this ends with 3.
+# Packages after the architecture limit it to these.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+case "${1:-}" in
+    amd64) machine=x86_64 debian=(gcc-x86-64-linux-gnu libc6-dev-amd64-cross) ;;
+    arm64) machine=aarch64 debian=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross) ;;
+    *)
+        echo "ARCH=${1:-}: images are built for amd64 and arm64" >&2
+        exit 2
+        ;;
+esac
+target="$machine-unknown-linux-gnu"
+
+if ! rustup target list --installed | grep -qx "$target"; then
+    timeout 300 rustup target add "$target" || exit 3
+fi
+if [[ "$(uname -m)" != "$machine" ]]; then
+    hack/cluster/packages.sh "${debian[@]}" || exit 3
+    variable="CARGO_TARGET_${target^^}_LINKER"
+    export "${variable//-/_}=$machine-linux-gnu-gcc"
+fi
+# Static, because the images hold nothing but the program.
+packages=("${@:2}")
+((${#packages[@]})) || packages=(agent webhook certs)
+RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist --target "$target" --bins "${packages[@]/#/--package=}"
+install -D --target-directory="target/static/$1" "${packages[@]/#/target/$target/dist/}"

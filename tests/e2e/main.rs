@@ -1,0 +1,10 @@
+//! Tests on a real node that touch nothing but namespaces of their own, so that several groups run
+//! at the same time.
+
+mod budgets;
+mod kills;
+mod manifests;
+mod opt_in;
+mod plugin;
+mod recovery;
+mod recovery_edges;

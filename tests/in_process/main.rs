@@ -1,0 +1,28 @@
+//! Each part against a fake Kubernetes API, all in one process.
+
+mod agent {
+    mod clocks;
+    mod elections;
+    mod events;
+    mod halt;
+    mod kills;
+    mod once;
+    mod page;
+    mod recoveries;
+    mod rounds;
+    mod settings;
+    mod walk;
+    mod watches;
+    mod workloads;
+}
+mod plugin {
+    mod changes;
+    mod explanations;
+    mod rounds;
+    mod stage;
+}
+mod webhook {
+    mod admission;
+    mod hostile;
+    mod malformed;
+}

@@ -1,0 +1,343 @@
+//! The cluster of a walk as it truly is: one namespace, its workloads and Pods, and controllers
+//! that take their time. The API shows what a process may see. The truth stays here, for the
+//! oracle.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rand::RngExt;
+use rand::rngs::ChaCha8Rng;
+use runtime::clock::{Clock, TokioClock};
+use tokio::time::Instant;
+
+use crate::fake_api::Api;
+
+use super::objects;
+
+/// The kind of controller that brings a Pod back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Deployment,
+    StatefulSet,
+    DaemonSet,
+    ReplicaSet,
+    /// A kind of another API group, above a ReplicaSet. The agent can't read it.
+    Rollout,
+}
+
+impl Kind {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Deployment => "Deployment",
+            Self::StatefulSet => "StatefulSet",
+            Self::DaemonSet => "DaemonSet",
+            Self::ReplicaSet => "ReplicaSet",
+            Self::Rollout => "Rollout",
+        }
+    }
+
+    /// Whether the kind's Pods belong to ReplicaSets.
+    pub fn has_sets(self) -> bool {
+        matches!(self, Self::Deployment | Self::Rollout)
+    }
+}
+
+/// A workload and its history.
+#[derive(Debug, Clone)]
+pub struct Workload {
+    pub kind: Kind,
+    pub name: String,
+    pub uid: String,
+    pub desired: usize,
+    pub template: u32,
+    pub generation: u64,
+    pub exists: bool,
+    /// Each time at which the size was set, and to what.
+    pub sizes: Vec<(Instant, usize)>,
+    pub template_changed: Option<Instant>,
+    pub deleted: Option<Instant>,
+    /// Since when the workload has had fewer Ready Pods than it wants.
+    pub ill_since: Option<Instant>,
+}
+
+/// A Pod, which may be gone already.
+#[derive(Debug, Clone)]
+pub struct Pod {
+    pub name: String,
+    pub uid: String,
+    pub workload: usize,
+    pub template: u32,
+    pub node: String,
+    pub created: Timestamp,
+    pub ready: bool,
+    pub terminating: bool,
+    pub gone: bool,
+    /// Since when the Pod asks to be left alone.
+    pub excluded: Option<Instant>,
+    /// When the Pod began to end.
+    pub lost: Option<Instant>,
+}
+
+impl Pod {
+    pub fn is_ready(&self) -> bool {
+        self.ready && !self.terminating && !self.gone
+    }
+}
+
+/// An action that is planned.
+#[derive(Debug, Clone)]
+pub enum Action {
+    Reconcile(usize),
+    Ready(usize),
+    Gone(usize),
+    Rights,
+    Review,
+}
+
+pub struct Cluster {
+    pub api: Api,
+    pub clock: TokioClock,
+    pub rng: ChaCha8Rng,
+    pub workloads: Vec<Workload>,
+    pub pods: Vec<Pod>,
+    /// The annotations of the Namespace.
+    pub annotations: BTreeMap<String, String>,
+    /// When the annotations, the halt or the record last changed. Consent is made of these three.
+    pub consent_changed: Instant,
+    /// Whether the webhook sees the annotations as they are now.
+    pub reviewed: bool,
+    /// Whether the agent has its rights on Pods.
+    pub rights: bool,
+    agenda: BTreeMap<(Instant, u64), Action>,
+    pub serial: u64,
+}
+
+impl Cluster {
+    pub fn new(api: Api, clock: TokioClock, rng: ChaCha8Rng) -> Self {
+        Self {
+            consent_changed: clock.monotonic(),
+            api,
+            clock,
+            rng,
+            workloads: Vec::new(),
+            pods: Vec::new(),
+            annotations: BTreeMap::new(),
+            reviewed: true,
+            rights: false,
+            agenda: BTreeMap::new(),
+            serial: 0,
+        }
+    }
+
+    pub fn now(&self) -> Instant {
+        self.clock.monotonic()
+    }
+
+    pub fn milliseconds(&mut self, from: u64, to: u64) -> Duration {
+        Duration::from_millis(self.rng.random_range(from..to))
+    }
+
+    pub fn plan(&mut self, after: Duration, action: Action) {
+        self.serial += 1;
+        self.agenda.insert((self.now() + after, self.serial), action);
+    }
+
+    fn reconcile_soon(&mut self, workload: usize) {
+        let after = self.milliseconds(20, 1_500);
+        self.plan(after, Action::Reconcile(workload));
+    }
+
+    /// When the next planned action is due.
+    pub fn next(&self) -> Option<Instant> {
+        self.agenda.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// Runs the actions that are due.
+    pub fn act(&mut self) -> bool {
+        let now = self.now();
+        let mut acted = false;
+        while let Some(entry) = self.agenda.first_entry().filter(|entry| entry.key().0 <= now) {
+            acted = true;
+            match entry.remove() {
+                Action::Reconcile(workload) => self.reconcile(workload),
+                Action::Ready(pod) => self.set_ready(pod, true),
+                Action::Gone(pod) => self.remove(pod),
+                Action::Rights => self.rights = objects::is_admitted(&self.api),
+                Action::Review => self.review(),
+            }
+        }
+        acted
+    }
+
+    /// Makes a workload whose Pods are Ready and old enough to be killed.
+    pub fn make(&mut self, kind: Kind, name: &str, desired: usize) {
+        let now = self.now();
+        let uid = format!("{name}-uid-{}", self.workloads.len());
+        self.workloads.push(Workload {
+            kind,
+            name: name.to_owned(),
+            uid,
+            desired,
+            template: 1,
+            generation: 1,
+            exists: true,
+            sizes: vec![(now, desired)],
+            template_changed: None,
+            deleted: None,
+            ill_since: None,
+        });
+        let workload = self.workloads.len() - 1;
+        self.show(workload);
+        self.reconcile(workload);
+        let old = self.clock.wall().checked_sub(Duration::from_secs(3_600)).unwrap();
+        for pod in self.live(workload) {
+            self.pods[pod].created = old;
+            self.set_ready(pod, true);
+        }
+    }
+
+    /// The Pods of a workload that aren't ending.
+    pub fn live(&self, workload: usize) -> Vec<usize> {
+        let is_live = |pod: &Pod| pod.workload == workload && !pod.terminating && !pod.gone;
+        (0..self.pods.len()).filter(|pod| is_live(&self.pods[*pod])).collect()
+    }
+
+    pub fn ready(&self, workload: usize) -> usize {
+        self.pods.iter().filter(|pod| pod.workload == workload && pod.is_ready()).count()
+    }
+
+    /// Finds the live Pod with this name.
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.pods.iter().rposition(|pod| pod.name == name && !pod.gone)
+    }
+
+    pub fn scale(&mut self, workload: usize, desired: usize) {
+        let now = self.now();
+        let it = &mut self.workloads[workload];
+        it.desired = desired;
+        it.generation += 1;
+        it.sizes.push((now, desired));
+        self.show(workload);
+        self.reconcile_soon(workload);
+    }
+
+    pub fn roll_out(&mut self, workload: usize) {
+        let now = self.now();
+        let it = &mut self.workloads[workload];
+        it.template += 1;
+        it.generation += 1;
+        it.template_changed = Some(now);
+        self.show(workload);
+        self.reconcile_soon(workload);
+    }
+
+    /// Deletes a workload with its Pods, and makes another workload with its name.
+    pub fn delete_workload(&mut self, workload: usize) {
+        let now = self.now();
+        let it = &mut self.workloads[workload];
+        (it.exists, it.deleted) = (false, Some(now));
+        let (kind, name, desired) = (it.kind, it.name.clone(), it.desired);
+        objects::hide(&self.api, &self.workloads[workload]);
+        for pod in self.live(workload) {
+            self.end(pod, None);
+        }
+        self.make(kind, &name, desired);
+        let workload = self.workloads.len() - 1;
+        let fresh = self.clock.wall();
+        for pod in self.live(workload) {
+            self.pods[pod].created = fresh;
+            self.set_ready(pod, false);
+            let after = self.milliseconds(300, 9_000);
+            self.plan(after, Action::Ready(pod));
+        }
+    }
+
+    /// Lets a Pod begin to end. With `grace` 0 the Pod is gone at once.
+    pub fn end(&mut self, pod: usize, grace: Option<u64>) {
+        let now = self.now();
+        let it = &mut self.pods[pod];
+        if it.terminating || it.gone {
+            return;
+        }
+        it.terminating = true;
+        it.lost = Some(now);
+        let workload = it.workload;
+        if grace == Some(0) {
+            self.remove(pod);
+        } else {
+            self.show_pod(pod);
+            let most = if self.rng.random_bool(0.8) { 4_000 } else { 25_000 };
+            let after = self.milliseconds(100, most);
+            self.plan(after, Action::Gone(pod));
+        }
+        self.reconcile_soon(workload);
+    }
+
+    /// Makes a Pod not Ready for this long.
+    pub fn fail(&mut self, pod: usize, time: Duration) {
+        self.set_ready(pod, false);
+        self.plan(time, Action::Ready(pod));
+    }
+
+    pub fn exclude(&mut self, pod: usize, excluded: bool) {
+        self.pods[pod].excluded = excluded.then(|| self.now());
+        self.show_pod(pod);
+    }
+
+    fn set_ready(&mut self, pod: usize, ready: bool) {
+        if self.pods[pod].gone {
+            return;
+        }
+        self.pods[pod].ready = ready;
+        self.show_pod(pod);
+        let workload = self.pods[pod].workload;
+        self.reconcile_soon(workload);
+    }
+
+    fn remove(&mut self, pod: usize) {
+        let it = &mut self.pods[pod];
+        if it.gone {
+            return;
+        }
+        (it.gone, it.terminating) = (true, true);
+        let workload = it.workload;
+        self.api.remove(&objects::pod_path(&it.name));
+        // Another workload of the same name may wait for this Pod's name.
+        let heirs = (workload..self.workloads.len())
+            .filter(|heir| self.workloads[*heir].name == self.workloads[workload].name);
+        heirs.collect::<Vec<_>>().into_iter().for_each(|heir| self.reconcile_soon(heir));
+    }
+
+    pub fn show_pod(&self, pod: usize) {
+        let it = &self.pods[pod];
+        self.api.put(&objects::pod_path(&it.name), objects::pod(it, &self.workloads[it.workload]));
+    }
+
+    pub fn show(&self, workload: usize) {
+        objects::show(&self.api, &self.workloads[workload], self.counts(workload));
+    }
+
+    /// How many Pods a workload has, and how many of them have the newest template.
+    pub fn counts(&self, workload: usize) -> (usize, usize) {
+        let live = self.live(workload);
+        let newest = self.workloads[workload].template;
+        (live.len(), live.iter().filter(|pod| self.pods[**pod].template == newest).count())
+    }
+
+    /// Writes the Namespace's annotations, and lets the webhook see them after a while.
+    pub fn annotate(&mut self) {
+        self.consent_changed = self.now();
+        self.api.put(objects::NAMESPACE, objects::namespace(&self.annotations));
+        let after = self.milliseconds(5, 2_500);
+        self.plan(after, Action::Review);
+    }
+
+    /// Writes what the webhook would write about the Namespace as it is now.
+    fn review(&mut self) {
+        objects::review(&self.api, &self.annotations, self.reviewed, &mut self.serial);
+        self.consent_changed = self.now();
+        let after = self.milliseconds(1, 900);
+        self.plan(after, Action::Rights);
+    }
+}

@@ -1,0 +1,188 @@
+//! The objects of a walk as the API shows them, and the record as the webhook writes it.
+
+use std::collections::BTreeMap;
+
+use policy::consent::Consent;
+use policy::digest::digest;
+use policy::platform::PlatformPolicy;
+use policy::record::RecordedSettings;
+use policy::well_known::HALT;
+use serde_json::{Value, json};
+
+use crate::fake_api::Api;
+
+use super::cluster::{Kind, Pod, Workload};
+
+pub const NAMESPACE: &str = "/api/v1/namespaces/a";
+pub const SYSTEM: &str = "/api/v1/namespaces/pure-chaos";
+pub const RECORD: &str = "/apis/purechaos.dev/v1alpha1/namespaces/a/optins/chaos";
+pub const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/pure-chaos/leases/agent";
+const UID: &str = "2f9c1a52-6a0b-4f7e-9d8e-3c5b7a1e0d4f";
+
+pub fn policy() -> PlatformPolicy {
+    PlatformPolicy::parse("ceilings: {mode: 'evict,delete,force', schedule: every 1s}\nkillsPerMinute: 60")
+        .unwrap()
+}
+
+pub fn pod_path(name: &str) -> String {
+    format!("/api/v1/namespaces/a/pods/{name}")
+}
+
+fn plural(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Deployment => "deployments",
+        Kind::StatefulSet => "statefulsets",
+        Kind::DaemonSet => "daemonsets",
+        Kind::ReplicaSet => "replicasets",
+        Kind::Rollout => "rollouts",
+    }
+}
+
+fn group(kind: Kind) -> &'static str {
+    if kind == Kind::Rollout { "argoproj.io/v1alpha1" } else { "apps/v1" }
+}
+
+fn workload_path(kind: Kind, name: &str) -> String {
+    format!("/apis/{}/namespaces/a/{}/{name}", group(kind), plural(kind))
+}
+
+fn set_name(workload: &Workload, template: u32) -> String {
+    format!("{}-t{template}", workload.name)
+}
+
+fn set_uid(workload: &Workload, template: u32) -> String {
+    format!("{}-t{template}", workload.uid)
+}
+
+fn owner(kind: Kind, name: &str, uid: &str) -> Value {
+    json!([{"apiVersion": group(kind), "kind": kind.word(), "name": name, "uid": uid, "controller": true}])
+}
+
+pub fn pod(pod: &Pod, workload: &Workload) -> Value {
+    let owners = if workload.kind.has_sets() {
+        owner(Kind::ReplicaSet, &set_name(workload, pod.template), &set_uid(workload, pod.template))
+    } else {
+        owner(workload.kind, &workload.name, &workload.uid)
+    };
+    let status = if pod.ready { "True" } else { "False" };
+    let mut object = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": pod.name, "namespace": "a", "uid": pod.uid, "creationTimestamp": seconds(pod.created),
+            "labels": {"app": workload.name}, "ownerReferences": owners},
+        "spec": {"nodeName": pod.node},
+        "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": status}],
+            "containerStatuses": [{"name": "c", "restartCount": 0}]}
+    });
+    if pod.excluded.is_some() {
+        object["metadata"]["annotations"] = json!({"purechaos.dev/exclude": "true"});
+    }
+    if pod.terminating {
+        object["metadata"]["deletionTimestamp"] = json!("2026-11-23T13:00:00Z");
+    }
+    object
+}
+
+fn seconds(at: jiff::Timestamp) -> String {
+    jiff::Timestamp::from_second(at.as_second()).unwrap().to_string()
+}
+
+/// Puts a workload with its ReplicaSets. `all` is the number of its Pods, and `newest` the number
+/// of those with the newest template.
+pub fn show(api: &Api, workload: &Workload, (all, newest): (usize, usize)) {
+    let Workload { kind, name, uid, desired, template, generation, .. } = workload;
+    let rendered = json!({"metadata": {"annotations": {"template": template.to_string()}}});
+    let mut object = json!({
+        "apiVersion": group(*kind), "kind": kind.word(),
+        "metadata": {"name": name, "namespace": "a", "uid": uid, "generation": generation},
+        "spec": {"replicas": desired, "selector": {}, "template": rendered},
+    });
+    let revision = |template: u32| format!("{name}-{template}");
+    let before = if newest < all { template.saturating_sub(1) } else { *template };
+    object["status"] = match kind {
+        Kind::DaemonSet => json!({"observedGeneration": generation, "currentNumberScheduled": all,
+            "desiredNumberScheduled": desired, "numberMisscheduled": 0, "numberReady": all, "updatedNumberScheduled": newest}),
+        _ => json!({"observedGeneration": generation, "replicas": all, "updatedReplicas": newest,
+            "currentRevision": revision(before), "updateRevision": revision(*template)}),
+    };
+    if *kind == Kind::StatefulSet {
+        object["spec"]["serviceName"] = json!(name);
+    }
+    if kind.has_sets() {
+        for number in 1..=*template {
+            let replicas = if number == *template { *desired } else { 0 };
+            let path = workload_path(Kind::ReplicaSet, &set_name(workload, number));
+            let set = json!({
+                "apiVersion": "apps/v1", "kind": "ReplicaSet",
+                "metadata": {"name": set_name(workload, number), "namespace": "a", "uid": set_uid(workload, number),
+                    "ownerReferences": owner(*kind, name, uid)},
+                "spec": {"replicas": replicas, "selector": {}, "template": rendered}
+            });
+            if number == *template
+                || api.get(&path).is_none_or(|old| old["spec"]["replicas"] != set["spec"]["replicas"])
+            {
+                api.put(&path, set);
+            }
+        }
+    }
+    api.put(&workload_path(*kind, name), object);
+}
+
+/// Removes a workload with its ReplicaSets.
+pub fn hide(api: &Api, workload: &Workload) {
+    api.remove(&workload_path(workload.kind, &workload.name));
+    if workload.kind.has_sets() {
+        for number in 1..=workload.template {
+            api.remove(&workload_path(Kind::ReplicaSet, &set_name(workload, number)));
+        }
+    }
+}
+
+pub fn namespace(annotations: &BTreeMap<String, String>) -> Value {
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a", "uid": UID, "annotations": annotations}})
+}
+
+pub fn system(halt: bool) -> Value {
+    let annotations = if halt { json!({HALT: "a walk"}) } else { json!({}) };
+    json!({"apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": "pure-chaos", "uid": "system", "annotations": annotations}})
+}
+
+/// Whether a record says that the opt-in was admitted.
+pub fn is_admitted(api: &Api) -> bool {
+    api.get(RECORD).is_some_and(|record| record["spec"]["verdict"] == "Admitted")
+}
+
+/// Writes or removes the record, as the webhook does.
+pub fn review(api: &Api, annotations: &BTreeMap<String, String>, reviewed: bool, serial: &mut u64) {
+    let before = api.get(RECORD);
+    if Consent::parse(annotations) != Consent::Yes {
+        if before.is_some() {
+            api.remove(RECORD);
+        }
+        return;
+    }
+    let settings = policy().settings(annotations).unwrap();
+    let digest = digest(annotations);
+    let known =
+        before.as_ref().is_some_and(|record| record["spec"]["admission"]["digest"] == digest.as_str());
+    let mut record = before.unwrap_or_else(|| {
+        *serial += 1;
+        json!({
+            "apiVersion": "purechaos.dev/v1alpha1", "kind": "OptIn",
+            "metadata": {"name": "chaos", "namespace": "a", "uid": format!("record-{serial}")},
+        })
+    });
+    record["spec"] = if reviewed || known {
+        json!({
+            "namespaceUid": UID, "verdict": "Admitted",
+            "admission": {"user": "mara", "time": "2026-11-23T11:00:00Z", "digest": digest},
+            "settings": serde_json::to_value(RecordedSettings::from(&settings)).unwrap(),
+        })
+    } else {
+        json!({"namespaceUid": UID, "verdict": "NotAdmitted", "reason": "set while nobody looked"})
+    };
+    if let Some(halt) = annotations.get(HALT) {
+        record["spec"]["halt"] = json!(halt);
+    }
+    api.put(RECORD, record);
+}

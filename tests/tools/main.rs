@@ -1,0 +1,7 @@
+//! What the repository's files are to the tools that read them: promtool, a browser, Grafana's types.
+
+mod alerts;
+mod alerts_webhook;
+mod dashboard_schema;
+mod page;
+mod promql;
