@@ -1,7 +1,11 @@
-# The three images. `docker image build -t $REGISTRY/chaos:0.1.0 .` compiles everything and yields the agent, so that is the last
-# target; `--target webhook` and `--target certs` yield the others. `--platform linux/amd64,linux/arm64` makes them for both, without
-# emulation: the first stage runs on the builder's own architecture and compiles across. `--build-context build=DIR` puts ready
-# binaries, in a folder for each architecture, in the place of that stage (hack/images.sh does that).
+# Builds the three images. `docker image build -t $REGISTRY/chaos:0.1.0 .` compiles everything and
+# builds the image of the agent, which is the last stage. `--target webhook` and `--target certs`
+# build the other images.
+#
+# `--platform linux/amd64,linux/arm64` builds for both architectures without emulation, because the
+# first stage runs on the builder's own architecture and cross-compiles. `--build-context build=DIR`
+# replaces that stage with ready binaries, in one folder for each architecture. hack/images.sh uses
+# this option.
 
 FROM --platform=$BUILDPLATFORM rust:1.95 AS build
 WORKDIR /source
@@ -34,5 +38,6 @@ ENV PURE_CHAOS_REVISION=$REVISION
 COPY --from=build /$TARGETARCH/agent /agent
 USER 65532:65532
 ENTRYPOINT ["/agent"]
-# So that `kubectl create cronjob --image=…` needs no arguments; the Deployment says `run`.
+# With this default, `kubectl create cronjob --image=…` needs no arguments. The Deployment sets
+# `run`.
 CMD ["once"]

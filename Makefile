@@ -3,17 +3,19 @@ SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := help
 .PHONY: help fmt check build test test-fast soak crd images cluster-up cluster-down cluster-status deploy undeploy release-manifests demo picture bench fuzz clean
 
-# Which local cluster; each has its own folder .cluster/$(NAME).
+# The name of the local cluster. Each cluster has its own folder .cluster/$(NAME).
 NAME ?= demo
-# Which Kubernetes a new local cluster runs: 1.37 unless it is set, or 1.34.
+# The Kubernetes version of a new local cluster: 1.37 (the default) or 1.34.
 KUBERNETES ?=
-# A cluster of yours, by its context's name in your kubeconfig; what needs images then needs REGISTRY as well.
+# The kubeconfig context of a cluster of yours. With CONTEXT, targets that need images also need
+# REGISTRY.
 CONTEXT ?=
-# Where images go and nodes pull from; the local cluster's own without CONTEXT.
+# The registry that images are pushed to and that nodes pull from. Without CONTEXT, the default is
+# the local cluster's own registry.
 REGISTRY ?=
-# Which of manifests/overlays to deploy; empty for the base.
+# The overlay in manifests/overlays to deploy. The default is the base.
 OVERLAY ?=
-# Of which architectures binaries and images are: amd64, arm64, or "amd64 arm64".
+# The architectures of binaries and images: amd64, arm64, or "amd64 arm64".
 ARCH ?= amd64
 
 export NAME KUBERNETES CONTEXT REGISTRY OVERLAY ARCH

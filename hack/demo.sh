@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The walk-through: a namespace opts in, its Pods die on schedule and recover, it opts out, and nothing dies after that. Each command
-# is printed before its output. It succeeds if at least three kills recovered and the Deployment is whole at the end.
+# Runs the walk-through. A namespace opts in, its Pods die on schedule and recover, the namespace
+# opts out, and nothing dies after that. The script prints each command before its output. The
+# script succeeds if at least three kills recover and the Deployment is complete at the end.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,16 +9,19 @@ namespace=learning-place
 wanted=3
 
 if [[ -z ${CONTEXT:-} ]]; then
+    if ! NAME="${NAME:-demo}" hack/cluster/build.sh kubernetes --check; then
+        echo "The first time takes a quarter of an hour on two cores: Kubernetes, its tools and Pure Chaos are compiled here. Later it takes 2 minutes."
+    fi
     hack/cluster/up.sh
 fi
 # shellcheck source=manifests/cluster.sh
 . manifests/cluster.sh
 make --no-print-directory deploy OVERLAY="${OVERLAY:-demo}"
 
-# Prometheus, where there is one: of Debian's packages, as root.
+# Prometheus is optional. As root on Debian, the script installs the package.
 prometheus=""
 if hack/cluster/packages.sh prometheus >/dev/null 2>&1 && command -v prometheus >/dev/null; then
-    # 3: nothing of it can be had through this kubeconfig.
+    # Exit code 3 means that Prometheus cannot use this kubeconfig.
     prometheus="$(hack/prometheus.sh start)" || { code=$?; ((code == 3)) || exit "$code"; }
 fi
 [[ -n $prometheus ]] || echo "Without Prometheus: what it would count is read off the agent's metrics."
@@ -25,7 +29,7 @@ fi
 heading() {
     printf '\n=== %s\n' "$1"
 }
-# run COMMAND...: prints a command as a person types it, then does it.
+# run COMMAND...: prints a command as a person types it, then runs it.
 run() {
     local word line=""
     for word in "$@"; do
@@ -55,7 +59,9 @@ within() {
 scrape() {
     kubectl get --raw /api/v1/namespaces/pure-chaos/services/agent:metrics/proxy/metrics
 }
-# total METRIC MATCHER: the sum of a metric's series in this namespace whose labels match; from Prometheus where it runs, else as it would see it.
+# total METRIC MATCHER: prints the sum of the metric's series in this namespace whose labels match.
+# The sum comes from Prometheus if it runs. Otherwise the script computes the same sum from the
+# agent's metrics.
 total() {
     if [[ -n $prometheus ]]; then
         promtool query instant "$prometheus" "sum($1{target_namespace=\"$namespace\"${2:+,$2}}) or vector(0)" | sed 's/.*=> \([0-9.]*\) .*/\1/'
@@ -73,7 +79,7 @@ while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
 done
 page="http://127.0.0.1:$port/"
 forward=""
-# page_says WORDS: whether the page has them.
+# page_says WORDS: succeeds if the page contains the words.
 page_says() {
     local answer=""
     {
@@ -82,7 +88,7 @@ page_says() {
     } 2>/dev/null 3<>"/dev/tcp/127.0.0.1/$port" || true
     [[ $answer == *"$1"* ]]
 }
-# show_page: the page of the agent that there is, for as long as that lives.
+# show_page: forwards the port to the page of the current agent, until that agent ends.
 show_page() {
     if [[ -n $forward ]]; then
         kill "$forward" 2>/dev/null || true
@@ -93,7 +99,8 @@ show_page() {
     within 60 "the agent's own page does not answer as one that leads" page_says "Namespaces that opted in"
 }
 
-# What an earlier demonstration left; somebody else's namespace of this name is left alone.
+# Remove the namespace of an earlier demonstration. A namespace of this name without that label
+# belongs to somebody else, and stays.
 if owner="$(kubectl get namespace "$namespace" -o jsonpath='{.metadata.labels.purechaos\.dev/demo}' 2>/dev/null)"; then
     if [[ $owner != yes ]]; then
         echo "There is a namespace $namespace that no demonstration made. Remove it first, or choose another cluster." >&2
@@ -104,7 +111,8 @@ fi
 
 events="$(mktemp)"
 watching="" tailing=""
-# The page stays for whoever looks at it, unless there is nothing to look at.
+# After a success, the page stays available. After a failure, the script closes it, because there is
+# nothing to see.
 finish() {
     local code=$?
     rm -f "$events"
@@ -141,7 +149,7 @@ watching=$!
 tail -f -n +1 "$events" &
 tailing=$!
 enough() { (($(total pure_chaos_recoveries_total 'outcome="recovered"') - before >= wanted)); }
-# A round that meets a change of its Pod lets the workload rest for two minutes.
+# If a Pod changes during its kill, the agent lets the workload rest for two minutes.
 within 300 "fewer than $wanted kills recovered" enough
 
 within 10 "the agent's own page tells of no kill" page_says '>killed</span>'
@@ -170,7 +178,7 @@ run kubectl -n pure-chaos exec deployment/agent -- /agent explain "$namespace"
 run kubectl -n "$namespace" delete poddisruptionbudget random-logger
 
 heading "A container that crashes is a restart, and not a kill"
-# Its only Pod: the agent leaves it alone.
+# The Deployment has only one Pod, so the agent does not kill it.
 run kubectl -n "$namespace" create deployment restless --image=chentex/random-logger -- sh -c 'sleep 3; exit 1'
 restarted() { (($(total pure_chaos_container_restarts_total 'workload="restless"') > 0)); }
 within 120 "no restart of a container was counted" restarted
@@ -193,7 +201,7 @@ within 60 "nobody else leads" another_leads
 before="$(kills)"
 within 240 "the other one kills nothing" another_kill
 run kubectl -n pure-chaos get lease agent
-# Every kill, before and after, ends in exactly one outcome.
+# Each kill, before and after the change of leader, has exactly one outcome.
 settled_record() {
     local counts
     counts="$(kubectl -n "$namespace" get optin chaos -o jsonpath='{.status.kills}|{.status.pendingCount}|{.status.outcomes}')"

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Builds the three images from the ready binaries in target/static and pushes them to REGISTRY (host:port, with a path where there is one).
-# ARCH says for which architectures, amd64 unless it is set; with several of them each name stands for all. The tag is made of what is in
-# the images, so that a node never runs an older one of the same name; it is noted in target/images-tag. TAG=... sets another.
+# Builds the three images from the ready binaries in target/static and pushes them to REGISTRY
+# (host:port, with an optional path). ARCH names the architectures. The default is amd64. With
+# several architectures, each image name stands for all of them. The tag contains a hash of the
+# images' content, so that a node never runs an older image with the same name. The script writes
+# the tag to target/images-tag. Set TAG to use another tag.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
@@ -33,7 +35,8 @@ buildah_here() {
     BUILDAH_ISOLATION=chroot STORAGE_DRIVER=vfs buildah --root "$work/storage" --runroot "$work/run" "$@"
 }
 if [[ $registry =~ ^198\.18\.[0-9]+\.2:31500 ]]; then
-    # The local cluster's registry speaks plain HTTP. A Docker engine would need to be told so in its settings, and buildah is there.
+    # The local cluster's registry uses plain HTTP. Docker would need a setting to allow that, and
+    # buildah is always installed with the local cluster.
     tool=buildah_here
     push_flags=(--tls-verify=false)
 elif docker info >/dev/null 2>&1; then
@@ -47,7 +50,7 @@ else
     exit 1
 fi
 
-# A push can be refused for a moment after the registry has started.
+# The registry can refuse a push for a moment after its start.
 push() {
     local attempt
     for attempt in 1 2 3 4 5; do
@@ -63,7 +66,7 @@ build_and_push() {
     if ((${#architectures[@]} == 1)); then
         "$tool" build "${build[@]}" -t "$image" . && push push "${push_flags[@]}" "$image"
     elif [[ $tool == docker ]]; then
-        # Only a push keeps several architectures together, whatever the engine's own store can hold.
+        # A push keeps several architectures together even if the engine's own image store cannot.
         push buildx build "${build[@]}" --push -t "$image" .
     else
         "$tool" build "${build[@]}" --manifest "$image" . && push manifest push --all "${push_flags[@]}" "$image" "docker://$image"
@@ -72,7 +75,7 @@ build_and_push() {
 
 for target in agent webhook certs; do
     image="$registry/chaos-$target:$tag"
-    # The agent is the system's main part and bears its name.
+    # The agent is the main part of the system, so its image has the system's name.
     [[ $target != agent ]] || image="$registry/chaos:$tag"
     if ! build_and_push "$target" "$image" >"$log" 2>&1; then
         echo "$image failed; the last lines:" >&2

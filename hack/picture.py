@@ -3,7 +3,8 @@
 
     hack/picture.py http://127.0.0.1:9095 --minutes 10 --step 30 --namespace shop
 
-The README's is of hack/picture-shop.yaml. It is matplotlib (Debian's python3-matplotlib) that draws, so that no Grafana is needed; the picture says so.
+README's picture shows hack/picture-shop.yaml. The script draws with matplotlib (Debian's python3-matplotlib) and needs
+no Grafana. The picture says so.
 """
 
 import argparse
@@ -23,7 +24,7 @@ import matplotlib.pyplot as plot
 from matplotlib.ticker import MaxNLocator
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# Matplotlib counts days since 1970, too.
+# Matplotlib counts time in days since 1970.
 DAY = 86400
 DASHBOARD = json.loads((ROOT / "manifests/components/grafana/pure-chaos.json").read_text())
 
@@ -34,7 +35,7 @@ class Prometheus:
     def __init__(self, address, start, end, step, scrape, namespace):
         self.address, self.start, self.end, self.step = address, start, end, step
         self.values = {
-            # As Grafana computes it from the step and the scrape interval.
+            # Grafana computes this value from the step and the scrape interval in the same way.
             "$__rate_interval": f"{max(step + scrape, 4 * scrape)}s",
             "$__interval": f"{step}s",
             "$__range": f"{int(end - start)}s",
@@ -44,7 +45,7 @@ class Prometheus:
         }
 
     def ask(self, expr):
-        """The series of an expression with Grafana's variables: labels, times, numbers."""
+        """Returns the series of an expression with Grafana's variables: labels, times, numbers."""
         for name, value in self.values.items():
             expr = expr.replace(name, value)
         parameters = urllib.parse.urlencode({"query": expr, "start": self.start, "end": self.end, "step": self.step})
@@ -57,12 +58,12 @@ class Prometheus:
 
 
 def targets(title):
-    """The panel's targets by its title."""
+    """Returns the targets of the panel with this title."""
     return next(panel for panel in DASHBOARD["panels"] if panel["title"] == title)["targets"]
 
 
 def legend(target, labels):
-    """The name of a series, as its target's legendFormat has it."""
+    """Returns the name of a series, as its target's legendFormat defines it."""
     name = target["legendFormat"]
     for label, value in labels.items():
         name = name.replace("{{%s}}" % label, value)
@@ -70,13 +71,13 @@ def legend(target, labels):
 
 
 def bars(axes, prometheus, target, width):
-    """Stacked bars, one colour for each series that has any."""
+    """Draws stacked bars, one colour for each series that has a value above 0."""
     floor = {}
     for labels, samples in prometheus.ask(target["expr"]):
         samples = [(at, number) for at, number in samples if number > 0]
         if samples:
             times, numbers = zip(*samples)
-            # What is counted lies before the instant that it is counted for.
+            # Each value counts what happened before its time, so its bar ends at that time.
             axes.bar(times, numbers, -width, [floor.get(at, 0) for at in times], align="edge", label=legend(target, labels), alpha=0.8)
             for at, number in samples:
                 floor[at] = floor.get(at, 0) + number
@@ -87,7 +88,7 @@ def kills_and_restarts(axes, prometheus, width):
     kills, restarts = targets("Kills and container restarts by workload")
     bars(axes, prometheus, kills, width)
     for number, (labels, samples) in enumerate(prometheus.ask(restarts["expr"])):
-        # The others would lie on the axis.
+        # A series without restarts would be a line on the axis.
         if any(count > 0 for _at, count in samples):
             axes.plot(*zip(*samples), f"C{number + 3}", linewidth=2, label=legend(restarts, labels))
     axes.set_ylabel(f"in about {prometheus.step} s")
@@ -100,7 +101,7 @@ def heat_map(axes, prometheus, width):
     times = sorted({at for samples in by_edge.values() for at in samples})
     rows, below = [], {}
     for edge in edges:
-        # A bucket counts those before it as well.
+        # Each bucket also counts everything in the buckets below it.
         rows.append([max(0, by_edge[edge].get(at, 0) - below.get(at, 0)) or math.nan for at in times])
         below = by_edge[edge]
     used = max(number for number, row in enumerate(rows) if any(not math.isnan(value) for value in row)) + 1
@@ -132,7 +133,7 @@ PANELS = {
 
 
 def share(prometheus):
-    """What the panel of the share within the deadline says at the end."""
+    """Returns the last value of the panel "Within the deadline", as text."""
     answer = prometheus.ask(targets("Within the deadline")[0]["expr"])
     return f"{answer[0][1][-1][1]:.1%}" if answer else "no outcome"
 
@@ -166,12 +167,12 @@ def main():
             axes.text(0.5, 0.5, "none", transform=axes.transAxes, ha="center")
             axes.set_yticks([])
         axes.grid(alpha=0.25)
-        # The dashboard's annotation of kills, over every panel.
+        # The dashboard also marks kills in every panel, by an annotation.
         for _labels, samples in kills:
             for at, _number in samples:
                 axes.axvline(at, color="red", linestyle=":", linewidth=0.8, alpha=0.7)
         if axes.get_legend_handles_labels()[0]:
-            # Above all that is drawn.
+            # The legend needs room above the data.
             axes.set_ylim(0, axes.dataLim.ymax * 1.4)
             axes.legend(fontsize=8, ncols=3, loc="upper left")
     figure.suptitle(f"Pure Chaos    recovered within the deadline: {share(prometheus)}    dotted: kills", fontsize=13)

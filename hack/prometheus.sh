@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# A Prometheus (Debian's) beside a cluster, which scrapes what the manifests advertise: each container port named `metrics` of our Pods. It
-# reaches them through the API server, with the rights of the kubeconfig, so it needs no way into the Pod network.
-#   prometheus.sh start    starts it, and prints its address once every target is scraped; ends with 3 where the kubeconfig signs in in a
-#                          way that Prometheus can't, such as the programs of EKS and GKE
-#   prometheus.sh stop     ends it
+# Runs Debian's Prometheus beside a cluster. Prometheus scrapes what the manifests advertise: each
+# container port named `metrics` of our Pods. Prometheus reaches the Pods through the API server,
+# with the rights of the kubeconfig, so it needs no access to the Pod network.
+#   prometheus.sh start    starts Prometheus, and prints its address when every target is scraped. The script exits
+#                          with 3 if Prometheus cannot sign in as the kubeconfig's user does. An example is a user
+#                          who signs in by a program, as with EKS and GKE.
+#   prometheus.sh stop     stops Prometheus
 set -euo pipefail
 if [[ $1 == stop && -z ${CONTEXT:-} ]]; then
-    # Also after its cluster.
+    # `stop` also works after the cluster is gone.
     ROOT="$(cd "$(dirname "$0")/.." && pwd -P)"
 else
     # shellcheck source=manifests/cluster.sh
@@ -18,7 +20,7 @@ stop() {
     [[ -f $folder/pid ]] || return 0
     local pid
     pid="$(<"$folder/pid")"
-    # The number may be somebody else's by now.
+    # Another process can have this process ID by now.
     if [[ "$(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null)" == *"--config.file=$folder/"* ]]; then
         kill "$pid"
         for _ in {1..50}; do
@@ -71,8 +73,8 @@ scrape_configs:
     file_sd_configs:
       - files: [targets.json]
 END
-# Debian builds Prometheus without Kubernetes' own service discovery, so the targets are written as that would find them, with the labels that
-# PodMonitors give.
+# Debian builds Prometheus without Kubernetes service discovery. The script writes the targets as
+# service discovery would find them, with the labels that PodMonitors add.
 # shellcheck disable=SC2016 # The dollars are the template's.
 template='[{{range $i, $pod := .items}}{{if $i}},{{end}}{{range .spec.containers}}{{$container := .name}}{{range .ports}}{{if eq .name "metrics"}}{
   "targets": ["'"${server#https://}"'"],
@@ -90,11 +92,11 @@ setsid prometheus --config.file="$folder/prometheus.yml" --storage.tsdb.path="$f
     --storage.tsdb.retention.time=1d >"$folder/log" 2>&1 </dev/null &
 pid=$!
 echo "$pid" >"$folder/pid"
-# For as long as it runs.
+# Update the targets as long as Prometheus runs.
 while sleep 1 && [[ -d /proc/$pid && -d $folder ]]; do find_targets; done >/dev/null 2>&1 </dev/null &
 address="http://127.0.0.1:$port"
 for _ in {1..120}; do
-    # One agent, two webhooks, one certs.
+    # The four targets are one agent, two webhooks and one certs.
     up="$(promtool query instant "$address" 'count(up == 1)' 2>/dev/null || true)"
     if [[ $up == *'=> '[4-9]* ]]; then
         echo "$address"

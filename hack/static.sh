@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Builds the static binaries of the images for one architecture, as container images name it, into target/static/ARCH. On a machine of
-# another architecture it compiles across; Debian has what that takes, and rustup the rest. Where they don't give it, this ends with 3.
-# Packages after the architecture limit it to these.
+# Builds the static binaries of the images for one architecture into target/static/ARCH. ARCH is the
+# name that container images use. On a machine of another architecture, the script cross-compiles
+# with packages from Debian and a target from rustup. If these are not available, the script exits
+# with 3. Arguments after the architecture limit the build to these packages.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,7 +24,7 @@ if [[ "$(uname -m)" != "$machine" ]]; then
     variable="CARGO_TARGET_${target^^}_LINKER"
     export "${variable//-/_}=$machine-linux-gnu-gcc"
 fi
-# Static, because the images hold nothing but the program.
+# The binaries are static, because an image contains nothing except the program.
 packages=("${@:2}")
 ((${#packages[@]})) || packages=(agent webhook certs)
 RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist --target "$target" --bins "${packages[@]/#/--package=}"

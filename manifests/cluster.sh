@@ -1,6 +1,7 @@
 # shellcheck shell=bash
-# Which cluster the scripts beside this file work on, sourced by them: the one whose context was given by name, else the local
-# cluster NAME. An ambient KUBECONFIG's current context never decides it.
+# Selects the cluster that the scripts in this folder work on. The scripts source this file. CONTEXT
+# names a context of the kubeconfig. Without CONTEXT, the scripts use the local cluster NAME. The
+# current context of a KUBECONFIG in the environment never decides.
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
 NAME="${NAME:-demo}"
@@ -9,7 +10,7 @@ PATH="$ROOT/.cluster/bin:$PATH"
 
 if [[ -n $CONTEXT ]]; then
     selected=(--context "$CONTEXT")
-    # What a person types to see the same.
+    # Messages show this form of kubectl, so that a person can type it.
     spoken="kubectl --context $CONTEXT"
 else
     if [[ ! -f $ROOT/.cluster/$NAME/registry ]]; then

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs Pure Chaos with the images of REGISTRY, and returns when it works: all of it is rolled out, and the webhook answers.
+# Installs Pure Chaos with the images of REGISTRY. The script returns when every Deployment is
+# rolled out and the webhook answers.
 set -euo pipefail
 # shellcheck source=manifests/cluster.sh
 . "$(dirname "$0")/cluster.sh"
@@ -33,7 +34,8 @@ for part in certs webhook agent; do
     kubectl -n pure-chaos rollout status --timeout=120s "deployment/$part"
 done
 
-# Ready Pods are not yet a webhook that the API server reaches: its certificate's issuer has to be in the configuration.
+# Ready Pods are not enough. The API server reaches the webhook only when the configuration contains
+# the CA of the webhook's certificate.
 for _ in {1..60}; do
     answer="$(kubectl annotate namespace pure-chaos chaos=yes --dry-run=server 2>&1 || true)"
     if [[ $answer == *'admission webhook "opt-in.purechaos.dev" denied the request'* ]]; then

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Prints the registry that images are pushed to and pulled from: REGISTRY, or else the local cluster's own.
+# Prints the registry that images are pushed to and pulled from: REGISTRY, or the local cluster's
+# own registry if REGISTRY is not set.
 set -euo pipefail
 if [[ -z ${CONTEXT:-} && -n ${REGISTRY:-} ]]; then
     echo "$REGISTRY"
     exit
 fi
-# Also says what is missing before anything is built.
+# cluster.sh also reports what is missing, before anything is built.
 # shellcheck source=manifests/cluster.sh
 . "$(dirname "$0")/cluster.sh"
 if [[ -z $CONTEXT ]]; then

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Removes Pure Chaos: whatever kills first, so that it never runs with a lock missing, then the records, which take the agent's rights with
-# them, then the rest.
+# Removes Pure Chaos. The script first removes everything that kills, so that nothing kills while a
+# lock is missing. Then it removes the records, and with them the agent's rights. Then it removes
+# the rest.
 set -euo pipefail
 # shellcheck source=manifests/cluster.sh
 . "$(dirname "$0")/cluster.sh"
@@ -11,11 +12,13 @@ gone() {
 gone deployment/agent -n pure-chaos --cascade=foreground
 gone cronjobs,jobs --all -n pure-chaos --cascade=foreground
 gone validatingwebhookconfiguration/pure-chaos
-# In the foreground: a webhook that still drains would make the records again.
+# Foreground deletion waits for the Pods, because a webhook that still drains would create the
+# records again.
 gone deployment/webhook deployment/certs -n pure-chaos --cascade=foreground
 
 if [[ -n "$(kubectl get crd optins.purechaos.dev --ignore-not-found -o name)" ]]; then
-    # Records before their definition, so that the garbage collector still knows the kind of the RoleBindings' owners.
+    # The script deletes the records before their CustomResourceDefinition, so that the garbage
+    # collector still knows the kind of the RoleBindings' owners.
     gone optins.purechaos.dev --all --all-namespaces
     # shellcheck disable=SC2016
     owned='{{range .items}}{{$binding := .}}{{range .metadata.ownerReferences}}{{if eq .kind "OptIn"}}{{$binding.metadata.namespace}} {{end}}{{end}}{{end}}'
@@ -29,13 +32,14 @@ if [[ -n "$(kubectl get crd optins.purechaos.dev --ignore-not-found -o name)" ]]
         exit 1
     fi
 fi
-# A RoleBinding without an owner goes with no record: its record was never written, or somebody took the owner away.
+# A RoleBinding without an owner is not deleted with a record. Its record was never written, or
+# somebody removed the owner reference.
 # shellcheck disable=SC2016
 ours='{{range .items}}{{if eq .roleRef.name "pure-chaos-agent"}}{{.metadata.namespace}} {{end}}{{end}}'
 for namespace in $(kubectl get rolebindings -A --field-selector metadata.name=pure-chaos-agent -o go-template="$ours"); do
     gone rolebinding/pure-chaos-agent -n "$namespace"
 done
 gone -k "$ROOT/manifests"
-# What components added: all of it carries our label.
+# Components add further objects. All of them have this label.
 gone clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings -l app.kubernetes.io/part-of=pure-chaos
 echo "Pure Chaos is gone. Annotations that namespaces carry are left as they are."

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# The binaries of the arm64 images: built as `make build ARCH=arm64` does, but not optimised, which takes minutes and decides nothing of what is
-# looked at here. Each has to be a static program for that machine, and to start where it or an emulator can be had. `make test` builds one of
-# them, `make soak` all.
+# Builds and checks the binaries of the arm64 images. The build is that of `make build ARCH=arm64`,
+# but without optimization, which takes minutes and does not affect the checks. Each binary must be
+# a static program for arm64. Each binary must also start, if this machine or an emulator can run
+# it. `make test` builds one binary, and `make soak` builds all of them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -27,7 +28,8 @@ for package in "${packages[@]}"; do
         echo "$binary is not for aarch64; see readelf --file-header $binary" >&2
         exit 1
     fi
-    # What names an interpreter or a library finds neither in an image that holds nothing else.
+    # A binary that needs an interpreter or a library does not start in an image that contains
+    # nothing else.
     if LC_ALL=C readelf --program-headers --dynamic "$binary" | grep -E 'INTERP|NEEDED' >&2; then
         echo "$binary is not static; see readelf --program-headers --dynamic $binary" >&2
         exit 1
@@ -43,5 +45,5 @@ for package in "${packages[@]}"; do
     fi
     echo "$binary is static, and starts: $said"
 done
-# What was not optimised is for nobody to push.
+# Remove the unoptimized binaries, so that nobody pushes them.
 rm -rf target/static/arm64

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Measures what the webhook costs, each figure beside what it is compared with, in one run: on loopback, in a real API server, and while
-# certificates are changed. ONLY=loopback leaves out what needs a cluster.
+# Measures what the webhook costs, on loopback, in a real API server, and while certificates change.
+# Each run also measures what the figures are compared with. ONLY=loopback skips the measurements
+# that need a cluster.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,7 +9,7 @@ begun=$SECONDS
 say() {
     printf '\n== %4d s  %s\n' "$((SECONDS - begun))" "$1"
 }
-# The ambient choice of a cluster must not reach any of what follows.
+# The environment must not decide which cluster the rest of this script uses.
 unset CONTEXT REGISTRY OVERLAY KUBECONFIG
 
 target=x86_64-unknown-linux-gnu

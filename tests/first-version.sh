@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Builds the first version's images from the repository's history and pushes them to REGISTRY. Then it writes
-# target/first-version/manifests, a kustomization of the first version's manifests with these images. With --check it only says whether
-# this clone has that history, and with --build it only compiles. The first version is the commit in which Pure Chaos first did its job
-# from end to end.
+# Builds the first version's images from the repository's history and pushes them to REGISTRY. Then
+# the script writes target/first-version/manifests, a kustomization of the first version's manifests
+# with these images. With --check, the script only checks whether this clone has that history. With
+# --build, it only compiles. The first version is the commit in which Pure Chaos first worked from
+# end to end.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,7 +19,8 @@ if [[ ! -x $folder/built/agent ]]; then
     mkdir -p "$folder/source"
     git archive "$commit" | tar --extract --directory "$folder/source"
     echo "Build of the first version ($commit)"
-    # Optimized as ever, but not across crates: that takes minutes, and changes nothing that is looked at.
+    # The build optimizes as usual, but not across crates. That would take minutes, and does not
+    # affect the tests.
     (cd "$folder/source" && env -u CARGO_TARGET_DIR RUSTFLAGS="-C target-feature=+crt-static" \
         cargo --config 'profile.dist.lto=false' --config 'profile.dist.codegen-units=16' build --quiet --locked --profile dist \
         --target x86_64-unknown-linux-gnu --bin agent --bin webhook --bin certs)

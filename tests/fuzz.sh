@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Fuzzes the grammar, the policy file and the review for FUZZ_SECONDS each, a minute unless it is set. A finding is kept in
-# target/fuzz/artifacts, and fails this.
+# Fuzzes the grammar, the policy file and the review for FUZZ_SECONDS each. The default is 60. If
+# the fuzzer finds something, the script keeps it in target/fuzz/artifacts and fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,7 +23,8 @@ for target in settings policy_file review; do
             ;;
     esac
     echo "fuzz: $target for $seconds s"
-    # Without a sanitizer the stable toolchain is enough; this is safe Rust, and what is looked for are panics.
+    # Without a sanitizer, the stable toolchain is enough. The code is safe Rust, so the fuzzer
+    # looks only for panics.
     log="target/fuzz/$target.log"
     if ! cargo fuzz run --fuzz-dir tests/fuzz --target-dir target/fuzz/build --sanitizer none "$target" "$corpus" -- \
         -max_total_time="$seconds" -max_len=4096 -timeout=10 -artifact_prefix="$artifacts/" -print_final_stats=1 >"$log" 2>&1; then

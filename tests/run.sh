@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# All tests: those that need no cluster, then those on a real node, which is booted for them and removed again unless KEEP=1.
-# SOAK=1 runs the long forms instead, and nothing else: see `tests/support/soak.rs`.
+# Runs all tests: first those that need no cluster, then those on a real node. The script boots the
+# node, and removes it again unless KEEP=1 is set. SOAK=1 runs the long forms of the tests instead,
+# and nothing else: see `tests/support/soak.rs`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,7 +11,7 @@ say() {
 
 say "Tests that need no cluster"
 hack/cluster/toolchains.sh
-# Its completion is tried in it, where it can be had.
+# If zsh is available, a test runs the plugin's completion in it.
 hack/cluster/packages.sh zsh || true
 if [[ ${SOAK:-} == 1 ]]; then
     SEEDS=2000 cargo test --locked --package tests --test in_process -- --nocapture agent::walk
@@ -18,12 +19,13 @@ else
     cargo test --locked --workspace
 fi
 
-# Groups of tests that touch nothing but namespaces of their own. The longest come first.
+# These groups of tests change only their own namespaces, so several run at the same time. The
+# longest come first.
 side_by_side=(
     e2e/recovery_edges e2e/recovery e2e/budgets e2e/kills e2e/manifests tools/alerts tools/alerts_webhook e2e/plugin e2e/opt_in
     tools/page tools/promql tools/dashboard_schema
 )
-# In this order: the ones that take things away come last.
+# These groups run one after the other, in this order. Groups that take things away come last.
 alone=(
     operations/components
     consent/opt_in_role consent/rules consent/records consent/bindings
@@ -44,6 +46,8 @@ if [[ "$(uname -s)" != Linux ]]; then
     reason="the node needs Linux, and this is $(uname -s)"
 elif ((EUID)); then
     reason="the node needs root, for its namespaces: sudo env \"PATH=\$PATH\" \"HOME=\$HOME\" make test"
+elif ! unshare --mount --pid --net --fork --mount-proc true 2>/dev/null; then
+    reason="the node needs namespaces of its own, and this machine or container allows none: try a privileged container"
 fi
 if [[ -n $reason ]]; then
     say "SKIPPED ($reason): arm64 ${side_by_side[*]} ${alone[*]}"
@@ -64,15 +68,15 @@ finish() {
 }
 trap finish EXIT
 
-# The ambient choice of a cluster must not reach any of what follows.
+# The environment must not decide which cluster the rest of this script uses.
 unset CONTEXT REGISTRY OVERLAY KUBECONFIG
 export NAME=test
 
-# group TARGET MODULE: the tests of one module, one after the other.
+# group TARGET MODULE: runs the tests of one module, one after the other.
 group() {
     cargo test --locked --package tests --features cluster,tools --test "$1" -- --test-threads=1 --nocapture "$2::"
 }
-# failed NAME OUTPUT: says what matters most last, because the rest is long.
+# failed NAME OUTPUT: repeats the panics at the end, because the rest of the output is long.
 failed() {
     say "FAILED: $1"
     grep --after-context=8 "panicked at" "$2" || true
@@ -90,7 +94,8 @@ export PURE_CHAOS_TEST_KUBECONFIG
 say "Programs of the tests"
 cargo test --locked --package tests --features cluster,tools --no-run
 
-# What compiles and touches no cluster fills the time that tests spend waiting. It gets what nobody else wants of the processor.
+# These builds use no cluster, so they run while tests wait. They get only the processor time that
+# nothing else needs.
 idly=(chrt --idle 0)
 "${idly[@]}" true 2>/dev/null || idly=(nice -n 19)
 # shellcheck disable=SC2016
@@ -108,7 +113,7 @@ built_behind() {
 say "Side by side: ${side_by_side[*]}"
 at_once=4
 declare -A name_of
-# next: waits for one of those under way, and prints what it said.
+# next: waits until one of the running groups ends, and prints its output.
 next() {
     local process code=0 name
     wait -n -p process "${!name_of[@]}" || code=$?
@@ -126,7 +131,7 @@ done
 while ((${#name_of[@]})); do next; done
 
 for name in "${alone[@]}"; do
-    # This group needs what was compiled meanwhile.
+    # This group needs the first version, which the builds in the background compile.
     [[ $name != operations/upgrade ]] || built_behind
     say "$name"
     group e2e_disruptive "${name//\//::}" 2>&1 | tee "$outputs/alone" || failed "$name" "$outputs/alone"

@@ -1,6 +1,6 @@
 //! The agent's flags.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
@@ -21,11 +21,12 @@ pub struct Args {
 /// What the agent can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve every namespace's schedule until ended by a signal
+    /// Do rounds by the schedule of each namespace, until SIGTERM
     Run(RunArgs),
-    /// Do one round in each namespace where one is due, and end
+    /// Do one round in each namespace where one is due, and exit
     Once(OnceArgs),
-    /// Say what would be killed in a namespace now, and why the rest is not; it changes nothing
+    /// Show which Pods of a namespace could be killed now, and why the others can't be. This
+    /// command changes nothing
     Explain(ExplainArgs),
 }
 
@@ -43,64 +44,67 @@ pub struct RunArgs {
 /// The flags of `once`.
 #[derive(Debug, clap::Args)]
 pub struct OnceArgs {
-    /// Only this namespace; without it, all that opted in
+    /// Do a round only in this namespace. By default, in all namespaces that opted in
     #[arg(long, short, env = "PURE_CHAOS_NAMESPACE", value_name = "NAME")]
     pub namespace: Option<String>,
 
-    /// Wait until the workloads have recovered, at most for their `recovery-deadline`; exit code 1
-    /// if one did not
+    /// Wait until the workloads have recovered, for at most their `recovery-deadline`. The exit
+    /// code is 1 if a workload misses its deadline
     #[arg(long, env = "PURE_CHAOS_WAIT")]
     pub wait: bool,
 
-    /// Do a round also where none is due by the namespace's own `schedule`
+    /// Do a round even if none is due by the namespace's own `schedule`
     #[arg(long, env = "PURE_CHAOS_NOW")]
     pub now: bool,
 
-    /// Do everything but the effect, through the API server's dry run, whatever the namespaces' own
-    /// `dry-run`
+    /// Do everything but the kill, by the API server's dry run, even if a namespace's `dry-run` is
+    /// `false`
     #[arg(long, env = "PURE_CHAOS_DRY_RUN")]
     pub dry_run: bool,
 
-    /// Form of the output: lines for people, or log lines for programs
+    /// Format of the output. `text` prints a line for each kill, refusal and recovery. `json`
+    /// prints log lines
     #[arg(long, env = "PURE_CHAOS_LOG_FORMAT", default_value = "text", value_enum, value_name = "FORMAT")]
     pub log_format: LogFormat,
 
-    /// Talk to the cluster of this kubeconfig's current context; without it, those of KUBECONFIG,
-    /// of ~/.kube/config, or of the Pod
+    /// Kubeconfig file whose current context names the cluster and the account. By default, the
+    /// files in KUBECONFIG, else ~/.kube/config, else the Pod's ServiceAccount. The account must be
+    /// one of namespace pure-chaos
     #[arg(long, env = "PURE_CHAOS_KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 
-    /// The platform's policy; without it, the one that is installed
-    #[command(flatten)]
-    pub policy: PolicyFileArg,
+    /// File with the platform's policy. By default, the policy that is installed in the cluster
+    #[arg(long, env = "PURE_CHAOS_POLICY_FILE", value_name = "FILE")]
+    pub policy_file: Option<PathBuf>,
 }
 
 /// The flags of `explain`.
 #[derive(Debug, clap::Args)]
 pub struct ExplainArgs {
-    /// The namespace to explain
+    /// Namespace to explain
     pub namespace: String,
 
-    /// Form of the output
+    /// Format of the output
     #[arg(long, short, env = "PURE_CHAOS_OUTPUT", default_value = "text", value_enum, value_name = "FORMAT")]
     pub output: Output,
 
-    /// Ask with the rights of this kubeconfig's current context; without it, those of KUBECONFIG,
-    /// of ~/.kube/config, or of the Pod
+    /// Kubeconfig file whose current context names the cluster and the account. By default, the
+    /// files in KUBECONFIG, else ~/.kube/config, else the Pod's ServiceAccount
     #[arg(long, env = "PURE_CHAOS_KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 
-    /// The platform's policy; without it, ceilings are known only from the record
-    #[command(flatten)]
-    pub policy: PolicyFileArg,
+    /// File with the platform's policy. Without this flag, the command knows the ceilings only from
+    /// the record, and not the platform's `except`
+    #[arg(long, env = "PURE_CHAOS_POLICY_FILE", value_name = "FILE")]
+    pub policy_file: Option<PathBuf>,
 }
 
-/// Form of what a command prints.
+/// Format of what a command prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// For reading in a terminal
+    /// Readable text for a terminal
     Text,
-    /// For programs
+    /// JSON for programs
     Json,
 }
 
@@ -109,14 +113,16 @@ pub enum Output {
 /// # Errors
 /// When the file can't be read or parsed.
 pub fn read_policy(PolicyFileArg { policy_file }: &PolicyFileArg) -> anyhow::Result<PlatformPolicy> {
-    match policy_file {
-        Some(file) => {
-            let yaml = std::fs::read_to_string(file)
-                .with_context(|| format!("failed to read {}", file.display()))?;
-            PlatformPolicy::parse(&yaml).with_context(|| file.display().to_string())
-        }
-        None => Ok(PlatformPolicy::built_in()),
-    }
+    policy_file.as_deref().map_or_else(|| Ok(PlatformPolicy::built_in()), read_policy_file)
+}
+
+/// Reads the platform's policy from this file.
+///
+/// # Errors
+/// When the file can't be read or parsed.
+pub fn read_policy_file(file: &Path) -> anyhow::Result<PlatformPolicy> {
+    let yaml = std::fs::read_to_string(file).with_context(|| format!("failed to read {}", file.display()))?;
+    PlatformPolicy::parse(&yaml).with_context(|| file.display().to_string())
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ pub struct Context {
     /// The metrics of the agent.
     pub metrics: Metrics,
     /// What the status page shows.
-    pub board: ActivityLog,
+    pub activity_log: ActivityLog,
     /// Writes Events.
     pub events: EventWriter,
     /// Whether the whole cluster is halted, as the watch last showed. This is for display only:
@@ -79,7 +79,7 @@ impl Context {
                 metrics.events_dropped(),
             ),
             metrics,
-            board: ActivityLog::default(),
+            activity_log: ActivityLog::default(),
             halt: watch::Sender::new(Halt::Unknown),
             budget: KillRateLimit::new(policy.kills_per_minute),
             rounds: Arc::new(Semaphore::new(ROUNDS_AT_ONCE)),

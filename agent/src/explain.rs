@@ -20,7 +20,7 @@ use policy::well_known::{RECORD, SYSTEM_NAMESPACE};
 use runtime::client::{CallError, call};
 use runtime::clock::{Clock, SystemClock};
 
-use crate::args::{ExplainArgs, Output, read_policy};
+use crate::args::{ExplainArgs, Output, read_policy_file};
 use crate::cluster::access;
 use crate::cluster::list::{observe, read_namespace};
 use crate::cluster::policy_config_map;
@@ -29,8 +29,8 @@ use crate::guard;
 use crate::guard::backoff;
 use crate::guard::namespace::{Forbidden, not_admitted, permitted, protection};
 use crate::guard::pods::{GuardContext, screen};
-use crate::guard::rest::resting;
-use crate::outcome::Refusal;
+use crate::guard::resting::resting;
+use crate::refusal::Refusal;
 
 pub mod explanation;
 
@@ -44,8 +44,8 @@ const NO_CEILINGS: &str = "ceilings: {schedule: every 1s, mode: 'evict,delete,fo
 /// # Errors
 /// When the cluster can't be reached, or the namespace does not exist.
 pub async fn run(args: ExplainArgs) -> anyhow::Result<()> {
-    let ExplainArgs { namespace, output, kubeconfig, policy } = args;
-    let policy = policy.policy_file.is_some().then(|| read_policy(&policy)).transpose()?;
+    let ExplainArgs { namespace, output, kubeconfig, policy_file } = args;
+    let policy = policy_file.as_deref().map(read_policy_file).transpose()?;
     let client = runtime::client::connect_as_person(kubeconfig.as_deref(), None).await?;
     tell(&client, &namespace, policy, output, &mut runtime::output::StandardOutput::of_process()).await
 }

@@ -5,4 +5,4 @@ pub mod backoff;
 pub mod namespace;
 pub mod pods;
 pub mod rate_limit;
-pub mod rest;
+pub mod resting;

@@ -3,7 +3,7 @@
 //!
 //! | module | what it holds |
 //! | --- | --- |
-//! | [`mod@run`], [`once`], [`explain`] | the three subcommands of the binary; [`once`] shares the identity and the random generator of [`mod@run`] |
+//! | [`mod@run`], [`once`], [`explain`] | the three subcommands of the binary |
 //! | [`controller`] | the tasks of the leader: one for each OptIn record, and one that watches the halt of the whole cluster |
 //! | [`round`] | one round: which slot is due, how victims are selected, the kills, the report |
 //! | [`recovery`] | measures how long a workload takes to recover |
@@ -12,7 +12,8 @@
 //! | [`leader_election`] | decides which agent process acts |
 //! | [`status`] | the only module that writes the status of a record |
 //! | [`telemetry`], [`status_page`] | logs, metrics, Kubernetes Events and the agent's status page |
-//! | [`outcome`] | the reasons why the agent leaves a Pod, a workload or a namespace alone |
+//! | [`refusal`] | the reasons why the agent leaves a Pod, a workload or a namespace alone |
+//! | `identity` | the identity of this process, and its source of randomness |
 //!
 //! These modules do no I/O and never await: [`guard`], [`leader_election::rule`], [`round::due`],
 //! [`round::select`], the file `recovery.rs` of [`recovery`], and [`telemetry::fact`].
@@ -23,10 +24,11 @@ pub mod context;
 pub mod controller;
 pub mod explain;
 pub mod guard;
+mod identity;
 pub mod leader_election;
 pub mod once;
-pub mod outcome;
 pub mod recovery;
+pub mod refusal;
 pub mod round;
 pub mod run;
 pub mod status;

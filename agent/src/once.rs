@@ -18,17 +18,17 @@ use runtime::output::StandardOutput;
 use runtime::process::ended_by_signal;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{OnceArgs, read_policy};
+use crate::args::{OnceArgs, read_policy_file};
 use crate::cluster::list::list_all;
 use crate::cluster::{access, policy_config_map};
 use crate::context::{Context, ROUNDS_AT_ONCE};
 use crate::controller::namespace::NamespaceTask;
 use crate::controller::namespace::visit::{Asked, Visit};
+use crate::identity::{generator, identity};
 use crate::leader_election::lease::LeaderElector;
 use crate::once::output::{ended_line, visit_lines};
 use crate::recovery::RecoveryOutcome;
 use crate::recovery::tracker::Ended;
-use crate::run::{generator, identity};
 use crate::telemetry::metrics::RoundOutcome;
 
 pub mod output;
@@ -68,9 +68,9 @@ impl Tally {
 }
 
 async fn once(args: OnceArgs) -> anyhow::Result<Tally> {
-    let OnceArgs { namespace, wait, now, dry_run, log_format, kubeconfig, policy } = args;
+    let OnceArgs { namespace, wait, now, dry_run, log_format, kubeconfig, policy_file } = args;
     logs::start_at(log_format, if log_format == LogFormat::Text { "warn" } else { "info" })?;
-    let file = policy.policy_file.is_some().then(|| read_policy(&policy)).transpose()?;
+    let file = policy_file.as_deref().map(read_policy_file).transpose()?;
     let end = ended_by_signal()?;
     let client = runtime::client::connect_as_person(kubeconfig.as_deref(), None).await?;
     entitled(&client).await?;
@@ -96,13 +96,14 @@ async fn once(args: OnceArgs) -> anyhow::Result<Tally> {
     // Nobody scrapes the metrics of a process that ends soon.
     let registry = prometheus::Registry::new();
     let reads_nodes = Arc::new(reads_nodes.into());
-    let deps = Context::new(client, clock, policy, &registry, instance, candidacy.leadership(), reads_nodes)?;
-    let events = deps.events.clone();
+    let context =
+        Context::new(client, clock, policy, &registry, instance, candidacy.leadership(), reads_nodes)?;
+    let events = context.events.clone();
     // Cancelled by a signal, by the loss of the Lease, and at the end of the work.
     let done = end.child_token();
     let work = async {
         let report = Report { lines: log_format == LogFormat::Text, wait, asked: Asked { now, dry_run } };
-        let tally = serve_all(&deps, namespace.as_deref(), report, rng, &done).await;
+        let tally = serve_all(&context, namespace.as_deref(), report, rng, &done).await;
         done.cancel();
         tally
     };
@@ -161,19 +162,19 @@ impl Report {
         let mut out = StandardOutput::of_process();
         // Ignores an error, because the work continues even if nobody reads the output.
         if let Err(error) = lines.into_iter().try_for_each(|line| writeln!(out, "{line}")) {
-            tracing::debug!(error = error.to_string(), "failed to print");
+            tracing::debug!(error = error.to_string(), "failed to write to standard output");
         }
     }
 }
 
 async fn serve_all(
-    deps: &Context,
+    context: &Context,
     namespace: Option<&str>,
     report: Report,
     mut rng: ChaCha8Rng,
     end: &CancellationToken,
 ) -> anyhow::Result<Tally> {
-    let records = records(&deps.client, namespace).await?;
+    let records = records(&context.client, namespace).await?;
     if records.is_empty() {
         match namespace {
             Some(name) => {
@@ -184,12 +185,12 @@ async fn serve_all(
             None => report.print(["no namespace is opted in".to_owned()]),
         }
     }
-    deps.carry_over(&records);
+    context.carry_over(&records);
     let mut tally = Tally::default();
     let visits = records.into_iter().map(|record| {
         let rng = ChaCha8Rng::seed_from_u64(rng.next_u64());
         let name = record.namespace().unwrap_or_default();
-        let mut task = NamespaceTask::new(deps.clone(), name, Arc::new(record), rng, end.clone());
+        let mut task = NamespaceTask::new(context.clone(), name, Arc::new(record), rng, end.clone());
         async move {
             let (visit, ended) = task.visit(report.asked).await;
             report.print(ended.iter().map(|ended| ended_line(task.name(), ended)));

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use policy::record::WorkloadReference;
+use strum::{IntoStaticStr, VariantArray};
 use tokio::time::Instant;
 
 use crate::cluster::snapshot::{PodView, WorkloadView};
@@ -37,7 +38,8 @@ pub struct Kill {
 }
 
 /// How a recovery ended. The order of the variants is their precedence, if several apply.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum RecoveryOutcome {
     /// The namespace was deleted.
     NamespaceDeleted,
@@ -62,32 +64,12 @@ pub enum RecoveryOutcome {
 
 impl RecoveryOutcome {
     /// All outcomes.
-    pub const ALL: [Self; 9] = [
-        Self::NamespaceDeleted,
-        Self::OptedOut,
-        Self::WorkloadDeleted,
-        Self::RolledOut,
-        Self::Rescaled,
-        Self::Disturbed,
-        Self::Recovered,
-        Self::RecoveredAfterRestart,
-        Self::TimedOut,
-    ];
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// The label in metrics, logs and the record.
     #[must_use]
     pub fn label(self) -> &'static str {
-        match self {
-            Self::NamespaceDeleted => "namespace_deleted",
-            Self::OptedOut => "opted_out",
-            Self::WorkloadDeleted => "workload_deleted",
-            Self::RolledOut => "rolled_out",
-            Self::Rescaled => "rescaled",
-            Self::Disturbed => "disturbed",
-            Self::Recovered => "recovered",
-            Self::RecoveredAfterRestart => "recovered_after_restart",
-            Self::TimedOut => "timed_out",
-        }
+        self.into()
     }
 
     /// What the outcome means, for people.

@@ -18,8 +18,8 @@ use crate::cluster::snapshot::NamespaceSnapshot;
 use crate::context::Context;
 use crate::guard::namespace::{Forbidden, after, without_right};
 use crate::guard::pods::{Candidate, GuardContext, screen};
-use crate::outcome::Refusal;
 use crate::recovery::pending::pending;
+use crate::refusal::Refusal;
 use crate::round::due::DueSlot;
 use crate::round::report::RoundReport;
 use crate::round::select::{Turns, select_victims};
@@ -59,24 +59,25 @@ struct Look {
 }
 
 impl Look {
-    async fn take(deps: &Context, namespace: &str) -> Result<Self, ObserveError> {
-        let observation = observe(&deps.client, namespace, deps.reads_nodes.load(Ordering::Relaxed)).await?;
-        Ok(Self { observation, at: deps.clock.monotonic() })
+    async fn take(context: &Context, namespace: &str) -> Result<Self, ObserveError> {
+        let observation =
+            observe(&context.client, namespace, context.reads_nodes.load(Ordering::Relaxed)).await?;
+        Ok(Self { observation, at: context.clock.monotonic() })
     }
 }
 
 /// Serves one slot.
 pub async fn round(
-    deps: &Context,
+    context: &Context,
     occasion: &RoundInput<'_>,
-    ledger: &mut StatusWriter,
+    status_writer: &mut StatusWriter,
     rng: &mut impl Rng,
 ) -> RoundReport {
     let RoundInput { namespace, serve, watch, pending, owed, end: _ } = occasion;
     let DueSlot { slot, timetable, dry_run } = *serve;
-    let now = deps.clock.wall();
+    let now = context.clock.wall();
     // Reads the record and the Namespaces live, because a watch may lag behind. Needs the client.
-    let record = match ledger.read().await {
+    let record = match status_writer.read().await {
         Ok(record) => record,
         Err(error) => {
             return RoundReport::failed(format!(
@@ -84,30 +85,30 @@ pub async fn round(
             ));
         }
     };
-    let mut settings = match authority(&deps.client, namespace).await.permits(&record.spec, &deps.policy, now)
-    {
-        Ok(settings) => settings,
-        Err(NotPermitted::Refused(forbidden)) => {
-            return RoundReport::refused(after(ledger.state(), namespace, forbidden));
-        }
-        Err(NotPermitted::Unreadable(sentence)) => return RoundReport::failed(sentence),
-    };
+    let mut settings =
+        match authority(&context.client, namespace).await.permits(&record.spec, &context.policy, now) {
+            Ok(settings) => settings,
+            Err(NotPermitted::Refused(forbidden)) => {
+                return RoundReport::refused(after(status_writer.state(), namespace, forbidden));
+            }
+            Err(NotPermitted::Unreadable(sentence)) => return RoundReport::failed(sentence),
+        };
     settings.dry_run |= dry_run;
     let is_stale =
-        |timetable: &Timetable| settings.timetable(deps.policy.ceilings.shortest_interval) != *timetable;
+        |timetable: &Timetable| settings.timetable(context.policy.ceilings.shortest_interval) != *timetable;
     if timetable.is_some_and(is_stale) {
         return RoundReport::failed("the schedule has changed since this slot was computed".to_owned());
     }
     // Lists the Pods, the workloads they belong to, and the PodDisruptionBudgets. Needs the client.
-    let look = match Look::take(deps, namespace).await {
+    let look = match Look::take(context, namespace).await {
         Ok(look) => look,
         Err(error) if error.is_forbidden() => {
-            let is_going = is_going(&deps.client, namespace).await;
+            let is_going = is_going(&context.client, namespace).await;
             return RoundReport::refused(without_right(namespace, is_going, &error));
         }
         Err(error) => return RoundReport::failed(error.to_string()),
     };
-    let Some(watch) = watch.filter(|watch| watch.is_open(deps.clock.monotonic())) else {
+    let Some(watch) = watch.filter(|watch| watch.is_open(context.clock.monotonic())) else {
         return RoundReport::failed(
             "the Pods are not being watched at present, so no recovery could be seen".to_owned(),
         );
@@ -119,13 +120,13 @@ pub async fn round(
     }
     // Asks the guards and selects victims. Needs no client.
     let mut pending = (*pending).clone();
-    pending.extend(ledger.open());
+    pending.extend(status_writer.open());
     let circumstances = GuardContext {
-        now: deps.clock.wall(),
+        now: context.clock.wall(),
         settings: &settings,
         pending: &pending,
-        backing_off: &ledger.backing_off(now),
-        resting: &ledger.resting(now),
+        backing_off: &status_writer.backing_off(now),
+        resting: &status_writer.resting(now),
     };
     let mut screening = screen(&look.observation, &circumstances);
     let allowed: BTreeSet<WorkloadReference> =
@@ -140,12 +141,12 @@ pub async fn round(
     let mut report = RoundReport::new(RoundOutcome::NoCandidate, String::new());
     let mut look = look;
     if let Some(first) = victims.first() {
-        let Some(reserved) = deps.budget.reserve(deps.clock.monotonic()) else {
-            let refused = RoundReport::refused(budget_spent(deps));
+        let Some(reserved) = context.budget.reserve(context.clock.monotonic()) else {
+            let refused = RoundReport::refused(budget_spent(context));
             return RoundReport { is_deferred: true, owed: Some(kept), ..refused };
         };
-        let intent = intent(slot, &settings, first, deps.clock.wall());
-        let spent = if dry_run { Ok(true) } else { ledger.spend(slot, intent.clone()).await };
+        let intent = intent(slot, &settings, first, context.clock.wall());
+        let spent = if dry_run { Ok(true) } else { status_writer.spend(slot, intent.clone()).await };
         match spent {
             Ok(true) => {}
             Ok(false) => return RoundReport::failed(format!("slot {slot} was served before")),
@@ -153,7 +154,7 @@ pub async fn round(
         }
         report.owed = Some(kept);
         let mut kills = Kills {
-            deps,
+            context,
             occasion,
             settings: &settings,
             record: &record.spec,
@@ -161,7 +162,7 @@ pub async fn round(
             asked: look.at,
             look,
         };
-        kills.each(&victims, (reserved, intent), ledger, &mut report).await;
+        kills.each(&victims, (reserved, intent), status_writer, &mut report).await;
         look = kills.look;
     } else {
         report.owed = Some(kept);
@@ -182,8 +183,8 @@ fn intent(slot: Timestamp, settings: &Settings, victim: &Candidate, now: Timesta
     })
 }
 
-fn budget_spent(deps: &Context) -> Forbidden {
-    let most = deps.policy.kills_per_minute;
+fn budget_spent(context: &Context) -> Forbidden {
+    let most = context.policy.kills_per_minute;
     Forbidden {
         refusal: Refusal::BudgetSpent,
         sentence: format!(

@@ -6,8 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use policy::settings::Mode;
-use rand::Rng;
-use rand::rngs::ChaCha8Rng;
 use runtime::args::CommonArgs;
 use runtime::clock::{Clock, SystemClock};
 use runtime::http::listen;
@@ -21,6 +19,7 @@ use crate::cluster::access;
 use crate::context::Context;
 use crate::controller::halt::observe_halt;
 use crate::controller::supervisor::supervise;
+use crate::identity::{generator, identity};
 use crate::leader_election::lease::LeaderElector;
 use crate::status_page;
 use crate::telemetry::activity::ActivityLog;
@@ -52,13 +51,13 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let (instance, identity) = identity(&mut rng);
     let mut candidacy = LeaderElector::new(client.clone(), Arc::clone(&clock), identity);
     let page = status_page::Sources {
-        board: ActivityLog::default(),
+        activity_log: ActivityLog::default(),
         clock: Arc::clone(&clock),
         leadership: candidacy.leadership(),
         synced: Arc::clone(&state.synced),
         other: candidacy.other(),
     };
-    let board = page.board.clone();
+    let activity_log = page.activity_log.clone();
     let rights = observe_rights(client.clone(), policy.ceilings.modes.clone(), state.clone(), end.clone());
     let nodes = observe_nodes_right(client.clone(), Arc::clone(&state.reads_nodes), end.clone());
     let lead = async {
@@ -69,18 +68,18 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         leader.set(1);
         let reads_nodes = Arc::clone(&state.reads_nodes);
         let leadership = candidacy.leadership();
-        let deps = Context {
-            board,
+        let context = Context {
+            activity_log,
             watches,
             ..Context::new(client, clock, policy, &registry, instance, leadership, reads_nodes)?
         };
-        let events = deps.events.clone();
+        let events = context.events.clone();
         // Does not use `try_join!`, which would drop the other tasks when one fails. Here the other
         // tasks end in order.
         let (kept, halt, records) = tokio::join!(
             essential("lease", end.clone(), candidacy.keep(&end)),
-            essential("halt", end.clone(), observe_halt(deps.clone(), end.clone())),
-            essential("records", end.clone(), supervise(deps, rng, state.synced.clone(), end.clone())),
+            essential("halt", end.clone(), observe_halt(context.clone(), end.clone())),
+            essential("records", end.clone(), supervise(context, rng, state.synced.clone(), end.clone())),
         );
         // No task kills any more, so the next leader may begin.
         leader.set(0);
@@ -112,9 +111,11 @@ async fn observe_rights(
 ) -> anyhow::Result<()> {
     match access::unable(&client, &modes).await {
         Ok(None) => {}
-        Ok(Some(unable)) => tracing::warn!(unable, "the platform allows more than the agent may do"),
+        Ok(Some(unable)) => {
+            tracing::warn!(unable, "the policy allows a mode that the agent has no right for")
+        }
         Err(error) => {
-            tracing::warn!(error = %error, "failed to ask whether the agent may do what the platform allows");
+            tracing::warn!(error = %error, "failed to check the rights for the modes that the policy allows");
         }
     }
     loop {
@@ -132,13 +133,13 @@ async fn observe_rights(
             Ok(Some(missing)) => {
                 let before = state.missing.send_replace(Some(missing.clone()));
                 if before.as_ref() != Some(&missing) {
-                    tracing::warn!(missing, "not ready");
+                    tracing::warn!(missing, "the agent is not ready");
                 }
                 short
             }
             // Without an answer, the last known result stays.
             Err(error) => {
-                tracing::warn!(error = %error, "failed to ask for this account's rights, it is tried again");
+                tracing::warn!(error = %error, "failed to check the agent's rights, retrying");
                 short
             }
         };
@@ -202,18 +203,4 @@ impl State {
         }
         Ok(())
     }
-}
-
-/// The name of this Pod, if it is known, and an identity that no other process has.
-pub(crate) fn identity(rng: &mut impl Rng) -> (Option<String>, String) {
-    let instance = std::env::var("HOSTNAME").ok();
-    // The name of the Pod is not enough: a container that restarts would take the Lease of its
-    // predecessor for its own.
-    let identity = format!("{}_{:08x}", instance.as_deref().unwrap_or("agent"), rng.next_u32());
-    (instance, identity)
-}
-
-#[expect(clippy::disallowed_methods, reason = "the one source of randomness")]
-pub(crate) fn generator() -> ChaCha8Rng {
-    rand::make_rng()
 }

@@ -11,15 +11,15 @@ use policy::record::{ACTIVE, Intent, OptIn, OptInStatus, Pending, Rest, ToldRefu
 use tokio::time::Instant;
 
 use crate::cluster::snapshot::NamespaceSnapshot;
-use crate::guard::{backoff, rate_limit, rest};
+use crate::guard::{backoff, rate_limit, resting};
 
 mod activity;
 pub mod foreseen;
-mod refusal;
 mod store;
+mod write_refusal;
 
-use refusal::WriteRefusal;
 use store::{Found, Store};
+use write_refusal::WriteRefusal;
 
 pub use activity::Activity;
 pub use store::StoreError;
@@ -256,7 +256,7 @@ impl StatusWriter {
     /// Notes that a workload rests until `until`, because a Pod changed during its kill or the kill
     /// had no clear answer. Forgets rests that are over.
     pub fn rest(&mut self, workload_uid: &str, until: Timestamp, now: Timestamp) {
-        self.status.resting.retain(|known| known.workload != workload_uid && rest::goes_on(known, now));
+        self.status.resting.retain(|known| known.workload != workload_uid && resting::goes_on(known, now));
         self.status.resting.push(Rest { workload: workload_uid.to_owned(), until: until.to_string() });
     }
 
@@ -264,7 +264,7 @@ impl StatusWriter {
     /// had no clear answer.
     #[must_use]
     pub fn resting(&self, now: Timestamp) -> BTreeSet<String> {
-        rest::resting(&self.status, now)
+        resting::resting(&self.status, now)
     }
 
     /// The refusals that Events have already told.
@@ -340,7 +340,7 @@ impl StatusWriter {
             match self.try_save().await {
                 Ok(()) => return,
                 Err(error) if attempt == LAST_TRIES => {
-                    tracing::error!(namespace, error = %error, "failed to write the record's status before the end");
+                    tracing::error!(namespace, error = %error, "failed to write the record's status before this process ends");
                 }
                 Err(_) => tokio::time::sleep(LAST_PAUSE).await,
             }

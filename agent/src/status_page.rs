@@ -45,7 +45,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; img
 #[derive(Clone)]
 pub struct Sources {
     /// The data that the tasks write.
-    pub board: ActivityLog,
+    pub activity_log: ActivityLog,
     /// The clock, to say how long ago something happened.
     pub clock: Arc<dyn Clock>,
     /// Tells whether this process leads. A process that lost the Lease must not show its old data
@@ -74,14 +74,14 @@ pub fn router(sources: Sources) -> Router {
 }
 
 async fn show(State(sources): State<Sources>, RawQuery(query): RawQuery) -> impl IntoResponse {
-    let Sources { board, clock, leadership, synced, other } = sources;
+    let Sources { activity_log, clock, leadership, synced, other } = sources;
     let standing = match (leadership.holds(clock.monotonic()), synced.load(Ordering::Relaxed)) {
         (true, true) => LeaderStatus::Leads,
         (true, false) => LeaderStatus::Begins,
         (false, _) => LeaderStatus::StandsBy(other.borrow().clone()),
     };
     let reloads = query.as_deref() != Some(STILL);
-    (headers("text/html; charset=utf-8"), page(&standing, &board.snapshot(), clock.wall(), reloads))
+    (headers("text/html; charset=utf-8"), page(&standing, &activity_log.snapshot(), clock.wall(), reloads))
 }
 
 async fn style() -> impl IntoResponse {
@@ -102,8 +102,8 @@ fn headers(content_type: &'static str) -> [(HeaderName, &'static str); 6] {
 /// The page at `now` as HTML. `reloads` says whether the page reloads itself. The template escapes
 /// every text.
 #[must_use]
-pub fn page(standing: &LeaderStatus, board: &Snapshot, now: Timestamp, reloads: bool) -> String {
-    let is_halted = *standing == LeaderStatus::Leads && matches!(board.halt, Halt::Yes(_));
+pub fn page(standing: &LeaderStatus, activity_log: &Snapshot, now: Timestamp, reloads: bool) -> String {
+    let is_halted = *standing == LeaderStatus::Leads && matches!(activity_log.halt, Halt::Yes(_));
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -130,10 +130,10 @@ pub fn page(standing: &LeaderStatus, board: &Snapshot, now: Timestamp, reloads: 
                 main {
                     @match standing {
                         LeaderStatus::Leads => {
-                            (halt(&board.halt))
-                            (namespaces(board, now))
-                            (pending(board, now))
-                            (decisions(board, now))
+                            (halt(&activity_log.halt))
+                            (namespaces(activity_log, now))
+                            (pending(activity_log, now))
+                            (decisions(activity_log, now))
                         }
                         LeaderStatus::Begins => div.banner {
                             strong { "This agent has only just begun to lead." }
@@ -181,22 +181,22 @@ fn halt(halt: &Halt) -> Markup {
     }
 }
 
-fn namespaces(board: &Snapshot, now: Timestamp) -> Markup {
-    let count = board.namespaces.len();
+fn namespaces(activity_log: &Snapshot, now: Timestamp) -> Markup {
+    let count = activity_log.namespaces.len();
     html! {
         h2 { "Namespaces that opted in: " (count) }
         @if count == 0 {
             p { "None has. A namespace opts in with: " code { "kubectl annotate namespace NAME chaos=yes" } }
         }
-        div.cards { @for (name, line) in board.namespaces.iter().take(CARDS) { (card(name, line, now)) } }
+        div.cards { @for (name, line) in activity_log.namespaces.iter().take(CARDS) { (card(name, line, now)) } }
         @if count > CARDS {
             p { "And " (count - CARDS) " more; all of them: " code { "kubectl get chaos -A" } }
         }
     }
 }
 
-fn pending(board: &Snapshot, now: Timestamp) -> Markup {
-    let mut lines: Vec<(&String, &PendingLine)> = board
+fn pending(activity_log: &Snapshot, now: Timestamp) -> Markup {
+    let mut lines: Vec<(&String, &PendingLine)> = activity_log
         .namespaces
         .iter()
         .flat_map(|(name, line)| line.pending.iter().map(move |pending| (name, pending)))
@@ -233,16 +233,16 @@ fn headings<const N: usize>(names: [&str; N]) -> Markup {
     html! { thead { tr role="row" { @for name in names { th role="columnheader" scope="col" { (name) } } } } }
 }
 
-fn decisions(board: &Snapshot, now: Timestamp) -> Markup {
+fn decisions(activity_log: &Snapshot, now: Timestamp) -> Markup {
     html! {
         h2 { "The last " (crate::telemetry::activity::DECISIONS) " decisions and what came of them, newest first" }
-        @if board.decisions.is_empty() {
+        @if activity_log.decisions.is_empty() {
             p { "None since this agent began to lead." }
         } @else {
             div.scrolls tabindex="0" role="region" aria-label="Decisions" {
                 table role="table" {
                     (headings(["When", "Namespace", "What", "Of what", "Why, or how"]))
-                    tbody { @for line in &board.decisions { (decision(line, now)) } }
+                    tbody { @for line in &activity_log.decisions { (decision(line, now)) } }
                 }
             }
         }

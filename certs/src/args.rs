@@ -9,8 +9,8 @@ use runtime::args::CommonArgs;
 
 use crate::rotation::plan::Policy;
 
-/// Issues and rotates the webhook's certificates and its secret path, and makes both known to the
-/// API server
+/// Issues and rotates the webhook's certificates and its secret path, and injects both into the
+/// webhook configuration
 #[derive(Debug, Clone, Parser)]
 #[command(name = "certs", version)]
 pub struct Args {
@@ -22,7 +22,7 @@ pub struct Args {
 /// The subcommands of `certs`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
-    /// Keep the certificates and the secret path right, until SIGTERM
+    /// Issue, rotate and repair the certificates and the secret path, until SIGTERM
     Run(RunArgs),
 }
 
@@ -37,11 +37,11 @@ pub struct RunArgs {
     #[arg(long, env = "PURE_CHAOS_NAMESPACE", default_value = "pure-chaos", value_name = "NAME")]
     pub namespace: String,
 
-    /// The webhook's Service, for which the serving certificate is issued
+    /// Name of the webhook's Service. The serving certificate is valid for its DNS name
     #[arg(long, env = "PURE_CHAOS_SERVICE", default_value = "webhook", value_name = "NAME")]
     pub service: String,
 
-    /// The ValidatingWebhookConfiguration that bundle and path are injected into
+    /// Name of the ValidatingWebhookConfiguration into which certs injects the bundle and the path
     #[arg(long, env = "PURE_CHAOS_WEBHOOK_CONFIGURATION", default_value = "pure-chaos", value_name = "NAME")]
     pub webhook_configuration: String,
 
@@ -56,17 +56,18 @@ pub struct RunArgs {
     #[arg(long, env = "PURE_CHAOS_SERVING_LIFETIME", default_value = "30d", value_name = "DURATION", value_parser = duration)]
     pub serving_lifetime: Duration,
 
-    /// How long before its end a certificate is renewed
+    /// How long before its end a certificate is renewed; shorter than --serving-lifetime
     #[arg(long, env = "PURE_CHAOS_LOOKAHEAD", default_value = "10d", value_name = "DURATION", value_parser = duration)]
     pub lookahead: Duration,
 
     // A mounted Secret takes up to about a minute to arrive, and an API server's watch takes much
     // less. The default is twice that minute.
-    /// How long a new CA is in the bundle before a certificate that it signed is served
+    /// How long a new CA is in the bundle before a certificate that it signed is served. The sum of
+    /// this and --interval must be shorter than --lookahead
     #[arg(long, env = "PURE_CHAOS_SETTLE", default_value = "2m", value_name = "DURATION", value_parser = duration)]
     pub settle: Duration,
 
-    /// How often certs compares everything and puts it right
+    /// How often certs checks the certificates and the path, and repairs them
     #[arg(long, env = "PURE_CHAOS_INTERVAL", default_value = "10s", value_name = "DURATION", value_parser = duration)]
     pub interval: Duration,
 
@@ -74,11 +75,11 @@ pub struct RunArgs {
     // small write. Each change also costs an API server that calls the new path a few kilobytes: up
     // to Kubernetes 1.34, an API server keeps the transport of every path that it ever called, and
     // later versions keep the last 200.
-    /// How often the secret path is renewed; at most 30m
+    /// How often the secret path is rotated; at most 30m
     #[arg(long, env = "PURE_CHAOS_PATH_PERIOD", default_value = "10m", value_name = "DURATION", value_parser = duration)]
     pub path_period: Duration,
 
-    /// Keep only the secret path, because something else issues the certificates
+    /// Manage only the secret path, because another program issues the certificates
     #[arg(long, env = "PURE_CHAOS_ONLY_PATH")]
     pub only_path: bool,
 }

@@ -1,8 +1,8 @@
 //! Tells `/readyz` whether the ticks succeed.
 
-use std::sync::Mutex;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// How many intervals may pass without a successful tick. One tick may fail, and its repetition may
@@ -31,12 +31,12 @@ impl Health {
 
     /// Notes that a tick succeeded.
     pub fn succeeded(&self, now: Instant) {
-        *self.state() = State { succeeded: Some(now), failure: None };
+        *self.state.lock() = State { succeeded: Some(now), failure: None };
     }
 
     /// Notes that a tick failed, and why.
     pub fn failed(&self, why: String) {
-        self.state().failure = Some(why);
+        self.state.lock().failure = Some(why);
     }
 
     /// Checks that a tick succeeded recently.
@@ -44,18 +44,13 @@ impl Health {
     /// # Errors
     /// Returns the reason, for people, if no tick succeeded within three intervals.
     pub fn check(&self, now: Instant) -> Result<(), String> {
-        let state = self.state();
+        let state = self.state.lock();
         match (state.succeeded, &state.failure) {
             (Some(succeeded), _) if now.duration_since(succeeded) <= self.limit => Ok(()),
             (_, Some(why)) => Err(why.clone()),
             (Some(_), None) => Err("the last tick does not end".to_owned()),
             (None, None) => Err("the first tick has not ended yet".to_owned()),
         }
-    }
-
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        // The state is complete at any time, so it is good even after a panic.
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 

@@ -166,7 +166,7 @@ impl Paths {
                     if written == Written::Done && is_foreign {
                         self.metrics.bundle_restored();
                         tracing::warn!(
-                            "put the path back: somebody else had changed the webhook configuration"
+                            "restored the path that somebody else changed in the webhook configuration"
                         );
                     }
                     written
@@ -180,7 +180,7 @@ impl Paths {
                 (_, _) => {
                     let made = Kept { keys: Keys::of(random()?, random()?), since: now };
                     let written = self.store.write(PATH_SECRET, "Opaque", found, made.data()).await?;
-                    tracing::info!("made the keys of the path");
+                    tracing::info!("created the keys of the path");
                     written
                 }
             };

@@ -131,7 +131,7 @@ impl Rotation {
                         tracing::warn!(
                             why,
                             ?at_most,
-                            "the swap waits for an endpoint that does not serve what is trusted"
+                            "not issuing a serving certificate until every endpoint serves a certificate that the bundle accepts"
                         );
                         self.waits_for = Some(why);
                     }
@@ -139,7 +139,10 @@ impl Rotation {
                 }
                 Act::Rest => {
                     if !unseen.is_empty() {
-                        tracing::debug!(why = unseen.join("; "), "not every endpoint serves what is trusted");
+                        tracing::debug!(
+                            why = unseen.join("; "),
+                            "not every endpoint serves a certificate that the bundle accepts"
+                        );
                     }
                     None
                 }
@@ -203,7 +206,7 @@ impl Rotation {
             self.metrics.configuration_changed();
             tracing::warn!(
                 is_there = configuration.is_some(),
-                "somebody changed the webhook configuration, in something else than caBundle and path"
+                "somebody changed the webhook configuration outside caBundle and path"
             );
         }
     }
@@ -249,7 +252,7 @@ impl Rotation {
                     if is_foreign && written == Written::Done {
                         self.metrics.bundle_restored();
                         tracing::warn!(
-                            "put the bundle back: somebody else had changed the webhook configuration"
+                            "restored the bundle that somebody else changed in the webhook configuration"
                         );
                     }
                     report(written, || tracing::info!(count = bundle.len(), "injected the bundle"));

@@ -113,7 +113,7 @@ async fn keep_right(
                 Err(error) => {
                     let why = format!("{:#}", anyhow::Error::from(error));
                     let wait = retry.min(interval);
-                    tracing::warn!(error = why, retry_in = ?wait, "a tick failed");
+                    tracing::warn!(error = why, retry_in = ?wait, "failed to reconcile the certificates and the path, retrying");
                     health.failed(why);
                     retry = retry.saturating_mul(2).min(interval);
                     wait

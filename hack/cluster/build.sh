@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Builds the pinned binaries of one Go module beside this file (`build.sh kubernetes`, `build.sh tools`) into .cluster/bin, and those of an
-# older Kubernetes (`build.sh kubernetes-1.34`) into a folder of their own in there.
+# Builds the pinned binaries of one Go module in this folder.
+# `build.sh kubernetes` and `build.sh tools` write them to .cluster/bin. `build.sh kubernetes-1.34`
+# builds an older Kubernetes and writes it to a folder of its own in .cluster/bin.
 set -euo pipefail
 # shellcheck source=hack/cluster/env.sh
 . "$(dirname "$0")/env.sh"
@@ -11,7 +12,7 @@ folder="$BIN"
 mkdir -p "$folder"
 cd "$HERE/$module"
 
-# The stamp is written last, so that a build that was broken off does not count.
+# The script writes the stamp last, so that an interrupted build does not count as complete.
 stamp="$BIN/.$module"
 state="$(cat go.mod go.sum "$HERE/build.sh" | sha256sum)"
 if [[ "${2:-}" == --check ]]; then
@@ -22,7 +23,7 @@ rm -f "$stamp"
 
 flags="-s -w"
 if [[ $module == kubernetes* ]]; then
-    # Without these Kubernetes believes that it is v0.0.0, and feature gates misbehave.
+    # Without these flags, Kubernetes takes its version for v0.0.0, and feature gates misbehave.
     version="$(go list -m -f '{{.Version}}' k8s.io/kubernetes)"
     IFS=. read -r major minor _ <<<"${version#v}"
     for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
@@ -31,7 +32,7 @@ if [[ $module == kubernetes* ]]; then
 fi
 CGO_ENABLED=0 GOWORK=off go build -trimpath -ldflags "$flags" -o "$folder/" tool
 if [[ -f $folder/server ]]; then
-    # etcd's main package is called server/v3.
+    # etcd's main package is server/v3, so Go names the binary `server`.
     mv "$folder/server" "$folder/etcd"
 fi
 printf '%s\n' "$state" >"$stamp"

@@ -8,11 +8,12 @@ config="$CLUSTER/config"
 mkdir -p "$config/certs.d/docker.io" "$config/certs.d/$REGISTRY" "$config/cni"
 
 if [[ ! -d $CLUSTER/pki ]]; then
-    # Made aside and renamed when complete, so that half a set of keys is never used.
+    # The script creates the keys in a temporary folder and renames it when it is complete, so that
+    # no process ever uses half a set of keys.
     new="$CLUSTER/pki.new"
     rm -rf "$new"
     mkdir -p "$new"
-    # kubernetesVersion stands here because kubeadm would otherwise ask the internet for the newest one.
+    # Without kubernetesVersion, kubeadm would ask the internet for the newest version.
     cat >"$config/kubeadm.yaml" <<END
 apiVersion: kubeadm.k8s.io/v1beta4
 kind: InitConfiguration
@@ -45,7 +46,7 @@ rules:
   - level: None
 END
 
-# The sandbox image is imported under this name before the kubelet starts.
+# node.sh imports the sandbox image under this name before the kubelet starts.
 cat >"$config/containerd.toml" <<END
 version = 3
 
@@ -74,7 +75,8 @@ version = 3
       SystemdCgroup = false
 END
 
-# Short names such as chentex/random-logger mean docker.io: here they come from the cluster's own registry, over plain HTTP.
+# A short name such as chentex/random-logger means docker.io. In this cluster, containerd pulls such
+# images from the cluster's own registry, over plain HTTP.
 for host in docker.io "$REGISTRY"; do
     cat >"$config/certs.d/$host/hosts.toml" <<END
 server = 'http://$REGISTRY'
@@ -83,7 +85,8 @@ server = 'http://$REGISTRY'
 END
 done
 
-# Point-to-point links and not a bridge: what two Pods of one node say to each other through a Service passes the node's rules either way.
+# Pods have point-to-point links instead of a bridge. Traffic between two Pods of one node through a
+# Service then passes the node's rules in both directions.
 cat >"$config/cni/pods.conflist" <<END
 {
   "cniVersion": "1.0.0",
@@ -98,8 +101,10 @@ cat >"$config/cni/pods.conflist" <<END
 }
 END
 
-# No DNS server runs. clusterDNS is named all the same, because without it each Pod gets a warning as an event.
-# syncFrequency: the default lets a changed Secret or ConfigMap take a minute to reach a Pod.
+# No DNS server runs. clusterDNS is set nevertheless, because without it each Pod gets a warning
+# Event.
+# syncFrequency is short, because by default a changed Secret or ConfigMap can take a minute to
+# reach a Pod.
 cat >"$config/kubelet.yaml" <<END
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
@@ -129,7 +134,8 @@ syncFrequency: 1s
 volumePluginDir: /var/lib/kubelet/volume-plugins
 END
 
-# maxPerCore 0: the host's limit of tracked connections cannot be changed from within a network namespace.
+# maxPerCore is 0, because a process in a network namespace cannot change the host's limit of
+# tracked connections.
 cat >"$config/kube-proxy.yaml" <<END
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration

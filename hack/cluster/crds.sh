@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Prints the files that define the foreign kinds which our components use: those of cert-manager and of Prometheus Operator. Go's module
-# cache has them, checked by their sums.
+# Prints the paths of the files with the CustomResourceDefinitions that our components use: those of
+# cert-manager and of Prometheus Operator. The files come from Go's module cache, which verifies
+# their checksums.
 set -euo pipefail
 cd /
 

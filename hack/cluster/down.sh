@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Ends the local cluster NAME and removes all that it wrote; the built binaries stay.
+# Stops the local cluster NAME and removes everything that it wrote. The built binaries stay.
 set -euo pipefail
 # shellcheck source=hack/cluster/env.sh
 . "$(dirname "$0")/env.sh"
@@ -17,8 +17,9 @@ fi
 
 env -u CONTEXT "$ROOT/hack/prometheus.sh" stop
 "$HERE/stop-node.sh"
-# Renamed first, so that no cluster-up ever finds half of it. The node's mounts ended with it; should one be left all the same,
-# what is mounted there must not be deleted.
+# The script renames the folder first, so that no cluster-up ever finds half of it. The node's
+# mounts end with the node. If a mount is left nevertheless, --one-file-system keeps rm from
+# deleting its content.
 rm -rf --one-file-system "$CLUSTER.gone"
 [[ ! -d $CLUSTER ]] || mv "$CLUSTER" "$CLUSTER.gone"
 rm -rf --one-file-system "$CLUSTER.gone"

@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
-# Prints what there is on this machine of the cluster NAME, one line each, and nothing when it is gone without a trace.
-# It looks at the kernel's own lists and at nothing that the cluster wrote down, so that a test can trust it.
+# Prints what is left of the cluster NAME on this machine, one item a line. If nothing is left, the
+# output is empty. The script reads only the kernel's own lists and nothing that the cluster wrote,
+# so that a test can rely on it.
 set -euo pipefail
 # shellcheck source=hack/cluster/env.sh
 . "$(dirname "$0")/env.sh"
 
 for process in /proc/[0-9]*; do
     number="${process#/proc/}"
-    # Not this script and its own children, which may have the folder among their arguments.
+    # Skip this script and its children, because their arguments can contain the folder.
     [[ $number != "$$" && "$(awk '/^PPid/ { print $2 }' "$process/status" 2>/dev/null)" != "$$" ]] || continue
     if grep -qsF "$ID" "$process/environ" "$process/cgroup" "$process/cmdline" || grep -qsF "$CLUSTER/" "$process/cmdline"; then
         command="$(tr '\0' ' ' <"$process/cmdline" 2>/dev/null | cut -c1-80)"
         echo "process $number $command"
-        # A namespace lives as long as a process in it, so these are the ones that exist because of the cluster.
+        # A namespace exists as long as a process is in it, so these namespaces exist because of the
+        # cluster.
         for namespace in mnt pid net; do
             here="$(readlink "/proc/self/ns/$namespace")"
             there="$(readlink "$process/ns/$namespace" || true)"

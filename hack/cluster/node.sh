@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# The node: the first process in a cluster's own mounts, processes and network. It starts everything else, and when any part ends
-# so does the whole, because the kernel then ends every process of these namespaces. up.sh starts it, down.sh kills it.
+# Runs the node. up.sh starts this script as the first process in the cluster's own mount, process
+# and network namespaces, and down.sh kills it. The script starts all other processes. When one of
+# them ends, the script exits, and the kernel ends every process in these namespaces.
 set -euo pipefail
 # shellcheck source=hack/cluster/env.sh
 . "$(dirname "$0")/env.sh"
 
 export PATH="$KUBERNETES_BIN:$BIN:$PATH"
-# Marks all processes of the cluster, for leftovers.sh.
+# leftovers.sh and stop-node.sh find the cluster's processes by this variable.
 export PURE_CHAOS_CLUSTER="$ID"
 pki="$CLUSTER/pki"
 config="$CLUSTER/config"
@@ -40,8 +41,9 @@ wait_until() {
     done
 }
 
-# The kubelet needs mounts that its containers see, and the usual folders; an overlay gives it these without a trace on the host.
-# .cluster is bound in again, in case that the checkout lies below /var itself.
+# The kubelet needs mounts that its containers see, and the usual folders in /var. An overlay
+# provides them and leaves no trace on the host. The script mounts .cluster again, because the
+# checkout itself can be below /var.
 mount --make-rshared /
 mount -t tmpfs node /run
 mkdir /run/var /run/work /run/cluster /run/registry
@@ -53,7 +55,8 @@ for folder in /var/lib/etcd /var/lib/containerd /var/lib/kubelet /var/log/pods /
     mount --bind "$CLUSTER$folder" "$folder"
 done
 
-# The kubelet would set these for the whole machine. So it finds here what it wants, and the host keeps its own values.
+# The kubelet would change these settings for the whole machine. With these mounts, the kubelet
+# finds the values that it wants, and the host keeps its own.
 while read -r setting value; do
     mkdir -p "/run/settings/${setting%/*}"
     echo "$value" >"/run/settings/$setting"
@@ -75,7 +78,7 @@ ip route add default via "$HOST_IP"
 echo 1 >/proc/sys/net/ipv4/ip_forward
 
 start containerd --config "$config/containerd.toml"
-# A throw-away cluster need not survive a power cut, only a kill.
+# A throw-away cluster must survive a kill, but not a power failure.
 start etcd --data-dir /var/lib/etcd/data --unsafe-no-fsync --log-level warn
 start kube-apiserver \
     --advertise-address="$NODE_IP" \
@@ -105,10 +108,11 @@ start kube-apiserver \
     --tls-private-key-file="$pki/apiserver.key"
 wait_until 60 "the API server" kubectl get --raw /readyz
 
-# After a crash the node is still recorded as Ready. Unknown is the truth until the kubelet reports again.
+# After a crash, the Node object still says Ready. Unknown is correct until the kubelet reports
+# again.
 kubectl patch node node --subresource status -p '{"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}}' || true
 
-# Its usual 20 requests a second would make its start last 5 s longer.
+# With the default of 20 requests a second, the controller manager would take 5 s longer to start.
 start kube-controller-manager \
     --authentication-kubeconfig="$pki/controller-manager.conf" \
     --authorization-kubeconfig="$pki/controller-manager.conf" \

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes sure that Debian packages are there: those named as arguments, or else those that the local cluster needs.
+# Installs missing Debian packages: those in the arguments. Without arguments, the script installs
+# the packages that the local cluster needs.
 set -euo pipefail
 
 if (($#)); then
@@ -14,7 +15,7 @@ if command -v dpkg-query >/dev/null; then
         [[ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" == installed ]] || missing+=("$package")
     done
 else
-    # Without Debian's database only the commands can be looked for.
+    # Without Debian's package database, the script can only look for the commands.
     declare -A command_of=([nftables]=nft [busybox-static]=busybox [iproute2]=ip [procps]=pgrep [util-linux]=unshare [prometheus]=promtool
         [prometheus-alertmanager]=amtool [qemu-user-static]=qemu-aarch64-static
         [gcc-x86-64-linux-gnu]=x86_64-linux-gnu-gcc [libc6-dev-amd64-cross]=x86_64-linux-gnu-gcc
@@ -39,14 +40,15 @@ fi
 
 echo "Installing Debian packages: ${missing[*]}"
 for package in "${missing[@]}"; do
-    # Only their programs are wanted: a masked unit keeps a package from starting a server on this machine.
+    # Only the programs of these packages are needed. A masked unit keeps a package from starting
+    # its server on this machine.
     case $package in prometheus | prometheus-alertmanager | webhook) ;; *) continue ;; esac
     if [[ -d /etc/systemd/system && ! -e /etc/systemd/system/$package.service ]]; then
         ln -s /dev/null "/etc/systemd/system/$package.service"
         echo "($package.service is masked, because only the program is needed; systemctl unmask $package undoes that)"
     fi
 done
-# Two of these at the same time would meet each other's locks, and fail.
+# Two runs of apt-get at the same time would fail, because each locks Debian's package database.
 exec 8>"${TMPDIR:-/tmp}/pure-chaos-packages.lock"
 flock --wait 900 8
 log="$(mktemp)"

@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
-# second-apiserver.sh start|stop: a second API server of the running cluster NAME on the same etcd, with caches of its own, as where the
-# control plane is replicated. Its kubeconfig is kubeconfig-second, its audit log audit-second.log. It ends with the cluster at the latest.
+# second-apiserver.sh start|stop: starts or stops a second API server of the running cluster NAME.
+# The second server uses the same etcd and has its own caches, as in a cluster with a replicated
+# control plane. Its kubeconfig is kubeconfig-second, and its audit log is audit-second.log. The
+# server ends with the cluster at the latest.
 set -euo pipefail
 # shellcheck source=hack/cluster/env.sh
 . "$(dirname "$0")/env.sh"
 
 port=6444
 
-# The processes named kube-apiserver of this cluster, by the mark that all of the cluster's carry.
+# Prints the kube-apiserver processes of this cluster. All processes of the cluster have the mark
+# PURE_CHAOS_CLUSTER in their environment.
 api_servers() {
     local process
     for process in $(pgrep -x kube-apiserver); do
@@ -19,7 +22,8 @@ is_second() {
     grep -qszxF -e "--secure-port=$port" "/proc/$1/cmdline"
 }
 
-# first_or_second first|second: its process, nothing where it doesn't run.
+# first_or_second first|second: prints the process ID of that API server, or nothing if it does not
+# run.
 first_or_second() {
     local process
     for process in $(api_servers); do
@@ -36,9 +40,11 @@ start() {
     [[ -z "$(first_or_second second)" ]] || { echo "The second API server of $NAME runs already."; return; }
     node="$(node_process)" || { echo "The cluster $NAME is not running: make cluster-up NAME=$NAME starts it." >&2; exit 1; }
     first="$(first_or_second first)"
-    # What the first was started with, so that the two never differ in more than is meant.
+    # The second server gets the arguments of the first, so that the two differ only in the flags
+    # below.
     mapfile -d '' -t arguments <"/proc/$first/cmdline"
-    # The first alone stands in the Service `kubernetes`: an address has one port there, and they would overwrite each other's.
+    # Only the first server registers itself in the Service `kubernetes`. An address has one port
+    # there, so the two servers would overwrite each other's port.
     PURE_CHAOS_CLUSTER="$ID" setsid nsenter --target "$node" --mount --pid --net \
         "$KUBERNETES_BIN/kube-apiserver" "${arguments[@]:1}" \
         --audit-log-path="$CLUSTER/audit-second.log" --endpoint-reconciler-type=none --secure-port="$port" \
@@ -63,7 +69,7 @@ stop() {
     local process deadline=$((SECONDS + 20)) signal=TERM
     while process="$(first_or_second second)" && [[ -n $process ]]; do
         kill "-$signal" "$process" 2>/dev/null || true
-        # Its watches would keep it open for a minute.
+        # Open watches would keep the server running for a minute, so the script kills it after 5 s.
         ((SECONDS < deadline - 15)) || signal=KILL
         ((SECONDS < deadline)) || { echo "The second API server of $NAME does not end (process $process)." >&2; exit 1; }
         sleep 0.2

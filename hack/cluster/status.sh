@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Says how the local cluster NAME is; exits with 0 when its node is Ready and with 1 otherwise.
+# Prints the state of the local cluster NAME. Exits with 0 if its node is Ready, and with 1
+# otherwise.
 set -euo pipefail
 # shellcheck source=hack/cluster/env.sh
 . "$(dirname "$0")/env.sh"

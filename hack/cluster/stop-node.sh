@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Ends every process of the cluster NAME and removes what it had outside its own folder: the network link and the cgroup folders.
+# Stops every process of the cluster NAME, and removes what the cluster has outside its own folder:
+# the network link and the cgroup folders.
 set -euo pipefail
 # shellcheck source=hack/cluster/env.sh
 . "$(dirname "$0")/env.sh"
 
-# By the mark that each of them carries, because a file with process numbers could be stale or missing after a crash.
-# Containers carry no mark; they end with the process namespace that all of them are in.
+# Finds the processes by the mark in their environment, because a file with process IDs could be
+# stale or missing after a crash. Processes in containers have no mark. They end with the process
+# namespace that contains all of them.
 processes() {
     grep --files-with-matches --null-data --line-regexp --fixed-strings "PURE_CHAOS_CLUSTER=$ID" /proc/[0-9]*/environ 2>/dev/null |
         cut -d/ -f3 || true
@@ -28,5 +30,6 @@ until [[ -z "$(processes)" ]] && remove_cgroups; do
     processes | xargs --no-run-if-empty kill -9 2>/dev/null || true
     sleep 0.1
 done
-# Its routes go with it. The kernel removes it by itself too, only later.
+# The routes of the link are deleted with it. The kernel also removes the link without this command,
+# but later.
 ip link delete "$LINK" 2>/dev/null || true

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Checks that Rust by rustup and a new enough Go are there, or with argument `rust` that alone: only the local cluster needs Go. Both belong
-# to the user, so nothing is installed here.
+# Checks that Rust from rustup and a new enough Go are installed. With argument `rust`, the script
+# checks only Rust, because only the local cluster needs Go. Both toolchains belong to the user, so
+# the script installs nothing.
 set -euo pipefail
 
 go_at_least=1.26

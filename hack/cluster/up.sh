@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Boots the local cluster NAME, or leaves it alone when it is running well. After a crash it starts again on the same data.
+# Boots the local cluster NAME, unless it already runs without problems. After a crash, the cluster
+# starts again with the same data.
 set -euo pipefail
 asked="${KUBERNETES:-}"
 # shellcheck source=hack/cluster/env.sh
 . "$(dirname "$0")/env.sh"
 
 if ((EUID)); then
-    # sudo by itself would hide what is on the PATH and in the home of who calls it: rustup, cargo, go.
+    # Plain sudo replaces the caller's PATH and HOME, and so hides rustup, cargo and go.
     echo "The local cluster needs root, for its namespaces: sudo env \"PATH=\$PATH\" \"HOME=\$HOME\" make ...; or name a cluster of yours with CONTEXT=..." >&2
     exit 1
 fi
@@ -25,8 +26,9 @@ fi
 begun=$SECONDS
 mkdir -p "$ROOT/.cluster" "$LOGS"
 
-# step WHAT LOG COMMAND...: one line of progress with its duration, or else the end of the log that tells why it failed.
-# The failure is told on exit and not after an `if`, because bash would then ignore failures in the midst of COMMAND.
+# step WHAT LOG COMMAND...: runs the command and prints one line with its duration. If the command
+# fails, the EXIT trap prints the end of the log. An `if` around the command could not do that,
+# because bash then ignores failures in the middle of the command.
 failing=
 exec 3>&2
 step() {
@@ -42,7 +44,7 @@ step() {
 tell_failure() {
     [[ -n $failing ]] || return
     printf 'failed\n%s failed; the last lines of %s:\n' "$failing" "$log"
-    # One line says which part of the node ended, and 20 are of its own log.
+    # One line names the part of the node that ended, and 20 lines are from that part's log.
     tail -n 21 "$log" || true
     [[ $log != */node.log ]] || echo "If this happens again, make cluster-down NAME=$NAME and another cluster-up start afresh."
 }
@@ -52,7 +54,7 @@ image_tool() {
     BUILDAH_ISOLATION=chroot STORAGE_DRIVER=vfs buildah --root "$CLUSTER/images/storage" --runroot "$CLUSTER/images/run" "$@"
 }
 
-# within SECONDS COMMAND...: tries until it works, as long as the node runs.
+# within SECONDS COMMAND...: repeats the command until it succeeds, as long as the node runs.
 within() {
     local deadline=$((SECONDS + $1))
     shift
@@ -63,7 +65,8 @@ within() {
     done
 }
 
-# Whatever is started below inherits this lock, so a next run waits for what a killed one has left running. All of that ends by itself.
+# Every process started below inherits this lock. If this script is killed, the next run waits until
+# the processes that it left behind have ended. All of them end without help.
 exec 9<"$ROOT/.cluster"
 if ! flock --nonblock 9; then
     echo "Waiting for another cluster-up or cluster-down to end"
@@ -99,7 +102,7 @@ choose_number() {
     done
     return 1
 }
-# What a cluster-down that was killed did not come to.
+# A cluster-down that was killed can leave this folder behind.
 rm -rf --one-file-system "$CLUSTER.gone"
 [[ -f $CLUSTER/kubernetes ]] || echo "$KUBERNETES" >"$CLUSTER/kubernetes"
 [[ -f $CLUSTER/number ]] || step "Addresses" up.log choose_number
@@ -107,7 +110,7 @@ rm -rf --one-file-system "$CLUSTER.gone"
 . "$HERE/env.sh"
 rm -f "$CLUSTER/registry"
 
-# Docker's archive format is the one that both buildah and containerd know.
+# Both buildah and containerd support Docker's archive format.
 build_images() {
     mkdir -p "$CLUSTER/images"
     cp "$(command -v busybox)" "$BIN/busybox"
@@ -124,11 +127,12 @@ start_node() {
     "$HERE/stop-node.sh"
     cgroup_folders | xargs mkdir -p
     if [[ -f /sys/fs/cgroup/cgroup.controllers ]]; then
-        # Version 2 hands a controller down only when told to. Most hosts do that already.
+        # In cgroup v2, a folder gets only the controllers that its parent enables. Most hosts
+        # already enable them.
         sed 's/[^ ]*/+&/g' /sys/fs/cgroup/cgroup.controllers >/sys/fs/cgroup/cgroup.subtree_control
     fi
     local namespaces=(--mount --pid --net --fork --kill-child --mount-proc)
-    # Without the lock and the terminal, because the node outlives this script.
+    # The node gets neither the lock nor the terminal, because it outlives this script.
     # shellcheck disable=SC2016
     PURE_CHAOS_CLUSTER="$ID" setsid bash -c 'exec -a "$0" unshare "$@"' "$ID" "${namespaces[@]}" "$HERE/node.sh" \
         </dev/null >"$LOGS/node.log" 2>&1 3>&- 9<&- &
@@ -148,7 +152,8 @@ in_own_network() {
     process="$(node_process)" && [[ "$(readlink "/proc/$process/ns/net")" != "$(readlink /proc/self/ns/net)" ]]
 }
 
-# One path for a first start, a crash, a half finished start and a node that hangs: end what is there, start on the same data.
+# A first start, a crash, an incomplete start and a node that hangs take the same path: stop what
+# still runs, then start on the same data.
 step "Keys and settings" up.log "$HERE/configure.sh"
 [[ -f $CLUSTER/images/random-logger.tar ]] || step "Images of the node itself" up.log build_images
 step "Node started" up.log start_node
@@ -156,12 +161,12 @@ step "API server answers" node.log within 60 kubectl get --raw /readyz
 KUBECONFIG_FILE="$CLUSTER/pki/super-admin.conf" step "Rights" up.log within 20 kubectl apply -f "$HERE/access.yaml"
 step "Node is Ready" node.log within 60 node_ready
 step "Registry deployed" up.log within 20 kubectl apply -f "$HERE/registry.yaml"
-# Asked through the Service, whose rules are written a moment after the Pod is ready.
+# The check goes through the Service, whose rules are written a moment after the Pod is ready.
 step "Registry answers" up.log within 60 registry_answers
 step "Image chentex/random-logger pushed" up.log within 60 \
     image_tool push --tls-verify=false localhost/random-logger:local "docker://$REGISTRY/chentex/random-logger:latest"
 
-# Written last: only with this file did cluster-up come to its end.
+# The script writes this file last, because the file means that cluster-up is complete.
 echo "$REGISTRY" >"$CLUSTER/registry"
 echo "The cluster $NAME is up after $((SECONDS - begun)) s."
 exec "$HERE/status.sh"

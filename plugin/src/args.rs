@@ -8,8 +8,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::flags::SettingFlags;
 
-/// Opts namespaces in and out of chaos, and says what happens there. It can do what you can do with
-/// kubectl and no more, and prints the kubectl command for each change.
+/// Opts namespaces in and out of chaos, and shows what happens there. This plugin has only your own
+/// rights, and prints the kubectl command for each change.
 #[derive(Debug, Parser)]
 #[command(name = "kubectl-chaos", bin_name = "kubectl chaos", version, arg_required_else_help = true)]
 pub struct Args {
@@ -24,15 +24,15 @@ pub struct Args {
 /// Which cluster, namespace and user, as kubectl has them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub struct Target {
-    /// The kubeconfig; without it, those of KUBECONFIG, or ~/.kube/config
+    /// Kubeconfig file to use. By default, the files in KUBECONFIG, else ~/.kube/config
     #[arg(long, global = true, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 
-    /// The kubeconfig's context; without it, its current one
+    /// Context of the kubeconfig to use. By default, its current context
     #[arg(long, global = true, value_name = "CONTEXT")]
     pub context: Option<String>,
 
-    /// The namespace, where none is named otherwise
+    /// Namespace to use, if you name none as an argument
     #[arg(long, short, global = true, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
 }
@@ -40,25 +40,25 @@ pub struct Target {
 /// What the plugin can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Opt a namespace in, or change its settings; those that aren't named stay as they are
+    /// Opt a namespace in, or change its settings. Settings that you don't name stay as they are
     On(OnArgs),
-    /// Opt a namespace out, and remove its settings; a halt stays
+    /// Opt a namespace out, and remove its settings. A halt stays
     Off(ChangeArgs),
     /// Show the records of the namespaces that opted in, with the countdown to the next round and
-    /// the reason where nothing is killed
+    /// the reason if nothing is killed
     Status(StatusArgs),
-    /// Say what would be killed in a namespace now, and why the rest is not
+    /// Show which Pods of a namespace could be killed now, and why the others can't be
     Explain(ExplainArgs),
-    /// Ask for one round more in a namespace, in about ten seconds, and say what came of it
+    /// Ask for one more round in a namespace, in about ten seconds, and show its result
     Now(NowArgs),
-    /// Stop all kills in a namespace, or everywhere where none is named
+    /// Stop all kills in a namespace, or in the whole cluster if you name no namespace
     Halt(HaltArgs),
-    /// End the halt of a namespace, or the one of everything where none is named
+    /// End the halt of a namespace, or of the whole cluster if you name no namespace
     Resume(ChangeArgs),
     /// Print a completion script
     Completion {
-        /// For which shell; `kubectl` is the script kubectl_complete-chaos, by which kubectl's own
-        /// completion asks
+        /// Shell that runs the script. `kubectl` prints the script kubectl_complete-chaos, which
+        /// kubectl's own completion calls
         #[arg(value_enum)]
         shell: Shell,
     },
@@ -78,7 +78,7 @@ pub struct ChangeArgs {
     #[arg(value_name = "NAMESPACE")]
     pub name: Option<String>,
 
-    /// Ask the API server, and change nothing
+    /// Ask the API server whether it would allow the change, and change nothing
     #[arg(long)]
     pub server_dry_run: bool,
 }
@@ -101,7 +101,7 @@ pub struct HaltArgs {
     #[command(flatten)]
     pub change: ChangeArgs,
 
-    /// Why, for whoever wonders; without it, who halts and when
+    /// Text that says why kills are halted. By default, the text says who set the halt, and when
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
 }
@@ -109,11 +109,11 @@ pub struct HaltArgs {
 /// The flags of `status`.
 #[derive(Debug, clap::Args)]
 pub struct StatusArgs {
-    /// Of all namespaces, whatever --namespace says
+    /// Show the records of all namespaces, and ignore --namespace
     #[arg(long, short = 'A')]
     pub all_namespaces: bool,
 
-    /// Form of the output
+    /// Format of the output
     #[arg(long, short, default_value = "text", value_enum, value_name = "FORMAT")]
     pub output: Output,
 }
@@ -125,7 +125,7 @@ pub struct ExplainArgs {
     #[arg(value_name = "NAMESPACE")]
     pub name: Option<String>,
 
-    /// Form of the output
+    /// Format of the output
     #[arg(long, short, default_value = "text", value_enum, value_name = "FORMAT")]
     pub output: Output,
 }
@@ -137,7 +137,7 @@ pub struct NowArgs {
     #[arg(value_name = "NAMESPACE")]
     pub name: Option<String>,
 
-    /// How long after its slot to wait for the round
+    /// How long to wait for the round after its slot
     #[arg(long, default_value = "30s", value_parser = duration, value_name = "DURATION")]
     pub timeout: Duration,
 }

@@ -38,7 +38,7 @@ pub fn words(key: Key) -> &'static [&'static str] {
 
 impl clap::Args for SettingFlags {
     fn augment_args(command: Command) -> Command {
-        Key::ALL.into_iter().fold(command, |command, key| {
+        Key::ALL.iter().fold(command, |command, key| {
             let flag = Arg::new(key.word()).long(key.word()).value_name("VALUE").help_heading("Settings");
             let flag = flag.help(format!("{}: {}", key.annotation(), key.expected()));
             command.arg(match key {
@@ -57,8 +57,8 @@ impl clap::Args for SettingFlags {
 
 impl FromArgMatches for SettingFlags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let given = |key: Key| Some((key.annotation(), matches.get_one::<String>(key.word())?.to_owned()));
-        Ok(Self(Key::ALL.into_iter().filter_map(given).collect()))
+        let given = |key: &Key| Some((key.annotation(), matches.get_one::<String>(key.word())?.to_owned()));
+        Ok(Self(Key::ALL.iter().filter_map(given).collect()))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn words_that_are_offered_are_understood() {
-        for key in Key::ALL {
+        for &key in Key::ALL {
             for word in words(key) {
                 assert_eq!(given(&[(key.word(), word)]).check(), Ok(()), "{key:?} {word}");
                 assert!(key.expected().contains(&format!("`{word}`")), "{key:?} {word}");

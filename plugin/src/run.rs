@@ -129,7 +129,7 @@ async fn off(
         }
         // A user who may not read the namespace can still opt out. Then the change removes every
         // key that can be there.
-        Err(_) => Key::ALL.into_iter().map(Key::annotation).chain([CHAOS.to_owned()]).collect(),
+        Err(_) => Key::ALL.iter().map(|key| key.annotation()).chain([CHAOS.to_owned()]).collect(),
     };
     let change = Change::off(name, present.iter().map(String::as_str)).with_dry_run(dry_run);
     if change.annotations.is_empty() {

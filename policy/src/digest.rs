@@ -37,14 +37,7 @@ fn of_keys(annotations: &BTreeMap<String, String>, is_one: impl Fn(&str) -> bool
             hash.update(word.as_bytes());
         }
     }
-    hex(&hash.finalize())
-}
-
-/// Writes bytes as lower-case hexadecimal.
-#[must_use]
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    let digit = |half: u8| char::from(b"0123456789abcdef"[usize::from(half)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    hex::encode(hash.finalize())
 }
 
 #[cfg(test)]

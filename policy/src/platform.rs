@@ -25,7 +25,6 @@ use serde_saphyr::Spanned;
 use sha2::{Digest, Sha256};
 
 use crate::ceilings::Ceilings;
-use crate::digest::hex;
 use crate::excluded_days::{self, Days};
 use crate::protected::Protected;
 use crate::settings::{Key, NotUnderstood, Problem, Settings};
@@ -86,7 +85,7 @@ impl PlatformPolicy {
         };
         let mut policy = Self { hash: hash(yaml), ..Self::built_in() };
 
-        let defaults = known("defaults", file.defaults, &Key::ALL)?;
+        let defaults = known("defaults", file.defaults, Key::ALL)?;
         for (key, word) in &defaults {
             policy.defaults.set(*key, &word.value.0).map_err(|NotUnderstood| {
                 wrong(word, format!("defaults.{}", key.word()), &key.advice(&word.value.0))
@@ -239,7 +238,7 @@ fn place<T>(value: &Spanned<T>) -> String {
 }
 
 fn hash(yaml: &str) -> String {
-    hex(&Sha256::digest(yaml.as_bytes()))[..12].to_owned()
+    hex::encode(Sha256::digest(yaml.as_bytes()))[..12].to_owned()
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ pub use status::{
     namespaced,
     status = "OptInStatus",
     derive = "PartialEq",
-    doc = "The record of a namespace that opted in to chaos. Derived from the Namespace's annotations: change those, not this.",
+    doc = "The record of a namespace that opted in to chaos. Pure Chaos writes it from the Namespace's annotations. To change a setting, change the annotation, not this object.",
     printcolumn = r#"{"name":"Opted in by","type":"string","jsonPath":".spec.admission.user"}"#,
     printcolumn = r#"{"name":"Schedule","type":"string","jsonPath":".spec.settings.schedule"}"#,
     printcolumn = r#"{"name":"Next","type":"string","jsonPath":".status.nextSlot"}"#,
@@ -51,20 +51,20 @@ pub use status::{
 pub struct OptInSpec {
     /// UID of the Namespace that this record is about.
     pub namespace_uid: String,
-    /// Whether the agent may act on this record, and if not why.
+    /// Whether the agent may act on this record.
     pub verdict: Verdict,
-    /// In words, what is wrong and what to do. Also where the verdict is `Admitted`, but the agent
-    /// has no rights.
+    /// What is wrong, and what to do about it. The verdict can be `Admitted` here too: then the
+    /// agent has no rights in the namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The admission of exactly these annotations, where a webhook replica saw it.
+    /// The admission of exactly these annotations. Absent if no webhook replica saw one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admission: Option<Admission>,
-    /// The settings as understood, defaults included.
+    /// The settings as Pure Chaos understands them, with defaults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings: Option<RecordedSettings>,
-    /// The text of the namespace's own halt, where it has one. A hint for what is shown, because
-    /// each kill reads the Namespace.
+    /// The text of the namespace's own halt. Absent if the namespace is not halted. This field only
+    /// informs: the agent reads the Namespace before each kill.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub halt: Option<String>,
 }
@@ -74,9 +74,9 @@ pub struct OptInSpec {
 pub enum Verdict {
     /// The webhook saw and admitted exactly the stored annotations.
     Admitted,
-    /// The annotations are valid, but were set while the webhook did not see it.
+    /// The annotations are valid, but no webhook replica saw the request that set them.
     NotAdmitted,
-    /// The annotations are not understood or past a ceiling.
+    /// An annotation can't be parsed, or exceeds a ceiling of the platform.
     NotUnderstood,
 }
 
@@ -86,12 +86,12 @@ pub enum Verdict {
 pub struct Admission {
     /// The user who made the request.
     pub user: String,
-    /// When it was admitted, RFC 3339.
+    /// When the webhook admitted the request, in RFC 3339.
     pub time: String,
     /// [`crate::digest::digest`] of the annotations that were admitted.
     pub digest: String,
-    /// Which client set them and when, by the Namespace's `managedFields`: the same annotations set
-    /// again by another request need another admission.
+    /// Which client set the annotations and when, according to the Namespace's `managedFields`. If
+    /// another request sets the same annotations again, they need another admission.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub set_by: String,
 }
@@ -100,41 +100,41 @@ pub struct Admission {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RecordedSettings {
-    /// Such as `every 10m`.
+    /// When rounds are due, for example `every 10m`.
     pub schedule: String,
-    /// `evict`, `delete` or `force`.
+    /// How Pods are killed: `evict`, `delete` or `force`.
     pub mode: String,
-    /// Pods per round.
+    /// The most Pods that one round kills.
     pub limit: i64,
-    /// Such as `1m`.
+    /// How old a Pod must be before it can be killed, for example `1m`.
     pub min_age: String,
-    /// Everything but the effect.
+    /// Whether rounds only report what they would kill.
     pub dry_run: bool,
-    /// Such as `Mon-Fri 09:00-17:00 Europe/Berlin`.
+    /// When rounds may take place, for example `Mon-Fri 09:00-17:00 Europe/Berlin`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active_hours: Option<String>,
-    /// Days without chaos.
+    /// Days on which there are no rounds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub except: Option<String>,
-    /// Kinds of workloads, joined with commas.
+    /// The kinds of workloads whose Pods can be killed, separated by commas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kinds: Option<String>,
-    /// A label selector for Pods.
+    /// A label selector for the Pods that can be killed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub targets: Option<String>,
-    /// `refuse` or `allow`.
+    /// Whether the only Pod of a workload can be killed: `refuse` or `allow`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub single_replica: Option<String>,
-    /// Such as `10s`.
+    /// The grace period of killed Pods, for example `10s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grace_period: Option<String>,
-    /// Such as `5m`.
+    /// How long a recovery may take before it times out, for example `5m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery_deadline: Option<String>,
-    /// One round more than the schedule has, at this instant, RFC 3339.
+    /// The time of one additional round, in RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub also_at: Option<String>,
-    /// When the opt-in ends by itself, RFC 3339.
+    /// When the opt-in expires, in RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
 }

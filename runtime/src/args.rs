@@ -8,15 +8,16 @@ use crate::logs::LogFormat;
 /// Flags common to all parts; each has an environment variable `PURE_CHAOS_…`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct CommonArgs {
-    /// Where `/metrics`, `/livez` and `/readyz` are served, over plain HTTP
+    /// Address that serves `/metrics`, `/livez` and `/readyz` over plain HTTP. The agent also
+    /// serves its status page there
     #[arg(long, env = "PURE_CHAOS_METRICS_ADDRESS", default_value = "[::]:9090", value_name = "ADDRESS")]
     pub metrics_address: SocketAddr,
 
-    /// Form of the log lines
+    /// Format of the log lines. The environment variable RUST_LOG sets the levels
     #[arg(long, env = "PURE_CHAOS_LOG_FORMAT", default_value = "json", value_enum, value_name = "FORMAT")]
     pub log_format: LogFormat,
 
-    /// Talk to the cluster of this kubeconfig's current context; without it, to the cluster this
+    /// Kubeconfig file whose current context names the cluster. By default, the cluster that the
     /// Pod runs in
     #[arg(long, env = "PURE_CHAOS_KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
@@ -25,8 +26,8 @@ pub struct CommonArgs {
 /// The platform's policy file, for the parts that obey it.
 #[derive(Debug, Clone, clap::Args)]
 pub struct PolicyFileArg {
-    /// The platform's policy: defaults, ceilings, protected namespaces; without it, the built-in
-    /// ones
+    /// File with the platform's policy: defaults, ceilings and protected namespaces. By default,
+    /// the built-in policy
     #[arg(long, env = "PURE_CHAOS_POLICY_FILE", value_name = "FILE")]
     pub policy_file: Option<PathBuf>,
 }

@@ -2,8 +2,9 @@
 //! that idle clients do not keep others out.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 /// The open connections. All clones share the same list.
@@ -41,7 +42,7 @@ impl Connections {
     /// Adds a new connection to the list.
     #[must_use]
     pub fn open(&self) -> Open {
-        let mut inner = self.lock();
+        let mut inner = self.0.lock();
         let (number, last, close) = (inner.next, inner.tick(), CancellationToken::new());
         inner.next += 1;
         let state = State { close: close.clone(), answering: 0, has_answered: false, last };
@@ -56,7 +57,7 @@ impl Connections {
     /// Among equals, the one that has been idle for the longest time goes first. A connection that
     /// is being answered is never given up.
     pub fn give_one_up(&self) -> bool {
-        let mut inner = self.lock();
+        let mut inner = self.0.lock();
         let idle = inner.open.iter().filter(|(_, state)| state.answering == 0);
         let least = idle.min_by_key(|(_, state)| (state.has_answered, state.last)).map(|(number, _)| *number);
         let Some(state) = least.and_then(|number| inner.open.remove(&number)) else {
@@ -64,11 +65,6 @@ impl Connections {
         };
         state.close.cancel();
         true
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        // No code can panic in the middle of a change, so the list is consistent.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -88,7 +84,7 @@ impl Open {
 
     /// Notes that a request has arrived on the connection.
     pub fn answer_begins(&self) {
-        let mut inner = self.0.connections.lock();
+        let mut inner = self.0.connections.0.lock();
         if let Some(state) = inner.open.get_mut(&self.0.number) {
             state.answering += 1;
         }
@@ -96,7 +92,7 @@ impl Open {
 
     /// Notes that the answer to a request is made, or that the request broke off.
     pub fn answer_ends(&self) {
-        let mut inner = self.0.connections.lock();
+        let mut inner = self.0.connections.0.lock();
         let last = inner.tick();
         if let Some(state) = inner.open.get_mut(&self.0.number) {
             state.answering = state.answering.saturating_sub(1);
@@ -107,7 +103,7 @@ impl Open {
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        self.connections.lock().open.remove(&self.number);
+        self.connections.0.lock().open.remove(&self.number);
     }
 }
 

@@ -5,8 +5,8 @@
 //! written after several tries is dropped, counted and logged.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -15,6 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::PostParams;
 use kube::core::ObjectMeta;
 use kube::{Api, Client};
+use parking_lot::Mutex;
 use prometheus::{IntCounter, Registry};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -155,7 +156,7 @@ impl EventWriter {
         let stored = Box::new(self.stored(event));
         let Inner { queue, shared, .. } = &*self.0;
         shared.unwritten.fetch_add(1, Ordering::Relaxed);
-        let queue = locked(queue);
+        let queue = queue.lock();
         let refused = match queue.as_ref().filter(|sender| sender.capacity() >= needed) {
             Some(sender) => sender.try_send(stored).err().map(TrySendError::into_inner),
             None => Some(stored),
@@ -167,10 +168,10 @@ impl EventWriter {
 
     /// Waits until all Events are written, but for at most 3 s. Later Events are dropped.
     pub async fn finish(&self) {
-        drop(locked(&self.0.queue).take());
+        drop(self.0.queue.lock().take());
         if tokio::time::timeout(LAST_EVENTS, self.0.senders.wait()).await.is_err() {
             let lost = self.0.shared.unwritten.load(Ordering::Relaxed);
-            tracing::warn!(lost, "some Events were not written before the end");
+            tracing::warn!(lost, "failed to write some Events before this process ends");
         }
     }
 
@@ -277,7 +278,7 @@ impl Shared {
     fn lose(&self, event: &StoredEvent, why: &str) {
         self.unwritten.fetch_sub(1, Ordering::Relaxed);
         self.dropped.inc();
-        let Some(lost) = locked(&self.losses).note(self.clock.monotonic()) else { return };
+        let Some(lost) = self.losses.lock().note(self.clock.monotonic()) else { return };
         let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
         let reason = event.reason.as_deref().unwrap_or_default();
         tracing::warn!(namespace, reason, why, lost, "failed to write an Event");
@@ -316,11 +317,6 @@ fn name(object: &str, suffix: &str) -> String {
         "" => suffix.to_owned(),
         prefix => format!("{prefix}.{suffix}"),
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // The value is consistent after every statement, so a panic elsewhere cannot have damaged it.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

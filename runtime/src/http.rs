@@ -114,7 +114,7 @@ impl<H: Handshake> Server<H> {
                 match listener.accept().await {
                     Ok((stream, peer)) => {
                         if permits.available_permits() == 0 && !connections.give_one_up() {
-                            tracing::warn!(most, "all connections are being answered, a new one waits");
+                            tracing::warn!(most, "all connections are busy, a new one waits");
                         }
                         let permit = Arc::clone(&permits).acquire_owned().await?;
                         let (open, watcher, end) = (connections.open(), graceful.watcher(), end.clone());
@@ -138,7 +138,7 @@ impl<H: Handshake> Server<H> {
         }
         drop(listener);
         if tokio::time::timeout(last_answers, graceful.shutdown()).await.is_err() {
-            tracing::warn!("some connections did not end in time");
+            tracing::warn!("failed to close some connections in time");
         }
         Ok(())
     }
@@ -168,7 +168,7 @@ impl Connection {
                 return tracing::debug!(peer, error = error.to_string(), "a handshake failed");
             }
             Some(Err(_)) => return tracing::debug!(peer, "a handshake took too long"),
-            None => return tracing::debug!(peer, "a connection was given up for another"),
+            None => return tracing::debug!(peer, "closed a connection to make room for another"),
         };
         let service = TowerToHyperService::new(router);
         let service = service_fn(move |request| {
@@ -198,7 +198,7 @@ impl Connection {
             Some(Err(error)) => {
                 tracing::debug!(peer, error = error.to_string(), "a connection ended early");
             }
-            None => tracing::debug!(peer, "a connection was given up for another"),
+            None => tracing::debug!(peer, "closed a connection to make room for another"),
         }
         drop(permit);
     }

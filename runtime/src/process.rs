@@ -38,10 +38,10 @@ pub fn ended_by_signal() -> anyhow::Result<CancellationToken> {
                 _ = interrupt.recv() => "SIGINT",
             };
             if first {
-                tracing::info!(signal = name, "ending");
+                tracing::info!(signal = name, "received a signal, shutting down");
                 token.cancel();
             } else {
-                tracing::warn!(signal = name, "ending at once");
+                tracing::warn!(signal = name, "received a second signal, exiting at once");
                 std::process::exit(i32::from(FAILED));
             }
         }
@@ -61,9 +61,9 @@ pub async fn essential(
 ) -> anyhow::Result<()> {
     let outcome = task.await;
     if let Err(error) = &outcome {
-        tracing::error!(task = name, error = format!("{error:#}"), "a task failed, ending");
+        tracing::error!(task = name, error = format!("{error:#}"), "a task failed, shutting down");
     } else if !end.is_cancelled() {
-        tracing::error!(task = name, "a task ended early, ending");
+        tracing::error!(task = name, "a task ended early, shutting down");
     }
     end.cancel();
     outcome

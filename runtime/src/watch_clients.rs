@@ -4,7 +4,7 @@
 //! many TLS connections. Over HTTP/2 they share a few. Calls still have connections of their own:
 //! then a dead API server costs one call, and not all calls of a shared connection.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder};
@@ -13,6 +13,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::client::{Body, ClientBuilder, ConfigExt};
 use kube::{Client, Config};
+use parking_lot::Mutex;
 use tower::ServiceBuilder;
 
 /// How many watches share one connection. By default an API server allows 100 streams on a
@@ -72,7 +73,7 @@ impl WatchClients {
     /// Takes a client for one more watch.
     #[must_use]
     pub fn take(&self) -> WatchClient {
-        let mut shared = self.0.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shared = self.0.shared.lock();
         // One reference is that of this list. Take the fullest connection that has a place, so that
         // a connection with few watches becomes empty and ends.
         shared.retain(|known| Arc::strong_count(&known.places) > 1);
@@ -83,7 +84,7 @@ impl WatchClients {
         let made = self.0.config.as_ref().map(http2).transpose().unwrap_or_else(|error| {
             tracing::warn!(
                 error = format!("{error:#}"),
-                "failed to make a client of HTTP/2, watches use connections of their own"
+                "failed to create an HTTP/2 client, each watch uses a connection of its own"
             );
             None
         });
@@ -139,7 +140,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_has_so_many_watches_and_gives_their_places_back() {
         let clients = clients();
-        let connections = || clients.0.shared.lock().unwrap().len();
+        let connections = || clients.0.shared.lock().len();
         let mut taken: Vec<_> = (0..WATCHES_EACH).map(|_| clients.take()).collect();
         assert_eq!(connections(), 1);
         let further = clients.take();

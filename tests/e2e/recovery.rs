@@ -314,36 +314,6 @@ fn what_happens_to_other_pods_is_told_apart() {
     ]);
 }
 
-#[test]
-fn an_image_that_can_no_longer_be_pulled_never_recovers() {
-    let registry = ["-n", "kube-system", "scale", "deployment", "registry"];
-    let always = json!({"containers": [{"name": "logger", "image": "chentex/random-logger", "imagePullPolicy": "Always"}]});
-    let namespace = Namespace::new("case-pull");
-    let name = namespace.name.clone();
-    kubectl_with(&["-n", &name, "create"], &workload("Deployment", "web", 2, &always)).succeeds();
-    let stage = Stage { namespace, kind: "deployment", victims: vec!["one".to_owned()] };
-    eventually("all Pods to be Ready", || {
-        stage.open_all();
-        (stage.ready().len() == 2).then_some(())
-    });
-    kubectl(&[&registry[..], &["--replicas=0"]].concat()).succeeds();
-    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        stage.namespace.opt_in(&[&OFTEN[..], &["purechaos.dev/recovery-deadline=20s"]].concat());
-        let failing = |pod: &Value| {
-            let reason = &pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"];
-            ["ErrImagePull", "ImagePullBackOff"].iter().any(|known| reason == known)
-        };
-        eventually("the replacement's pull to fail", || stage.pods().iter().any(failing).then_some(()));
-        stage.ends("timed_out", || stage.open_all());
-    }));
-    kubectl(&[&registry[..], &["--replicas=1"]].concat()).succeeds();
-    kubectl(&["-n", "kube-system", "rollout", "status", "deployment", "registry", "--timeout=60s"])
-        .succeeds();
-    if let Err(panic) = outcome {
-        std::panic::resume_unwind(panic);
-    }
-}
-
 /// A node that no kubelet runs. Its Pods have the status that the test gives them.
 struct FakeNode(String);
 

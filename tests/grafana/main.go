@@ -1,5 +1,6 @@
-// Decodes a dashboard into Grafana's own types, which are generated from its schema, and names each thing that doesn't fit them by its
-// path. Strict: what is misspelt or missing is a fault here, while Grafana itself passes over it in silence.
+// Decodes a dashboard into Grafana's own types, which are generated from Grafana's schema, and
+// prints the path of each field that does not fit them. The check is strict: a misspelt or missing
+// field is an error here, while Grafana ignores it without a message.
 package main
 
 import (
@@ -49,7 +50,8 @@ func check(file string) error {
 	if err := present(whole.UnmarshalJSONStrict(text)); err != nil {
 		return err
 	}
-	// The strict decoder of the whole checks panels and drops them, so each is decoded once more.
+	// The dashboard's strict decoder checks the panels but drops them, so the program decodes each
+	// panel again.
 	var parts struct {
 		Panels []json.RawMessage `json:"panels"`
 	}
@@ -75,7 +77,8 @@ func check(file string) error {
 	return errors.Join(faults...)
 }
 
-// The decoders return a list of faults, which is not nil where it is empty.
+// present returns nil for an empty list of faults, because the decoders return a list that is not
+// nil even if it is empty.
 func present(err error) error {
 	var faults cog.BuildErrors
 	if errors.As(err, &faults) && len(faults) == 0 {
@@ -84,7 +87,7 @@ func present(err error) error {
 	return err
 }
 
-// A type that isn't registered would be decoded into a bag that takes everything.
+// known rejects a type that is not registered, because the decoder would accept any content for it.
 func known(panel dashboard.Panel) error {
 	var faults []error
 	if _, found := cog.ConfigForPanelcfgVariant(panel.Type); !found {
@@ -98,7 +101,8 @@ func known(panel dashboard.Panel) error {
 	return errors.Join(faults...)
 }
 
-// The decoder of a panel looks into `custom` only, and takes an override's properties under any name: here each has to be a field.
+// fields checks that each property of an override is a field of Grafana's types. The decoder of a
+// panel looks only into `custom`, and accepts an override's properties under any name.
 func fields(panelType string, raw json.RawMessage) error {
 	var source dashboard.FieldConfigSource
 	faults := []error{present(source.UnmarshalJSONStrict(raw))}

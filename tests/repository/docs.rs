@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use agent::guard::backoff;
-use agent::outcome::Refusal;
 use agent::recovery::RecoveryOutcome;
+use agent::refusal::Refusal;
 use clap::CommandFactory;
 use policy::settings::Key;
 use tests::exported::registries;
@@ -159,10 +159,11 @@ fn every_setting_is_on_its_page_in_order_and_with_its_default() {
     let defaults = policy::settings::Settings::built_in();
     let rows = table("docs/settings.md", "# Settings");
     let documented: Vec<String> = rows.iter().flat_map(|row| code(&row[0])).collect();
-    assert_eq!(documented, Key::ALL.map(Key::annotation));
-    for (key, row) in Key::ALL.into_iter().zip(&rows) {
+    let known: Vec<String> = Key::ALL.iter().map(|key| key.annotation()).collect();
+    assert_eq!(documented, known);
+    for (key, row) in Key::ALL.iter().zip(&rows) {
         let default: Vec<String> = code(&row[1]).into_iter().collect();
-        assert_eq!(default, Vec::from_iter(defaults.print(key)), "{row:?}");
+        assert_eq!(default, Vec::from_iter(defaults.print(*key)), "{row:?}");
     }
 }
 
@@ -179,13 +180,17 @@ fn every_refusal_is_on_its_page_with_its_meaning() {
         .into_iter()
         .map(|row| (code(&row[0]).into_iter().next().unwrap(), row[1].clone()))
         .collect();
-    let known = Refusal::ALL.map(|refusal| (refusal.label().to_owned(), refusal.meaning().to_owned()));
+    let known: Vec<(String, String)> = Refusal::ALL
+        .iter()
+        .map(|refusal| (refusal.label().to_owned(), refusal.meaning().to_owned()))
+        .collect();
     assert_eq!(documented, known);
 }
 
 #[test]
 fn every_outcome_of_a_recovery_is_explained() {
-    let labels: BTreeSet<String> = RecoveryOutcome::ALL.map(|outcome| outcome.label().to_owned()).into();
+    let labels: BTreeSet<String> =
+        RecoveryOutcome::ALL.iter().map(|outcome| outcome.label().to_owned()).collect();
     let rows = table("docs/measured.md", "## Recovery time");
     assert_eq!(rows.iter().flat_map(|row| code(&row[0])).collect::<BTreeSet<_>>(), labels);
 }

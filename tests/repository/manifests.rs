@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
+use clap::CommandFactory;
 use policy::platform::PlatformPolicy;
 use policy::settings::{Key, Mode};
 use policy::well_known;
@@ -32,6 +33,23 @@ fn every_policy_file_is_understood() {
 fn the_base_policy_says_what_is_built_in() {
     let base = PlatformPolicy::parse(&read("manifests/base/policy.yaml")).unwrap();
     assert_eq!(PlatformPolicy { hash: base.hash.clone(), ..PlatformPolicy::built_in() }, base);
+}
+
+#[test]
+fn cert_manager_issues_serving_certificates_for_as_long_as_certs_does() {
+    let command = certs::Args::command();
+    let run = command.find_subcommand("run").unwrap();
+    let hours = |id: &str| {
+        let flag = run.get_arguments().find(|argument| argument.get_id() == id).unwrap();
+        let default = flag.get_default_values()[0].to_str().unwrap();
+        let days: u32 = default.strip_suffix('d').unwrap().parse().unwrap();
+        format!("{}h", days * 24)
+    };
+    let yaml = read("manifests/components/cert-manager/certificates.yaml");
+    let objects: Vec<serde_json::Value> = serde_saphyr::from_multiple(&yaml).unwrap();
+    let leaf = objects.iter().find(|object| object["spec"]["secretName"] == "webhook-tls").unwrap();
+    assert_eq!(leaf["spec"]["duration"], hours("serving_lifetime"));
+    assert_eq!(leaf["spec"]["renewBefore"], hours("lookahead"));
 }
 
 /// The objects of every manifest of the base.
@@ -120,7 +138,7 @@ fn the_match_condition_names_every_setting() {
     let expression = configuration["webhooks"][0]["matchConditions"][0]["expression"].as_str().unwrap();
     let list = expression.split_once("['").unwrap().1.split_once(']').unwrap().0;
     let named = quoted(&format!("'{list}")).into_iter().map(str::to_owned).collect::<BTreeSet<_>>();
-    let known = Key::ALL.map(Key::annotation).into_iter().chain([well_known::CHAOS.to_owned()]);
+    let known = Key::ALL.iter().map(|key| key.annotation()).chain([well_known::CHAOS.to_owned()]);
     assert_eq!(named, known.collect());
 }
 

@@ -47,7 +47,7 @@ pub struct Stage {
     pub api: Api,
     pub registry: Registry,
     /// The data of the agent's page.
-    pub board: ActivityLog,
+    pub activity_log: ActivityLog,
     pub end: CancellationToken,
     pub agent: Option<tokio::task::JoinHandle<anyhow::Result<()>>>,
     pub clock: TokioClock,
@@ -67,7 +67,7 @@ impl Stage {
         let stage = Self {
             api: Api::default(),
             registry: Registry::new(),
-            board: ActivityLog::default(),
+            activity_log: ActivityLog::default(),
             end: CancellationToken::new(),
             agent: None,
             leadership: watch::Sender::new(Some(clock.monotonic() + Duration::from_secs(100 * 86_400))),
@@ -176,13 +176,14 @@ impl Stage {
     }
 
     /// The context that a process gets.
-    pub fn deps(&self, registry: &Registry) -> Context {
+    pub fn context(&self, registry: &Registry) -> Context {
         let (client, clock) = (self.api.client(), Arc::new(self.clock.clone()));
         let leadership = self.leadership.subscribe().into();
         let reads_nodes = Arc::clone(&self.reads_nodes);
-        let deps = Context::new(client, clock, self.policy.clone(), registry, None, leadership, reads_nodes)
-            .unwrap();
-        Context { board: self.board.clone(), halt: self.halt.clone(), ..deps }
+        let context =
+            Context::new(client, clock, self.policy.clone(), registry, None, leadership, reads_nodes)
+                .unwrap();
+        Context { activity_log: self.activity_log.clone(), halt: self.halt.clone(), ..context }
     }
 
     /// Removes the victim, and puts a Ready Pod in its place.
@@ -195,11 +196,15 @@ impl Stage {
 
     pub fn start(&mut self) {
         self.registry = Registry::new();
-        self.board = ActivityLog::default();
-        let deps = self.deps(&self.registry);
+        self.activity_log = ActivityLog::default();
+        let context = self.context(&self.registry);
         self.end = CancellationToken::new();
-        let agent =
-            supervise(deps, ChaCha8Rng::seed_from_u64(1), Arc::new(AtomicBool::new(false)), self.end.clone());
+        let agent = supervise(
+            context,
+            ChaCha8Rng::seed_from_u64(1),
+            Arc::new(AtomicBool::new(false)),
+            self.end.clone(),
+        );
         self.agent = Some(tokio::spawn(agent));
     }
 

@@ -7,8 +7,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent::outcome::Refusal;
 use agent::recovery::{Recovery, RecoveryOutcome};
+use agent::refusal::Refusal;
 use agent::status::StatusWriter;
 use agent::status_page::{Sources, router};
 use agent::telemetry::activity::{ActivityLog, Decision, DecisionKind, EndedLine};
@@ -71,10 +71,10 @@ fn noon() -> Timestamp {
 }
 
 /// A day of a few namespaces.
-fn board(clock: &TokioClock) -> ActivityLog {
-    let (board, now, client) = (ActivityLog::default(), clock.wall(), Api::default().client());
+fn activity_log(clock: &TokioClock) -> ActivityLog {
+    let (activity_log, now, client) = (ActivityLog::default(), clock.wall(), Api::default().client());
     let ago = |seconds| now - Duration::from_secs(seconds);
-    board.set_halt(None);
+    activity_log.set_halt(None);
     let owner = format!("{MARKUP}{}", "x".repeat(300));
     let refused = "no Pod could be killed: 2 single_replica, 1 too_young";
     for (name, user, schedule, state, sentence, kills, next) in [
@@ -90,9 +90,9 @@ fn board(clock: &TokioClock) -> ActivityLog {
         ),
         ("search", &owner, MARKUP, MARKUP, MARKUP, 0, 90_000),
     ] {
-        board.begin(name);
+        activity_log.begin(name);
         let record = record(name, user, schedule, state, sentence, kills);
-        board.show(
+        activity_log.show(
             name,
             &record,
             &StatusWriter::new(&client, name, &record),
@@ -107,7 +107,8 @@ fn board(clock: &TokioClock) -> ActivityLog {
         (RecoveryOutcome::Recovered, Some(9_800)),
         (RecoveryOutcome::Recovered, Some(2_300)),
     ] {
-        board.ended("learning-place", EndedLine { outcome, duration: millis.map(Duration::from_millis) });
+        activity_log
+            .ended("learning-place", EndedLine { outcome, duration: millis.map(Duration::from_millis) });
     }
     let pending = [
         ("web-7d9f8b6c5d-x2k4q", workload("Deployment", "web"), 4),
@@ -125,10 +126,10 @@ fn board(clock: &TokioClock) -> ActivityLog {
         };
         Recovery::resume(&left, Duration::from_secs(300), now, clock.monotonic()).unwrap()
     });
-    board.set_pending("learning-place", pending.iter());
+    activity_log.set_pending("learning-place", pending.iter());
     let rounds = [
         (DecisionKind::Ended(RecoveryOutcome::TimedOut), "Deployment cart", "cart-5c6d8f7b9-zz2tw", ""),
-        (DecisionKind::DryRun, "StatefulSet ledger", "ledger-1", "mode evict"),
+        (DecisionKind::DryRun, "StatefulSet status_writer", "status_writer-1", "mode evict"),
         (
             DecisionKind::Failed(Some("server_error")),
             "Deployment web",
@@ -154,7 +155,7 @@ fn board(clock: &TokioClock) -> ActivityLog {
     // Enough decisions for a full page, although the page counts those that did nothing in one
     // line.
     for (at, (what, workload, pod, sentence)) in (0..).zip(rounds.into_iter().cycle().take(160)) {
-        board.decide(Decision {
+        activity_log.decide(Decision {
             at: ago(4 * (160 - at)),
             namespace: "learning-place".to_owned(),
             workload: workload.to_owned(),
@@ -163,20 +164,20 @@ fn board(clock: &TokioClock) -> ActivityLog {
             sentence: sentence.to_owned(),
         });
     }
-    board
+    activity_log
 }
 
-/// Serves the page of that board. Returns its address, the time until which this process leads, and
+/// Serves the page of that activity_log. Returns its address, the time until which this process leads, and
 /// the other leader.
 fn serve(
     runtime: &Runtime,
-    board: ActivityLog,
+    activity_log: ActivityLog,
     clock: TokioClock,
 ) -> (String, watch::Sender<Option<Instant>>, watch::Sender<Option<String>>) {
     let until = watch::Sender::new(Some(clock.monotonic() + Duration::from_secs(3_600)));
     let other = watch::Sender::new(None);
     let sources = Sources {
-        board,
+        activity_log,
         leadership: until.subscribe().into(),
         synced: Arc::new(true.into()),
         clock: Arc::new(clock),
@@ -226,8 +227,8 @@ fn it_can_be_read_light_and_dark_on_a_phone_and_without_script() {
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let _inside = runtime.enter();
     let clock = TokioClock::starting_at(noon());
-    let board = board(&clock);
-    let (address, until, other) = serve(&runtime, board.clone(), clock);
+    let activity_log = activity_log(&clock);
+    let (address, until, other) = serve(&runtime, activity_log.clone(), clock);
     let mut browser = Browser::start();
     for width in [1_100, 700, PHONE] {
         for scheme in ["light", "dark"] {
@@ -259,7 +260,7 @@ fn it_can_be_read_light_and_dark_on_a_phone_and_without_script() {
     check(&mut browser, PHONE, "dark");
     assert_eq!(lines_without_times(&text(&mut browser)), lines_without_times(&shown));
 
-    board.set_halt(Some(MARKUP));
+    activity_log.set_halt(Some(MARKUP));
     browser.open(&address);
     let shown = text(&mut browser);
     assert!(
@@ -298,7 +299,7 @@ fn pictures_of_it_are_taken_light_and_dark() {
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let _inside = runtime.enter();
     let clock = TokioClock::starting_at(noon());
-    let (address, _until, _other) = serve(&runtime, board(&clock), clock);
+    let (address, _until, _other) = serve(&runtime, activity_log(&clock), clock);
     let [light, dark] = ["light", "dark"].map(|scheme| {
         // The picture stays there for people who want to look at it.
         let file = format!("{}/page-{scheme}.png", env!("CARGO_TARGET_TMPDIR"));

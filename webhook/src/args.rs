@@ -15,7 +15,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-/// Reviews opt-ins at admission, locks the kills of Pure Chaos, and keeps a record of each opt-in
+/// Reviews opt-ins and kills at admission, and keeps a record of each opt-in
 #[derive(Debug, Clone, Parser)]
 #[command(name = "webhook", version)]
 pub struct Args {
@@ -41,12 +41,12 @@ pub struct RunArgs {
     #[command(flatten)]
     pub policy: PolicyFileArg,
 
-    /// Address on which admission reviews are served, over HTTPS
+    /// Address that serves admission reviews to the API server over HTTPS
     #[arg(long, env = "PURE_CHAOS_ADDRESS", default_value = "[::]:8443", value_name = "ADDRESS")]
     pub address: SocketAddr,
 
-    /// Directory with `tls.crt`, `tls.key` and `path-keys`, mounted from Secrets. Changed files are
-    /// loaded without a restart
+    /// Directory with `tls.crt`, `tls.key` and `path-keys`, mounted from Secrets. The webhook loads
+    /// changed files without a restart
     #[arg(
         long,
         env = "PURE_CHAOS_CERTIFICATE_DIRECTORY",
@@ -55,23 +55,24 @@ pub struct RunArgs {
     )]
     pub certificate_directory: PathBuf,
 
-    /// PEM file with the CAs of client certificates, read at the start. With this flag, a caller
-    /// without a certificate of these CAs is turned away
+    /// PEM file with the CAs of client certificates, read at the start. With this flag, the webhook
+    /// refuses callers that present no certificate of these CAs. By default, the webhook asks for
+    /// no client certificate
     #[arg(long, env = "PURE_CHAOS_CLIENT_CA", value_name = "FILE")]
     pub client_ca: Option<PathBuf>,
 
-    /// The ValidatingWebhookConfiguration that contains the secret path, by which the webhook knows
-    /// the API server
+    /// Name of the ValidatingWebhookConfiguration that contains the secret path. The path tells the
+    /// API server from other callers
     #[arg(long, env = "PURE_CHAOS_WEBHOOK_CONFIGURATION", default_value = "pure-chaos", value_name = "NAME")]
     pub webhook_configuration: String,
 
-    /// How long reviews are still answered after SIGTERM, because the API server goes on sending
-    /// them for a while; at most 60s
+    /// How long the webhook keeps answering reviews after SIGTERM; at most 60s. The API server
+    /// sends reviews until it knows that this replica ends
     #[arg(long, env = "PURE_CHAOS_DRAIN", default_value = "8s", value_name = "DURATION", value_parser = drain)]
     pub drain: Duration,
 
-    /// ServiceAccounts of namespace pure-chaos that get the agent's rights in opted-in namespaces,
-    /// separated by commas
+    /// Names of the ServiceAccounts in namespace pure-chaos that get the agent's rights in opted-in
+    /// namespaces, separated by commas
     #[arg(long, env = "PURE_CHAOS_AGENT_ACCOUNTS", default_value = "agent", value_name = "NAMES", value_delimiter = ',', value_parser = account)]
     pub agent_accounts: Vec<String>,
 }

@@ -6,6 +6,7 @@ use prometheus::{
     Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry,
 };
+use strum::{EnumString, IntoStaticStr, VariantArray};
 
 /// The upper bounds of the buckets, in seconds. The lowest ones measure a rule that reads nothing.
 /// The API server waits 5 s, and the kill lock's own reads end after 3 s.
@@ -13,7 +14,8 @@ const BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 3.0, 5.0];
 
 /// The rule that decides a review.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Rule {
     /// Decides what may be written on a Namespace.
     OptIn,
@@ -23,20 +25,18 @@ pub enum Rule {
 
 impl Rule {
     /// Both rules.
-    pub const ALL: [Self; 2] = [Self::OptIn, Self::Kill];
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// Returns the metric label of the rule, which is also its route.
     #[must_use]
     pub fn label(self) -> &'static str {
-        match self {
-            Self::OptIn => "opt-in",
-            Self::Kill => "kill",
-        }
+        self.into()
     }
 }
 
 /// How a review ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Outcome {
     /// The webhook allowed the request.
     Allow,
@@ -49,16 +49,12 @@ pub enum Outcome {
 
 impl Outcome {
     /// All outcomes.
-    pub const ALL: [Self; 3] = [Self::Allow, Self::Deny, Self::Error];
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// Returns the metric label of the outcome.
     #[must_use]
     pub fn label(self) -> &'static str {
-        match self {
-            Self::Allow => "allow",
-            Self::Deny => "deny",
-            Self::Error => "error",
-        }
+        self.into()
     }
 }
 

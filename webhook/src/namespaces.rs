@@ -117,7 +117,7 @@ pub async fn read_for_lock(
     };
     let (target, system) = tokio::join!(within(name), within(SYSTEM_NAMESPACE));
     if let Err(error) = &system {
-        tracing::warn!(namespace = SYSTEM_NAMESPACE, error, "failed to read whether everything is halted");
+        tracing::warn!(namespace = SYSTEM_NAMESPACE, error, "failed to read whether all kills are halted");
     }
     Ok((target?, system.ok()))
 }

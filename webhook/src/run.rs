@@ -16,7 +16,7 @@ use runtime::{admin, logs, process};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::callers::Callers;
-use crate::admission::guard::Guard;
+use crate::admission::configuration_watch::ConfigurationWatch;
 use crate::admission::pending_admissions::Notes;
 use crate::admission::routes::{Reviews, router};
 use crate::args::{Config, RunArgs};
@@ -51,7 +51,7 @@ pub struct Parts {
     /// The remembered admissions.
     pub notes: Arc<Notes>,
     /// Knows whether the API server asks for a review of every opt-in.
-    pub guard: Arc<Guard>,
+    pub guard: Arc<ConfigurationWatch>,
 }
 
 /// What one replica knows about itself and its installation.
@@ -83,7 +83,7 @@ impl Parts {
         metrics.obeys(&policy.hash);
         let policy = Arc::new(policy);
         let queue = Arc::new(Queue::new(Arc::clone(&clock), seed));
-        let guard = Arc::new(Guard::new(Arc::clone(&clock)));
+        let guard = Arc::new(ConfigurationWatch::new(Arc::clone(&clock)));
         let notes = Arc::new(Notes::new(Arc::clone(&guard)));
         let callers = Arc::new(Callers::new(keys, Arc::clone(&clock), metrics.clone()));
         let reviews = Reviews {

@@ -24,7 +24,7 @@ use crate::cluster::pods::{PAGE, SlimPod};
 use crate::cluster::snapshot::{BudgetView, NamespaceSnapshot, PodView, WorkloadView};
 use crate::cluster::workloads::{Kind, Slim, replica_sets};
 use crate::guard::namespace::{Forbidden, not_admitted, permitted};
-use crate::outcome::Refusal;
+use crate::refusal::Refusal;
 
 /// The most pages of a list: 100,000 objects in one namespace. A longer list counts as endless.
 const MOST_PAGES: usize = 1_000;

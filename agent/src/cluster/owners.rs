@@ -60,7 +60,9 @@ impl OwnerCache {
                     self.above.entry(owner.uid.clone()).or_insert_with(|| owner.clone().into());
                 }
             }
-            Err(error) => tracing::warn!(namespace, error = %error, "the Pods' workloads are not known yet"),
+            Err(error) => {
+                tracing::warn!(namespace, error = %error, "failed to list the ReplicaSets of the Pods")
+            }
         }
     }
 

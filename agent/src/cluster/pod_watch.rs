@@ -264,9 +264,9 @@ impl Watcher {
     fn tell(&self, failure: &Failure, now: Instant) {
         let is_early = now.saturating_duration_since(self.begun) < RIGHTS_COME;
         if failure.is_forbidden() && is_early {
-            tracing::debug!(error = %failure, "the Pods may not be watched yet");
+            tracing::debug!(error = %failure, "the agent has no right to watch Pods yet");
         } else {
-            tracing::warn!(error = %failure, "the Pod watch failed, it will be tried again");
+            tracing::warn!(error = %failure, "failed to watch Pods, retrying");
         }
     }
 

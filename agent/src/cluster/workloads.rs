@@ -205,7 +205,7 @@ fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
 fn fingerprint<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let Some(template) = Option::<PodTemplateSpec>::deserialize(deserializer)? else { return Ok(None) };
     let json = serde_json::to_vec(&template).map_err(serde::de::Error::custom)?;
-    Ok(Some(Sha256::digest(json).iter().take(8).map(|byte| format!("{byte:02x}")).collect()))
+    Ok(Some(hex::encode(&Sha256::digest(json)[..8])))
 }
 
 /// Reads one workload. `None` if it is gone or being deleted, or if another workload has its name.

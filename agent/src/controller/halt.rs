@@ -29,8 +29,8 @@ const LONGEST_TEXT: usize = 1_000;
 ///
 /// # Errors
 /// Never. The other tasks have the same return type.
-pub async fn observe_halt(deps: Context, end: CancellationToken) -> anyhow::Result<()> {
-    let client = deps.watches.take();
+pub async fn observe_halt(context: Context, end: CancellationToken) -> anyhow::Result<()> {
+    let client = context.watches.take();
     let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(client.client());
     let config = watcher::Config::default()
         .fields(&format!("metadata.name={SYSTEM_NAMESPACE}"))
@@ -67,22 +67,22 @@ pub async fn observe_halt(deps: Context, end: CancellationToken) -> anyhow::Resu
             Ok(system) => {
                 let system = namespace_view(system.metadata);
                 let halt = halt(&system);
-                show(&deps.halt, halt.as_deref());
+                show(&context.halt, halt.as_deref());
                 let untold = (told != halt).then_some(system.uid);
                 told.clone_from(&halt);
                 (halt, untold)
             }
             Err(why) => (Some(why), None),
         };
-        deps.metrics.set_halted(now.is_some());
-        deps.board.set_halt(now.as_deref());
+        context.metrics.set_halted(now.is_some());
+        context.activity_log.set_halt(now.as_deref());
         if now != before {
             let untold = untold.as_deref();
             let fact = match &now {
                 Some(text) => Fact::Halted { text, untold },
                 None => Fact::HaltEnded { untold },
             };
-            deps.tell(SYSTEM_NAMESPACE, &fact);
+            context.tell(SYSTEM_NAMESPACE, &fact);
             before = now;
         }
     }

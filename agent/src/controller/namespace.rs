@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::pod_watch::PodEvent;
 use crate::context::Context;
-use crate::outcome::Refusal;
 use crate::recovery::RecoveryOutcome;
 use crate::recovery::tracker::{Ended, RecoveryTracker};
+use crate::refusal::Refusal;
 use crate::round::due::{Due, DueSlot, SlotWatermark, due};
 use crate::round::report::RoundReport;
 use crate::round::{RoundInput, round};
@@ -62,14 +62,14 @@ use upcoming::{Next, Upcoming};
 
 /// The task of a namespace. It lives as long as the namespace has a record.
 pub struct NamespaceTask {
-    deps: Context,
+    context: Context,
     name: String,
     record: Arc<OptIn>,
     timetable: Option<Timetable>,
     /// The agent serves no slot at or before this instant.
     floor: SlotWatermark,
     upcoming: Upcoming,
-    ledger: StatusWriter,
+    status_writer: StatusWriter,
     recoveries: RecoveryTracker,
     /// The refusal that the state shows although no round has looked, if there is one.
     foreseen: Option<Refusal>,
@@ -89,29 +89,29 @@ impl NamespaceTask {
     /// A task that begins with `record`. It serves no slot that has passed already.
     #[must_use]
     pub fn new(
-        deps: Context,
+        context: Context,
         name: String,
         record: Arc<OptIn>,
         rng: ChaCha8Rng,
         end: CancellationToken,
     ) -> Self {
-        let ledger = StatusWriter::new(&deps.client, &name, &record);
-        let now = deps.clock.wall();
-        let left = ledger.state().and_then(foreseeable);
-        deps.metrics.begin(&name);
+        let status_writer = StatusWriter::new(&context.client, &name, &record);
+        let now = context.clock.wall();
+        let left = status_writer.state().and_then(foreseeable);
+        context.metrics.begin(&name);
         // Shows the record on the status page at once. A card without the record's data would look
         // like an opt-in that nobody reviewed.
-        deps.board.begin(&name);
-        deps.board.show(&name, &record, &ledger, None);
+        context.activity_log.begin(&name);
+        context.activity_log.show(&name, &record, &status_writer, None);
         Self {
-            floor: SlotWatermark::new(ledger.last_slot(), now),
+            floor: SlotWatermark::new(status_writer.last_slot(), now),
             upcoming: Upcoming::default(),
-            timetable: timetable(&record, &deps),
-            recoveries: RecoveryTracker::resume(&deps, &name, &record, &ledger),
-            ledger,
+            timetable: timetable(&record, &context),
+            recoveries: RecoveryTracker::resume(&context, &name, &record, &status_writer),
+            status_writer,
             name,
             record,
-            deps,
+            context,
             foreseen: left,
             undecided: BTreeMap::new(),
             deferred: None,
@@ -134,7 +134,7 @@ impl NamespaceTask {
         let mut tidy = tokio::time::interval(TIDY_INTERVAL);
         tidy.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let end = self.end.clone();
-        let mut halt = self.deps.halt.subscribe();
+        let mut halt = self.context.halt.subscribe();
         loop {
             self.plan_next();
             Box::pin(self.save()).await;
@@ -152,9 +152,9 @@ impl NamespaceTask {
                 Ok(()) = halt.changed() => {}
                 Some(event) = self.recoveries.next_event() => drop(Box::pin(self.enter(event)).await),
                 () = tokio::time::sleep(sleep) => Box::pin(self.serve_due_slot()).await,
-                _ = look.tick(), if !self.recoveries.is_empty() || !self.ledger.intents().is_empty() => {
+                _ = look.tick(), if !self.recoveries.is_empty() || !self.status_writer.intents().is_empty() => {
                     Box::pin(self.settle()).await;
-                    Box::pin(self.recoveries.look(&mut self.ledger)).await;
+                    Box::pin(self.recoveries.look(&mut self.status_writer)).await;
                 }
                 _ = tidy.tick() => Box::pin(self.recoveries.tidy()).await,
             }
@@ -162,13 +162,13 @@ impl NamespaceTask {
     }
 
     fn leads(&self) -> bool {
-        self.deps.leadership.holds(self.deps.clock.monotonic())
+        self.context.leadership.holds(self.context.clock.monotonic())
     }
 
     /// Writes the status, if this process still leads. Otherwise another process may write it.
     async fn save(&mut self) {
         if self.leads() {
-            self.ledger.save(&self.name, self.deps.clock.monotonic()).await;
+            self.status_writer.save(&self.name, self.context.clock.monotonic()).await;
         }
         self.keep_up();
     }
@@ -177,7 +177,7 @@ impl NamespaceTask {
     /// the record, and would count as a kill if the Pod disappeared in the meantime.
     pub(super) async fn leave(&mut self) {
         if self.leads() {
-            self.ledger.save_at_end(&self.name).await;
+            self.status_writer.save_at_end(&self.name).await;
         }
         self.keep_up();
     }
@@ -185,24 +185,24 @@ impl NamespaceTask {
     /// Reports if the API server refuses to write the status. If another process wrote the status,
     /// takes over the pending recoveries from it.
     fn keep_up(&mut self) {
-        if let Some(sentence) = self.ledger.take_write_refusal() {
+        if let Some(sentence) = self.status_writer.take_write_refusal() {
             let namespace_uid = &self.record.spec.namespace_uid;
-            self.deps.tell(&self.name, &Fact::RecordRefused { sentence: &sentence, namespace_uid });
+            self.context.tell(&self.name, &Fact::RecordRefused { sentence: &sentence, namespace_uid });
         }
-        if self.ledger.take_overtaken() {
-            self.recoveries.agree_with(self.ledger.pending(), &self.record);
+        if self.status_writer.take_overtaken() {
+            self.recoveries.agree_with(self.status_writer.pending(), &self.record);
         }
     }
 
     /// Takes over a changed record.
     fn follow(&mut self, record: Arc<OptIn>) {
-        let timetable = timetable(&record, &self.deps);
+        let timetable = timetable(&record, &self.context);
         if timetable != self.timetable || record.spec.namespace_uid != self.record.spec.namespace_uid {
             self.upcoming.forget();
         }
         if timetable != self.timetable {
             // The slots of a new schedule begin now. Its earlier slots are not served.
-            self.floor.raise(self.deps.clock.wall());
+            self.floor.raise(self.context.clock.wall());
             self.timetable = timetable;
             self.owed.clear();
         }
@@ -217,7 +217,7 @@ impl NamespaceTask {
 
     fn stop_watching(&mut self) {
         // The opt-in is no longer admitted, so the agent loses the right to see the Pods.
-        self.recoveries.conclude_all(RecoveryOutcome::OptedOut, &mut self.ledger);
+        self.recoveries.conclude_all(RecoveryOutcome::OptedOut, &mut self.status_writer);
         self.recoveries.stop_watching();
     }
 
@@ -225,26 +225,27 @@ impl NamespaceTask {
         self.refresh(false);
         self.suspect_clock();
         let next = self.next().round;
-        self.ledger.set_next_slot(next);
-        self.deps.metrics.set_next_slot(&self.name, next);
-        self.deps.board.show(&self.name, &self.record, &self.ledger, next);
+        self.status_writer.set_next_slot(next);
+        self.context.metrics.set_next_slot(&self.name, next);
+        self.context.activity_log.show(&self.name, &self.record, &self.status_writer, next);
     }
 
     /// The next slot and the next round.
     fn next(&mut self) -> Next {
         let Some(timetable) = &self.timetable else { return Next::default() };
-        let (uid, now) = (&self.record.spec.namespace_uid, self.deps.clock.wall());
-        self.upcoming.at(timetable, uid, self.floor, self.ledger.last_slot(), now)
+        let (uid, now) = (&self.record.spec.namespace_uid, self.context.clock.wall());
+        self.upcoming.at(timetable, uid, self.floor, self.status_writer.last_slot(), now)
     }
 
     /// Reports a last slot that is more than two rounds in the future. This means that a clock is
     /// or was wrong. The agent serves no slot at or before the last slot in any case; the state
     /// only says so.
     fn suspect_clock(&mut self) {
-        let now = self.deps.clock.wall();
+        let now = self.context.clock.wall();
         // Only a last slot in the future can be too far ahead. In all other cases there is no need
         // to search the schedule.
-        let ahead = self.ledger.last_slot().filter(|last| *last > now && self.is_beyond_the_next(*last, now));
+        let ahead =
+            self.status_writer.last_slot().filter(|last| *last > now && self.is_beyond_the_next(*last, now));
         let sentence = ahead.map(|last| {
             format!(
                 "the last slot served, {last}, is more than two rounds ahead of this machine's clock: nothing is killed before it; where \
@@ -252,12 +253,12 @@ impl NamespaceTask {
             )
         });
         if let Some(sentence) = &sentence {
-            self.ledger.set_state(CLOCK_SUSPECT, Activity::Nothing, sentence.clone(), now);
-        } else if self.ledger.state() == Some(CLOCK_SUSPECT) {
+            self.status_writer.set_state(CLOCK_SUSPECT, Activity::Nothing, sentence.clone(), now);
+        } else if self.status_writer.state() == Some(CLOCK_SUSPECT) {
             let (state, activity) = waiting(&self.record);
-            self.ledger.set_state(state, activity, WAITING.to_owned(), now);
+            self.status_writer.set_state(state, activity, WAITING.to_owned(), now);
         }
-        self.ledger.set_clock_suspect(sentence, now);
+        self.status_writer.set_clock_suspect(sentence, now);
     }
 
     /// Whether two rounds are due between `now` and `slot`.
@@ -273,7 +274,7 @@ impl NamespaceTask {
             // A random pause, so that the namespaces do not all try again at the same moment.
             return BUDGET_PAUSE.mul_f64(self.rng.random_range(1.0..2.0));
         }
-        let now = self.deps.clock.wall();
+        let now = self.context.clock.wall();
         self.next().slot.map_or(LONGEST_SLEEP, |slot| {
             Duration::try_from(slot.duration_since(now)).unwrap_or(Duration::ZERO).min(LONGEST_SLEEP)
         })
@@ -282,17 +283,17 @@ impl NamespaceTask {
     async fn serve_due_slot(&mut self) {
         if !self.leads() {
             // This process is about to end. Another process may serve these slots.
-            self.floor.raise(self.deps.clock.wall());
+            self.floor.raise(self.context.clock.wall());
             self.deferred = None;
             return;
         }
         let Some(slot) = self.due_slot() else { return };
-        if self.deferred == Some(slot) && !self.deps.budget.is_left(self.deps.clock.monotonic()) {
+        if self.deferred == Some(slot) && !self.context.budget.is_left(self.context.clock.monotonic()) {
             return;
         }
         // Namespaces get their turn in the order in which they asked. The semaphore is never
         // closed.
-        let rounds = Arc::clone(&self.deps.rounds);
+        let rounds = Arc::clone(&self.context.rounds);
         let _turn = tokio::select! {
             biased;
             () = self.end.cancelled() => return,
@@ -314,12 +315,12 @@ impl NamespaceTask {
     /// The slot to serve now. If a slot is skipped, this function reports it.
     fn due_slot(&mut self) -> Option<Timestamp> {
         let timetable = self.timetable.as_ref()?;
-        let (uid, now) = (&self.record.spec.namespace_uid, self.deps.clock.wall());
+        let (uid, now) = (&self.record.spec.namespace_uid, self.context.clock.wall());
         let (slot, reason) = match due(
             timetable,
             uid,
             self.floor,
-            self.ledger.last_slot(),
+            self.status_writer.last_slot(),
             self.deferred,
             now,
         ) {
@@ -349,7 +350,7 @@ impl NamespaceTask {
 
     /// Reports a slot that is skipped, and why.
     fn skip(&self, slot: Timestamp, reason: &'static str) {
-        self.deps.tell(&self.name, &Fact::Skipped { slot, reason });
+        self.context.tell(&self.name, &Fact::Skipped { slot, reason });
     }
 
     async fn serve(&mut self, serve: DueSlot<'_>) -> RoundReport {
@@ -361,13 +362,13 @@ impl NamespaceTask {
             owed: &self.owed,
             end: &self.end,
         };
-        let report = round(&self.deps, &occasion, &mut self.ledger, &mut self.rng).await;
+        let report = round(&self.context, &occasion, &mut self.status_writer, &mut self.rng).await;
         self.keep_up();
         report
     }
 
     async fn enter(&mut self, event: PodEvent) -> Vec<Ended> {
-        self.recoveries.enter(event, &mut self.ledger).await
+        self.recoveries.enter(event, &mut self.status_writer).await
     }
 }
 
@@ -380,6 +381,6 @@ fn waiting(record: &OptIn) -> (&'static str, Activity) {
     }
 }
 
-fn timetable(record: &OptIn, deps: &Context) -> Option<Timetable> {
-    record.spec.settings.as_ref()?.timetable(deps.policy.ceilings.shortest_interval)
+fn timetable(record: &OptIn, context: &Context) -> Option<Timetable> {
+    record.spec.settings.as_ref()?.timetable(context.policy.ceilings.shortest_interval)
 }

@@ -49,7 +49,7 @@ struct Lost {
 
 /// The namespaces with a record, and their tasks.
 struct Supervisor {
-    deps: Context,
+    context: Context,
     rng: ChaCha8Rng,
     end: CancellationToken,
     tasks: JoinSet<()>,
@@ -64,18 +64,18 @@ struct Supervisor {
 /// # Errors
 /// When the task of a namespace panicked.
 pub async fn supervise(
-    deps: Context,
+    context: Context,
     rng: ChaCha8Rng,
     synced: Arc<AtomicBool>,
     end: CancellationToken,
 ) -> anyhow::Result<()> {
-    let client = deps.watches.take();
+    let client = context.watches.take();
     let records: Api<OptIn> = Api::all(client.client());
     let mut events =
         watcher(records, watcher::Config::default().timeout(WATCH_SECONDS)).default_backoff().boxed();
     let mut sweep = tokio::time::interval(SWEEP);
     let mut supervisor = Supervisor {
-        deps,
+        context,
         rng,
         end: end.clone(),
         tasks: JoinSet::new(),
@@ -110,10 +110,7 @@ pub async fn supervise(
                 break;
             }
             Some(Err(error)) => {
-                tracing::warn!(
-                    error = pods::words(error),
-                    "the watch of records failed, it will be tried again"
-                )
+                tracing::warn!(error = pods::words(error), "failed to watch records, retrying")
             }
             Some(Ok(watcher::Event::Init)) => listed.clear(),
             Some(Ok(watcher::Event::InitApply(record))) => listed.push(record),
@@ -146,7 +143,7 @@ impl Supervisor {
         if !std::mem::replace(&mut self.has_listed, true) {
             // Must happen before any task begins. Later kills are those of this process, which
             // counts them itself.
-            self.deps.carry_over(&records);
+            self.context.carry_over(&records);
         }
         for record in records {
             self.apply(record);
@@ -179,7 +176,7 @@ impl Supervisor {
         let (gone, over) = (CancellationToken::new(), CancellationToken::new());
         let rng = ChaCha8Rng::seed_from_u64(self.rng.next_u64());
         let before = self.lost.remove(&namespace).map(|lost| lost.over);
-        let (deps, name, end) = (self.deps.clone(), namespace.clone(), self.end.clone());
+        let (context, name, end) = (self.context.clone(), namespace.clone(), self.end.clone());
         let (is_gone, over_at_end) = (gone.clone(), over.clone().drop_guard());
         self.tasks.spawn(async move {
             let _over = over_at_end;
@@ -192,35 +189,35 @@ impl Supervisor {
                 return;
             }
             let record = receiver.borrow_and_update().clone();
-            let (board, shown) = (deps.board.clone(), name.clone());
-            NamespaceTask::new(deps, name, record, rng, end).run(receiver, is_gone.clone()).await;
+            let (activity_log, shown) = (context.activity_log.clone(), name.clone());
+            NamespaceTask::new(context, name, record, rng, end).run(receiver, is_gone.clone()).await;
             if is_gone.is_cancelled() {
                 // Removes the card again. The record may have been lost just before the task
                 // created the card.
-                board.forget(&shown);
+                activity_log.forget(&shown);
             }
         });
         self.followed.insert(namespace, Followed { record_uid: uid, records: sender, gone, over });
-        self.deps.metrics.set_opt_ins(self.followed.len());
+        self.context.metrics.set_opt_ins(self.followed.len());
     }
 
     fn lose(&mut self, namespace: &str) {
         if let Some(followed) = self.followed.remove(namespace) {
-            tracing::info!(namespace, "a namespace has no record any more");
+            tracing::info!(namespace, "the record of a namespace is gone");
             followed.gone.cancel();
-            self.deps.board.forget(namespace);
-            let series_until = self.deps.clock.monotonic() + LINGER;
+            self.context.activity_log.forget(namespace);
+            let series_until = self.context.clock.monotonic() + LINGER;
             self.lost.insert(namespace.to_owned(), Lost { series_until, over: followed.over });
-            self.deps.metrics.set_opt_ins(self.followed.len());
+            self.context.metrics.set_opt_ins(self.followed.len());
         }
     }
 
     fn sweep(&mut self) {
-        let now = self.deps.clock.monotonic();
+        let now = self.context.clock.monotonic();
         self.lost.retain(|namespace, lost| {
             let lingers = lost.series_until > now;
             if !lingers {
-                self.deps.metrics.forget(namespace);
+                self.context.metrics.forget(namespace);
             }
             lingers
         });

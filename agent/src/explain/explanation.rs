@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use policy::record::RecordedSettings;
 use serde::Serialize;
 
-use crate::outcome::Refusal;
+use crate::refusal::Refusal;
 
 /// The explanation of a namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -112,11 +112,11 @@ fn refused_altogether(pods: &[PodVerdict]) -> Option<String> {
     if pods.iter().any(|pod| pod.verdict.may_kill) {
         return None;
     }
-    let of = |refusal: Refusal| {
+    let of = |refusal: &Refusal| {
         let pods = pods.iter().filter(|pod| pod.verdict.reason == Some(refusal.label())).count();
         (pods > 0).then(|| format!("{pods} {}", refusal.label()))
     };
-    let counted: Vec<String> = Refusal::ALL.into_iter().filter_map(of).collect();
+    let counted: Vec<String> = Refusal::ALL.iter().filter_map(of).collect();
     Some(if counted.is_empty() {
         "there are no Pods".to_owned()
     } else {

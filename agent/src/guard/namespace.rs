@@ -9,7 +9,7 @@ use policy::platform::PlatformPolicy;
 use policy::record::{OptInSpec, Verdict};
 use policy::settings::Settings;
 
-use crate::outcome::Refusal;
+use crate::refusal::Refusal;
 
 /// The refusal of a whole namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use policy::record::WorkloadReference;
 use policy::settings::{Mode, Settings};
 
 use crate::cluster::snapshot::{NamespaceSnapshot, PodView, WorkloadView};
-use crate::outcome::Refusal;
+use crate::refusal::Refusal;
 
 /// A Pod that no guard refused, and its current workload.
 #[derive(Debug, Clone, PartialEq, Eq)]

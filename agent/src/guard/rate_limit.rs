@@ -1,9 +1,10 @@
 //! The platform's budget: how many kills may happen in the whole cluster in any minute.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use policy::record::OptInStatus;
 use tokio::time::Instant;
 
@@ -33,13 +34,13 @@ impl Reserved {
     /// Counts the kill at `now`. Call this when the kill was done, and also when nobody knows
     /// whether it was.
     pub fn spend(self, now: Instant) {
-        self.0.lock().kills.push(now);
+        self.0.spent.lock().kills.push(now);
     }
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        let mut spent = self.0.lock();
+        let mut spent = self.0.spent.lock();
         spent.reserved = spent.reserved.saturating_sub(1);
     }
 }
@@ -62,31 +63,25 @@ impl KillRateLimit {
             let age =
                 time.parse().ok().and_then(|at: Timestamp| Duration::try_from(wall.duration_since(at)).ok());
             let at = age.and_then(|age| now.checked_sub(age)).unwrap_or(now);
-            self.lock().kills.push(at);
+            self.spent.lock().kills.push(at);
         }
     }
 
     /// Whether the budget allows a kill in the minute before `now`.
     #[must_use]
     pub fn is_left(&self, now: Instant) -> bool {
-        self.lock().is_left(self.kills_per_minute, now)
+        self.spent.lock().is_left(self.kills_per_minute, now)
     }
 
     /// Reserves a kill, if the budget allows one in the minute before `now`.
     pub fn reserve(&self, now: Instant) -> Option<Reserved> {
-        let mut spent = self.lock();
+        let mut spent = self.spent.lock();
         if !spent.is_left(self.kills_per_minute, now) {
             return None;
         }
         spent.reserved += 1;
         drop(spent);
         Some(Reserved(self.clone()))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Spent> {
-        // Each change to the value is complete before anything can panic, so a poisoned lock is
-        // safe to use.
-        self.spent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

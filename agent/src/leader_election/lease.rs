@@ -122,15 +122,15 @@ impl LeaderElector {
             });
             match &attempt {
                 Attempt::Leads => {
-                    tracing::info!(lease = LEASE, identity = self.election.identity(), "leads");
+                    tracing::info!(lease = LEASE, identity = self.election.identity(), "became the leader");
                     return true;
                 }
                 _ if told.as_ref() == Some(&attempt) => {}
                 Attempt::Another(holder) => {
-                    tracing::info!(lease = LEASE, holder, "another leads, standing by")
+                    tracing::info!(lease = LEASE, holder, "another process leads, standing by")
                 }
                 Attempt::Unknown(why) => {
-                    tracing::warn!(lease = LEASE, why, "the Lease could not be taken, it is tried again")
+                    tracing::warn!(lease = LEASE, why, "failed to take the Lease, retrying")
                 }
             }
             told = Some(attempt);
@@ -187,7 +187,7 @@ impl LeaderElector {
                 }
                 Attempt::Unknown(why) => {
                     anyhow::ensure!(self.holds(), "{too_late}: {why}");
-                    tracing::warn!(lease = LEASE, why, "failed to renew the Lease, it is tried again");
+                    tracing::warn!(lease = LEASE, why, "failed to renew the Lease, retrying");
                 }
             }
         }
@@ -205,10 +205,14 @@ impl LeaderElector {
         }
         let released = self.written(&lease, "");
         match within(self.leases.replace(LEASE, &PostParams::default(), &released)).await {
-            Ok(_) => tracing::info!(lease = LEASE, "let the Lease go"),
+            Ok(_) => tracing::info!(lease = LEASE, "released the Lease"),
             Err(error) => {
                 let why = error.to_string();
-                tracing::warn!(lease = LEASE, why, "failed to let the Lease go, another waits for its end")
+                tracing::warn!(
+                    lease = LEASE,
+                    why,
+                    "failed to release the Lease, the next leader waits until it expires"
+                )
             }
         }
     }

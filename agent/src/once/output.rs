@@ -4,9 +4,9 @@
 use policy::record::WorkloadReference;
 
 use crate::controller::namespace::visit::Visit;
-use crate::outcome::Refusal;
 use crate::recovery::RecoveryOutcome;
 use crate::recovery::tracker::Ended;
+use crate::refusal::Refusal;
 use crate::round::report::RoundReport;
 use crate::telemetry::metrics::RoundOutcome;
 

@@ -112,36 +112,36 @@ mod tests {
     #[test]
     fn the_first_sight_of_a_pod_is_its_baseline() {
         let now = SystemClock.monotonic();
-        let mut book = PodStore::default();
-        assert!(book.enter(now, PodChange::Listed(vec![restarted("a", 5)])).restarted.is_empty());
-        let noticed = book.enter(now, PodChange::Applied(restarted("a", 7)));
+        let mut pod_store = PodStore::default();
+        assert!(pod_store.enter(now, PodChange::Listed(vec![restarted("a", 5)])).restarted.is_empty());
+        let noticed = pod_store.enter(now, PodChange::Applied(restarted("a", 7)));
         assert_eq!(noticed.restarted, [(restarted("a", 7), 2)]);
-        assert!(book.enter(now, PodChange::Applied(restarted("a", 7))).restarted.is_empty());
-        assert!(book.enter(now, PodChange::Applied(restarted("a", 0))).restarted.is_empty());
-        let relisted = book.enter(now, PodChange::Listed(vec![restarted("a", 1), restarted("b", 3)]));
+        assert!(pod_store.enter(now, PodChange::Applied(restarted("a", 7))).restarted.is_empty());
+        assert!(pod_store.enter(now, PodChange::Applied(restarted("a", 0))).restarted.is_empty());
+        let relisted = pod_store.enter(now, PodChange::Listed(vec![restarted("a", 1), restarted("b", 3)]));
         assert_eq!(relisted.restarted, [(restarted("a", 1), 1)]);
     }
 
     #[test]
     fn a_pod_that_vanished_between_two_lists_is_gone() {
         let now = SystemClock.monotonic();
-        let mut book = PodStore::default();
-        assert!(!book.is_listed());
-        book.enter(now, PodChange::Listed(vec![pod("a"), pod("b")]));
-        assert!(book.is_listed());
-        let noticed = book.enter(now, PodChange::Listed(vec![pod("b")]));
+        let mut pod_store = PodStore::default();
+        assert!(!pod_store.is_listed());
+        pod_store.enter(now, PodChange::Listed(vec![pod("a"), pod("b")]));
+        assert!(pod_store.is_listed());
+        let noticed = pod_store.enter(now, PodChange::Listed(vec![pod("b")]));
         assert_eq!(noticed.dying, ["a-uid"]);
-        assert_eq!(book.sightings().count(), 1);
+        assert_eq!(pod_store.sightings().count(), 1);
     }
 
     #[test]
     fn first_seen_stays() {
         let start = SystemClock.monotonic();
         let later = start + std::time::Duration::from_secs(5);
-        let mut book = PodStore::default();
-        book.enter(start, PodChange::Applied(pod("a")));
-        book.enter(later, PodChange::Applied(PodView { terminating: true, ..pod("a") }));
-        let seen = book.sightings().next().unwrap();
+        let mut pod_store = PodStore::default();
+        pod_store.enter(start, PodChange::Applied(pod("a")));
+        pod_store.enter(later, PodChange::Applied(PodView { terminating: true, ..pod("a") }));
+        let seen = pod_store.sightings().next().unwrap();
         assert_eq!((seen.first_seen, seen.pod.terminating), (start, true));
     }
 }

@@ -42,11 +42,11 @@ pub struct Ended {
 
 /// The pending recoveries of one namespace. Each workload has at most one.
 pub struct RecoveryTracker {
-    deps: Context,
+    context: Context,
     namespace: String,
-    lineage: OwnerCache,
+    owner_cache: OwnerCache,
     watch: Option<PodWatch>,
-    book: PodStore,
+    pod_store: PodStore,
     /// The pending recoveries, by the UID of the workload.
     pending: BTreeMap<String, Recovery>,
     /// The newest version that a live list showed, and when. The watch has to show this version
@@ -61,19 +61,19 @@ pub struct RecoveryTracker {
 impl RecoveryTracker {
     /// Continues the recoveries that an earlier process left pending in the record.
     #[must_use]
-    pub fn resume(deps: &Context, namespace: &str, record: &OptIn, ledger: &StatusWriter) -> Self {
+    pub fn resume(context: &Context, namespace: &str, record: &OptIn, status_writer: &StatusWriter) -> Self {
         let mut recoveries = Self {
-            lineage: OwnerCache::new(&deps.client, namespace),
-            deps: deps.clone(),
+            owner_cache: OwnerCache::new(&context.client, namespace),
+            context: context.clone(),
             namespace: namespace.to_owned(),
             watch: None,
-            book: PodStore::default(),
+            pod_store: PodStore::default(),
             pending: BTreeMap::new(),
             expected: None,
             failed_looks: 0,
             next_live_look: None,
         };
-        ledger.pending().iter().for_each(|left| recoveries.carry_on(left, record));
+        status_writer.pending().iter().for_each(|left| recoveries.carry_on(left, record));
         recoveries.export();
         recoveries
     }
@@ -86,16 +86,16 @@ impl RecoveryTracker {
             .settings
             .as_ref()
             .and_then(|settings| durations::parse(settings.recovery_deadline.as_deref()?))
-            .unwrap_or(self.deps.policy.defaults.recovery_deadline);
-        let clock = &self.deps.clock;
+            .unwrap_or(self.context.policy.defaults.recovery_deadline);
+        let clock = &self.context.clock;
         let (namespace, workload, uid) = (&self.namespace, &left.workload.name, &left.uid);
         match Recovery::resume(left, limit, clock.wall(), clock.monotonic()) {
             Some(recovery) => {
-                tracing::info!(namespace, workload, uid, "carrying on a pending recovery");
+                tracing::info!(namespace, workload, uid, "resumed a pending recovery from the record");
                 self.pending.insert(recovery.workload.uid.clone(), recovery);
             }
             None => {
-                tracing::warn!(namespace, workload, uid, "a pending recovery in the record can't be read")
+                tracing::warn!(namespace, workload, uid, "failed to read a pending recovery from the record")
             }
         }
         self.export();
@@ -121,18 +121,18 @@ impl RecoveryTracker {
 
     async fn list_owners(&mut self) {
         // The next look tries again.
-        let Ok(_turn) = tokio::time::timeout(LONGEST_TURN, self.deps.lists.acquire()).await else {
+        let Ok(_turn) = tokio::time::timeout(LONGEST_TURN, self.context.lists.acquire()).await else {
             return;
         };
-        let pods = self.book.sightings().map(|seen| &seen.pod);
-        self.lineage.list(&self.deps.client, &self.namespace, pods).await;
+        let pods = self.pod_store.sightings().map(|seen| &seen.pod);
+        self.owner_cache.list(&self.context.client, &self.namespace, pods).await;
     }
 
     /// Begins to watch the Pods, if no watch exists.
     pub fn begin_watch(&mut self, rng: &mut ChaCha8Rng) {
         if self.watch.is_none() {
-            let client = self.deps.watches.take();
-            let shared = (self.deps.clock.clone(), Arc::clone(&self.deps.lists));
+            let client = self.context.watches.take();
+            let shared = (self.context.clock.clone(), Arc::clone(&self.context.lists));
             self.watch = Some(PodWatch::begin(client, &self.namespace, shared, rng));
         }
     }
@@ -140,7 +140,7 @@ impl RecoveryTracker {
     /// Stops the watch and forgets the Pods.
     pub fn stop_watching(&mut self) {
         self.watch = None;
-        self.book = PodStore::default();
+        self.pod_store = PodStore::default();
     }
 
     /// Whether a watch exists. This needs consent, and does not say whether the watch works.
@@ -152,7 +152,7 @@ impl RecoveryTracker {
     /// The watch, once it has listed all Pods.
     #[must_use]
     pub fn watch(&self) -> Option<&PodWatch> {
-        self.watch.as_ref().filter(|_| self.book.is_listed())
+        self.watch.as_ref().filter(|_| self.pod_store.is_listed())
     }
 
     /// The next event of the watch. Waits forever if there is no watch.
@@ -172,53 +172,54 @@ impl RecoveryTracker {
     /// Whether every known Pod is being deleted or has finished.
     #[must_use]
     pub fn all_pods_lost(&self) -> bool {
-        self.book.sightings().all(|seen| seen.pod.is_lost())
+        self.pod_store.sightings().all(|seen| seen.pod.is_lost())
     }
 
     /// Takes over the ReplicaSets that a round listed.
     pub fn learn(&mut self, observation: &NamespaceSnapshot) {
-        self.lineage.learn(observation.replica_sets.values(), self.book.sightings().map(|seen| &seen.pod));
+        self.owner_cache
+            .learn(observation.replica_sets.values(), self.pod_store.sightings().map(|seen| &seen.pod));
     }
 
     /// Begins to measure the recovery from a kill. The status must already contain the kill.
     pub fn begin(&mut self, kill: &Kill) {
-        let watched = self.book.sightings().map(|seen| seen.pod.uid.clone()).collect();
+        let watched = self.pod_store.sightings().map(|seen| seen.pod.uid.clone()).collect();
         let recovery = Recovery::begin(kill, &watched);
         self.pending.insert(recovery.workload.uid.clone(), recovery);
         self.export();
     }
 
     /// Stores an event of the Pod watch, and checks the recoveries that it affects.
-    pub async fn enter(&mut self, event: PodEvent, ledger: &mut StatusWriter) -> Vec<Ended> {
+    pub async fn enter(&mut self, event: PodEvent, status_writer: &mut StatusWriter) -> Vec<Ended> {
         let PodEvent { at, change } = event;
         if matches!(change, PodChange::Gap) {
             self.pending.values_mut().for_each(|recovery| recovery.interrupt(at));
             return Vec::new();
         }
         let is_list = matches!(change, PodChange::Listed(_));
-        let noticed = self.book.enter(at, change);
+        let noticed = self.pod_store.enter(at, change);
         for recovery in self.pending.values_mut() {
             if noticed.dying.contains(&recovery.victim_uid) {
                 recovery.victim_seen_dying(at);
             }
         }
-        if is_list && noticed.touched.iter().any(|pod| self.lineage.known(pod).is_none()) {
+        if is_list && noticed.touched.iter().any(|pod| self.owner_cache.known(pod).is_none()) {
             self.list_owners().await;
         }
         let mut concerned = BTreeSet::new();
         for pod in &noticed.touched {
             let workload =
-                if is_list { self.lineage.known(pod) } else { self.lineage.workload_of(pod).await };
+                if is_list { self.owner_cache.known(pod) } else { self.owner_cache.workload_of(pod).await };
             if let Some(workload) = workload {
                 if has_series(pod) {
-                    self.deps.metrics.see(&self.namespace, &workload);
+                    self.context.metrics.see(&self.namespace, &workload);
                 }
                 concerned.insert(workload.uid);
             }
         }
         for (pod, restarts) in &noticed.restarted {
-            if let Some(workload) = self.lineage.known(pod).filter(|_| has_series(pod)) {
-                self.deps.metrics.container_restarts(&self.namespace, &workload, *restarts);
+            if let Some(workload) = self.owner_cache.known(pod).filter(|_| has_series(pod)) {
+                self.context.metrics.container_restarts(&self.namespace, &workload, *restarts);
             }
         }
         concerned.retain(|uid| self.pending.contains_key(uid));
@@ -227,7 +228,7 @@ impl RecoveryTracker {
                 recovery.pods_changed(at);
             }
         }
-        self.judge(&concerned, at, ledger).await
+        self.judge(&concerned, at, status_writer).await
     }
 
     /// Removes the metric series of workloads that have been gone for
@@ -237,20 +238,20 @@ impl RecoveryTracker {
         if !self.knows_all_pods() {
             return;
         }
-        let of_pods = self.book.sightings().filter_map(|seen| self.lineage.known(&seen.pod));
+        let of_pods = self.pod_store.sightings().filter_map(|seen| self.owner_cache.known(&seen.pod));
         let pending = self.pending.values().map(|recovery| recovery.workload.clone());
         let present = of_pods.chain(pending).map(|workload| (workload.kind, workload.name)).collect();
-        let now = self.deps.clock.monotonic();
-        for (kind, name) in self.deps.metrics.gone(&self.namespace, &present, now) {
+        let now = self.context.clock.monotonic();
+        for (kind, name) in self.context.metrics.gone(&self.namespace, &present, now) {
             let workload = WorkloadReference { kind, name, uid: String::new() };
-            match workloads::find(&self.deps.client, &self.namespace, &workload).await {
-                Ok(Some(_)) => self.deps.metrics.stays(&self.namespace, &workload),
+            match workloads::find(&self.context.client, &self.namespace, &workload).await {
+                Ok(Some(_)) => self.context.metrics.stays(&self.namespace, &workload),
                 Ok(None) => {
-                    self.deps.metrics.forget_workload(&self.namespace, &workload.kind, &workload.name)
+                    self.context.metrics.forget_workload(&self.namespace, &workload.kind, &workload.name)
                 }
                 Err(error) => {
                     let (namespace, workload) = (&self.namespace, workload.name);
-                    tracing::debug!(namespace, workload, error = %error, "the series of a workload without Pods stay for now");
+                    tracing::debug!(namespace, workload, error = %error, "failed to check whether a workload still exists, its metric series stay");
                 }
             }
         }
@@ -258,28 +259,29 @@ impl RecoveryTracker {
 
     /// Whether all Pods have been listed and their workloads are known.
     fn knows_all_pods(&self) -> bool {
-        self.book.is_listed() && !self.book.sightings().any(|seen| self.lineage.is_unknown(&seen.pod))
+        self.pod_store.is_listed()
+            && !self.pod_store.sightings().any(|seen| self.owner_cache.is_unknown(&seen.pod))
     }
 
     /// Stores an event of the Pod watch without checking any recovery.
     pub fn note(&mut self, event: PodEvent) {
-        self.book.enter(event.at, event.change);
+        self.pod_store.enter(event.at, event.change);
     }
 
     /// Ends all pending recoveries with this outcome.
-    pub fn conclude_all(&mut self, outcome: RecoveryOutcome, ledger: &mut StatusWriter) -> Vec<Ended> {
-        self.workloads().iter().filter_map(|uid| self.conclude(uid, outcome, None, ledger)).collect()
+    pub fn conclude_all(&mut self, outcome: RecoveryOutcome, status_writer: &mut StatusWriter) -> Vec<Ended> {
+        self.workloads().iter().filter_map(|uid| self.conclude(uid, outcome, None, status_writer)).collect()
     }
 
     /// What the conditions of the workload and of its Pods say about why it did not recover.
     async fn complaint_of(&self, workload_uid: &str) -> Option<String> {
         let workload = &self.pending.get(workload_uid)?.workload;
-        let of_it = self.book.sightings().filter(|seen| {
-            self.lineage.known(&seen.pod).is_some_and(|workload| workload.uid == workload_uid)
+        let of_it = self.pod_store.sightings().filter(|seen| {
+            self.owner_cache.known(&seen.pod).is_some_and(|workload| workload.uid == workload_uid)
         });
         let unready = of_it.filter(|seen| !seen.pod.counts_as_ready());
         let unready: Vec<String> = unready.map(|seen| seen.pod.name.clone()).collect();
-        complaint(&self.deps.client, &self.namespace, workload, &unready).await
+        complaint(&self.context.client, &self.namespace, workload, &unready).await
     }
 
     /// Ends one recovery. `says` is what the workload's conditions say.
@@ -288,29 +290,29 @@ impl RecoveryTracker {
         workload_uid: &str,
         outcome: RecoveryOutcome,
         says: Option<&str>,
-        ledger: &mut StatusWriter,
+        status_writer: &mut StatusWriter,
     ) -> Option<Ended> {
         let recovery = self.pending.remove(workload_uid)?;
         let duration = recovery.duration().filter(|_| outcome == RecoveryOutcome::Recovered);
         let Recovery { workload, victim, .. } = &recovery;
-        self.deps
+        self.context
             .tell(&self.namespace, &Fact::RecoveryEnded { recovery: &recovery, outcome, duration, says });
-        ledger.ended(outcome.label());
+        status_writer.ended(outcome.label());
         match outcome {
-            RecoveryOutcome::TimedOut => ledger.timed_out(workload, self.deps.clock.wall()),
+            RecoveryOutcome::TimedOut => status_writer.timed_out(workload, self.context.clock.wall()),
             RecoveryOutcome::Recovered | RecoveryOutcome::RecoveredAfterRestart => {
-                ledger.recovered(&workload.uid)
+                status_writer.recovered(&workload.uid)
             }
             _ => {}
         }
-        ledger.set_pending(self.pending.values().map(Recovery::pending).collect());
+        status_writer.set_pending(self.pending.values().map(Recovery::pending).collect());
         self.export();
         Some(Ended { workload: workload.clone(), victim: victim.clone(), outcome, duration })
     }
 
     fn export(&self) {
         let oldest = self.pending.values().map(|recovery| recovery.killed).min();
-        self.deps.metrics.set_pending(&self.namespace, self.pending.len(), oldest);
-        self.deps.board.set_pending(&self.namespace, self.pending.values());
+        self.context.metrics.set_pending(&self.namespace, self.pending.len(), oldest);
+        self.context.activity_log.set_pending(&self.namespace, self.pending.values());
     }
 }

@@ -14,6 +14,7 @@ use policy::settings::{Mode, Settings};
 use runtime::client::{CallError, call, is_terminating};
 use runtime::clock::Clock;
 use runtime::text::without_paths;
+use strum::{IntoStaticStr, VariantArray};
 
 use crate::cluster::list::{self, NotPermitted};
 use crate::cluster::pods::SlimPod;
@@ -21,7 +22,7 @@ use crate::cluster::snapshot::{NamespaceSnapshot, PodView};
 use crate::guard::namespace::{Forbidden, without_right};
 use crate::guard::pods::{Candidate, GuardContext, screen_again};
 use crate::leader_election::lease::Leadership;
-use crate::outcome::Refusal;
+use crate::refusal::Refusal;
 
 /// The pauses between lookups of a Pod after a kill without a clear answer. The first lookup
 /// happens at once. Together the pauses exceed the 10 s for which the API server may still work on
@@ -30,7 +31,8 @@ const LOOKS: [Duration; 4] =
     [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4), Duration::from_secs(5)];
 
 /// Why the API server did not carry out a kill.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Failure {
     /// One of the locks, RBAC or another admission plugin refused the request.
     Forbidden,
@@ -46,19 +48,12 @@ pub enum Failure {
 
 impl Failure {
     /// All failures.
-    pub const ALL: [Self; 5] =
-        [Self::Forbidden, Self::NotFound, Self::PdbMisconfigured, Self::ServerError, Self::UnknownOutcome];
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// The label in metrics and logs.
     #[must_use]
     pub fn label(self) -> &'static str {
-        match self {
-            Self::Forbidden => "forbidden",
-            Self::NotFound => "not_found",
-            Self::PdbMisconfigured => "pdb_misconfigured",
-            Self::ServerError => "server_error",
-            Self::UnknownOutcome => "unknown_outcome",
-        }
+        self.into()
     }
 }
 

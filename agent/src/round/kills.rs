@@ -12,8 +12,8 @@ use crate::context::Context;
 use crate::guard::namespace::without_right;
 use crate::guard::pods::{Candidate, GuardContext, screen_again};
 use crate::guard::rate_limit::Reserved;
-use crate::outcome::Refusal;
 use crate::recovery::Kill;
+use crate::refusal::Refusal;
 use crate::round::kill::{Attempt, Failure, KillContext, kill};
 use crate::round::report::RoundReport;
 use crate::status::StatusWriter;
@@ -33,7 +33,7 @@ const STALE: Duration = Duration::from_secs(1);
 
 /// What all kills of a round have in common.
 pub(super) struct Kills<'a> {
-    pub deps: &'a Context,
+    pub context: &'a Context,
     pub occasion: &'a RoundInput<'a>,
     pub settings: &'a Settings,
     pub record: &'a OptInSpec,
@@ -50,31 +50,31 @@ impl Kills<'_> {
         &mut self,
         victims: &[&Candidate],
         first: (Reserved, Option<Intent>),
-        ledger: &mut StatusWriter,
+        status_writer: &mut StatusWriter,
         report: &mut RoundReport,
     ) {
-        let clock = &self.deps.clock;
+        let clock = &self.context.clock;
         let mut first = Some(first);
         let mut refusals = 0;
         for victim in victims {
             let (reserved, decided) = match first.take() {
                 Some((reserved, decided)) => (Some(reserved), decided),
-                None => (self.deps.budget.reserve(clock.monotonic()), None),
+                None => (self.context.budget.reserve(clock.monotonic()), None),
             };
             let uid = victim.pod.uid.as_str();
             if self.occasion.end.is_cancelled() {
-                ledger.settled(uid);
+                status_writer.settled(uid);
                 "this process is about to end".clone_into(&mut report.sentence);
                 break;
             }
             let mut candidate = (*victim).clone();
             let attempt = match &reserved {
-                Some(_) => self.attempt(&mut candidate, decided, ledger).await,
-                None => budget_spent(self.deps).into(),
+                Some(_) => self.attempt(&mut candidate, decided, status_writer).await,
+                None => budget_spent(self.context).into(),
             };
             let is_unknown = matches!(attempt, Attempt::Failed(Failure::UnknownOutcome, _));
             if !is_unknown && attempt != Attempt::Killed {
-                ledger.settled(uid);
+                status_writer.settled(uid);
             }
             if let Some(reserved) = reserved.filter(|_| is_unknown || attempt == Attempt::Killed) {
                 reserved.spend(clock.monotonic());
@@ -84,7 +84,7 @@ impl Kills<'_> {
                 owed.remove(&victim.workload.reference.uid);
             }
             refusals += usize::from(matches!(attempt, Attempt::Refused(..)));
-            if !self.note(candidate, attempt, ledger, report).await {
+            if !self.note(candidate, attempt, status_writer, report).await {
                 break;
             }
         }
@@ -107,15 +107,16 @@ impl Kills<'_> {
         &mut self,
         victim: &mut Candidate,
         decided: Option<Intent>,
-        ledger: &mut StatusWriter,
+        status_writer: &mut StatusWriter,
     ) -> Attempt {
         let RoundInput { namespace, serve, .. } = *self.occasion;
         if let Err(attempt) = self.look_again(victim).await {
             return attempt;
         }
-        let decided = decided.or_else(|| intent(serve.slot, self.settings, victim, self.deps.clock.wall()));
+        let decided =
+            decided.or_else(|| intent(serve.slot, self.settings, victim, self.context.clock.wall()));
         if let Some(intent) = decided
-            && let Err(error) = ledger.intend(intent).await
+            && let Err(error) = status_writer.intend(intent).await
         {
             let pod = &victim.pod.name;
             let sentence = format!("failed to write down that Pod {pod} is to be killed: {error}");
@@ -124,27 +125,27 @@ impl Kills<'_> {
         let warrant = KillContext {
             namespace,
             record: self.record,
-            policy: &self.deps.policy,
-            clock: &*self.deps.clock,
-            leadership: &self.deps.leadership,
+            policy: &self.context.policy,
+            clock: &*self.context.clock,
+            leadership: &self.context.leadership,
             dry_run: serve.dry_run,
             observation: &self.look.observation,
             circumstances: self.circumstances,
         };
-        self.asked = self.deps.clock.monotonic();
-        kill(&self.deps.client, warrant, victim).await
+        self.asked = self.context.clock.monotonic();
+        kill(&self.context.client, warrant, victim).await
     }
 
     /// Looks at the namespace again if the last look is too old, and then asks the guards again.
     async fn look_again(&mut self, victim: &mut Candidate) -> Result<(), Attempt> {
-        if self.deps.clock.monotonic() - self.look.at <= STALE {
+        if self.context.clock.monotonic() - self.look.at <= STALE {
             return Ok(());
         }
         let namespace = self.occasion.namespace;
-        self.look = match Look::take(self.deps, namespace).await {
+        self.look = match Look::take(self.context, namespace).await {
             Ok(look) => look,
             Err(error) if error.is_forbidden() => {
-                let is_going = is_going(&self.deps.client, namespace).await;
+                let is_going = is_going(&self.context.client, namespace).await;
                 return Err(without_right(namespace, is_going, &error).into());
             }
             Err(error) => return Err(Attempt::Failed(Failure::ServerError, error.to_string())),
@@ -167,27 +168,27 @@ impl Kills<'_> {
         &self,
         victim: Candidate,
         attempt: Attempt,
-        ledger: &mut StatusWriter,
+        status_writer: &mut StatusWriter,
         report: &mut RoundReport,
     ) -> bool {
-        let (deps, namespace, mode) = (self.deps, self.occasion.namespace, self.settings.mode);
+        let (context, namespace, mode) = (self.context, self.occasion.namespace, self.settings.mode);
         let workload = victim.workload.reference.clone();
-        deps.tell(namespace, &Fact::Tried { victim: &victim, mode, attempt: &attempt });
-        report.tried.extend(tried(namespace, &victim, mode, &attempt, deps.clock.wall()));
+        context.tell(namespace, &Fact::Tried { victim: &victim, mode, attempt: &attempt });
+        report.tried.extend(tried(namespace, &victim, mode, &attempt, context.clock.wall()));
         match attempt {
             Attempt::Killed => {
                 let kill = Kill {
                     candidate: victim,
                     asked: self.asked,
-                    answered: deps.clock.monotonic(),
-                    at: deps.clock.wall(),
+                    answered: context.clock.monotonic(),
+                    at: context.clock.wall(),
                     deadline: self.settings.recovery_deadline,
                 };
                 // Writes the kill at once, because this process may end before the round does.
-                ledger.killed(kill.pending(), kill.at);
-                let now = deps.clock.monotonic();
-                if deps.leadership.holds(now) {
-                    ledger.save(namespace, now).await;
+                status_writer.killed(kill.pending(), kill.at);
+                let now = context.clock.monotonic();
+                if context.leadership.holds(now) {
+                    status_writer.save(namespace, now).await;
                 }
                 report.kills.push(kill);
             }

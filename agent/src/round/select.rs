@@ -7,7 +7,7 @@ use policy::schedule::{Schedule, Timetable};
 use rand::{Rng, RngExt};
 
 use crate::guard::pods::{Candidate, Screening};
-use crate::outcome::Refusal;
+use crate::refusal::Refusal;
 
 /// Decides which workloads take part in a slot.
 #[derive(Debug, Clone, Copy)]

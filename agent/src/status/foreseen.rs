@@ -8,7 +8,7 @@ use policy::platform::PlatformPolicy;
 use policy::record::{OptInSpec, RecordedSettings, Verdict};
 
 use crate::guard::namespace::{Forbidden, not_admitted, refused};
-use crate::outcome::Refusal;
+use crate::refusal::Refusal;
 use crate::telemetry::activity::Halt;
 
 /// What would refuse every round in `namespace` at `now`. `None` if only a round can tell.

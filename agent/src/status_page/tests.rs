@@ -6,8 +6,8 @@ use runtime::clock::TokioClock;
 use tower::ServiceExt;
 
 use super::*;
-use crate::outcome::Refusal;
 use crate::recovery::RecoveryOutcome;
+use crate::refusal::Refusal;
 use crate::telemetry::activity::{
     DECISIONS, DecisionKind, DecisionLine, EndedLine, NamespaceLine, PendingLine,
 };
@@ -27,8 +27,8 @@ fn decision(what: DecisionKind, sentence: &str) -> Decision {
     }
 }
 
-fn leading(board: &Snapshot) -> String {
-    page(&LeaderStatus::Leads, board, noon(), true)
+fn leading(activity_log: &Snapshot) -> String {
+    page(&LeaderStatus::Leads, activity_log, noon(), true)
 }
 
 /// Text with markup, as a user could write it. The function below puts it into every text of a
@@ -63,7 +63,7 @@ fn hostile() -> (Snapshot, usize) {
             sentence: text(),
         })
     };
-    let board = Snapshot {
+    let activity_log = Snapshot {
         halt: Halt::Yes(text()),
         namespaces: [(text(), line.into())].into(),
         decisions: [decision(DecisionKind::Killed), decision(DecisionKind::Refused("too_young"))].into(),
@@ -71,13 +71,13 @@ fn hostile() -> (Snapshot, usize) {
     // The count: the halt; of the namespace its name, user, two settings, state, sentence and
     // outcomes; of the pending recovery the namespace, workload and Pod; four texts of each
     // decision.
-    (board, 1 + 7 + 3 + 2 * 4)
+    (activity_log, 1 + 7 + 3 + 2 * 4)
 }
 
 #[test]
 fn markup_in_what_users_control_is_text() {
-    let (board, texts) = hostile();
-    let html = leading(&board);
+    let (activity_log, texts) = hostile();
+    let html = leading(&activity_log);
     let escaped = html
         .matches("&lt;script&gt;alert(1)&lt;/script&gt;&lt;img src=x onerror=alert(2)&gt;&amp;amp;]]&gt;");
     assert_eq!(escaped.count(), texts, "{html}");
@@ -121,12 +121,12 @@ fn a_namespace_and_what_was_decided_there() {
     let mut decisions = decisions.map(DecisionLine::from);
     decisions[2] =
         DecisionLine { times: 3, since: noon() - Duration::from_secs(1_200), ..decisions[2].clone() };
-    let board = Snapshot {
+    let activity_log = Snapshot {
         halt: Halt::No,
         namespaces: [("shop".to_owned(), line.into())].into(),
         decisions: decisions.into(),
     };
-    let html = leading(&board);
+    let html = leading(&activity_log);
     for words in [
         "Not halted.",
         "<h3>shop</h3>",
@@ -163,8 +163,9 @@ fn at_the_beginning_it_says_that_there_is_nothing_yet() {
 
 #[test]
 fn a_standby_says_who_leads_and_shows_nothing_of_its_own() {
-    let (board, _) = hostile();
-    let html = page(&LeaderStatus::StandsBy(Some("agent-7_0badcafe".to_owned())), &board, noon(), true);
+    let (activity_log, _) = hostile();
+    let html =
+        page(&LeaderStatus::StandsBy(Some("agent-7_0badcafe".to_owned())), &activity_log, noon(), true);
     assert!(
         html.contains("This agent stands by.") && html.contains("<b>agent-7_0badcafe</b> leads"),
         "{html}"
@@ -172,26 +173,26 @@ fn a_standby_says_who_leads_and_shows_nothing_of_its_own() {
     assert!(html.contains("kubectl -n pure-chaos port-forward pod/agent-7 9090"), "{html}");
     assert!(html.contains("<title>Pure Chaos</title>"), "what it knows of a halt may be old: {html}");
     assert!(!html.contains("<article") && !html.contains("alert"), "{html}");
-    let html = page(&LeaderStatus::StandsBy(None), &board, noon(), true);
+    let html = page(&LeaderStatus::StandsBy(None), &activity_log, noon(), true);
     assert!(html.contains("Who leads is not known."), "{html}");
 }
 
 #[test]
 fn it_is_bounded_however_much_there_is() {
-    let board = ActivityLog::default();
+    let activity_log = ActivityLog::default();
     for n in 0..1_000 {
-        board.begin(&format!("namespace-{n}"));
-        board.decide(decision(DecisionKind::Killed, &"x".repeat(100_000)));
+        activity_log.begin(&format!("namespace-{n}"));
+        activity_log.decide(decision(DecisionKind::Killed, &"x".repeat(100_000)));
     }
-    let mut board = board.snapshot();
+    let mut activity_log = activity_log.snapshot();
     let line = |n: usize| PendingLine {
         workload: "Deployment db".to_owned(),
         pod: format!("db-{n}"),
         since: noon(),
     };
-    Arc::make_mut(board.namespaces.get_mut("namespace-0").unwrap()).pending =
+    Arc::make_mut(activity_log.namespaces.get_mut("namespace-0").unwrap()).pending =
         (0..CARDS + 7).map(line).collect();
-    let html = leading(&board);
+    let html = leading(&activity_log);
     assert_eq!(html.matches("<article>").count(), CARDS);
     assert!(html.contains("And 900 more; all of them"), "{html}");
     assert!(html.contains("Recoveries that are pending: 107"), "{html}");
@@ -205,10 +206,10 @@ fn it_is_bounded_however_much_there_is() {
 fn sources(leads: bool) -> Sources {
     let clock = TokioClock::starting_at(noon());
     let until = leads.then(|| clock.monotonic() + Duration::from_secs(15));
-    let board = ActivityLog::default();
-    board.begin("shop");
+    let activity_log = ActivityLog::default();
+    activity_log.begin("shop");
     Sources {
-        board,
+        activity_log,
         leadership: watch::channel(until).1.into(),
         synced: Arc::new(AtomicBool::new(true)),
         clock: Arc::new(clock),

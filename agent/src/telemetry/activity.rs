@@ -2,10 +2,11 @@
 //! process ends, and no decision depends on it.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use policy::record::{OptIn, RecordedSettings};
 use runtime::text::cut;
 
@@ -191,33 +192,39 @@ impl ActivityLog {
     /// A copy of the current data.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        self.lock().clone()
+        self.0.lock().clone()
     }
 
     /// Sets whether the whole cluster is halted. `text` is the text of the halt.
     pub fn set_halt(&self, text: Option<&str>) {
-        self.lock().halt = text.map_or(Halt::No, |text| Halt::Yes(cut(text, SENTENCE)));
+        self.0.lock().halt = text.map_or(Halt::No, |text| Halt::Yes(cut(text, SENTENCE)));
     }
 
     /// Adds a namespace that has a record.
     pub fn begin(&self, namespace: &str) {
-        self.lock().namespaces.insert(namespace.to_owned(), Arc::default());
+        self.0.lock().namespaces.insert(namespace.to_owned(), Arc::default());
     }
 
     /// Shows the current record and status of a namespace.
-    pub fn show(&self, namespace: &str, record: &OptIn, ledger: &StatusWriter, next_slot: Option<Timestamp>) {
+    pub fn show(
+        &self,
+        namespace: &str,
+        record: &OptIn,
+        status_writer: &StatusWriter,
+        next_slot: Option<Timestamp>,
+    ) {
         let user = record.spec.admission.as_ref().map(|admission| cut(&admission.user, TEXT));
-        let outcomes = ledger.outcomes().iter();
+        let outcomes = status_writer.outcomes().iter();
         let outcomes: Vec<String> =
             outcomes.map(|(outcome, count)| format!("{count} {}", outcome.replace('_', " "))).collect();
         let shown = NamespaceLine {
             opted_in_by: user.unwrap_or_default(),
             settings: record.spec.settings.as_ref().map(settings).unwrap_or_default(),
-            last_slot: ledger.last_slot(),
+            last_slot: status_writer.last_slot(),
             next_slot,
-            state: cut(ledger.state().unwrap_or_default(), TEXT),
-            sentence: cut(ledger.sentence().unwrap_or_default(), SENTENCE),
-            kills: ledger.kills(),
+            state: cut(status_writer.state().unwrap_or_default(), TEXT),
+            sentence: cut(status_writer.sentence().unwrap_or_default(), SENTENCE),
+            kills: status_writer.kills(),
             outcomes: cut(outcomes.join(", "), TEXT),
             ..NamespaceLine::default()
         };
@@ -261,7 +268,7 @@ impl ActivityLog {
             what,
             sentence: cut(&sentence, SENTENCE),
         };
-        let decisions = &mut self.lock().decisions;
+        let decisions = &mut self.0.lock().decisions;
         let before = decisions.iter().position(|line| line.is_repeated_by(&decision));
         let before = before.and_then(|place| decisions.remove(place));
         let line = match before {
@@ -281,19 +288,14 @@ impl ActivityLog {
 
     /// Removes a namespace that has no record any more. Its decisions stay.
     pub fn forget(&self, namespace: &str) {
-        self.lock().namespaces.remove(namespace);
+        self.0.lock().namespaces.remove(namespace);
     }
 
     fn change(&self, namespace: &str, change: impl FnOnce(&mut NamespaceLine)) {
         // A task that is still ending must not bring back a namespace without a record.
-        if let Some(line) = self.lock().namespaces.get_mut(namespace) {
+        if let Some(line) = self.0.lock().namespaces.get_mut(namespace) {
             change(Arc::make_mut(line));
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Snapshot> {
-        // Each statement leaves the data in a valid state, so a poisoned lock is safe to use.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -125,7 +125,7 @@ pub fn found_out(
 mod tests {
     use super::*;
     use crate::cluster::snapshot::NamespaceSnapshot;
-    use crate::outcome::Refusal;
+    use crate::refusal::Refusal;
 
     fn workload(name: &str) -> WorkloadReference {
         WorkloadReference { kind: "Deployment".to_owned(), name: name.to_owned(), uid: name.to_owned() }

@@ -8,8 +8,8 @@ use policy::record::WorkloadReference;
 use policy::settings::Mode;
 use runtime::events::{Event, Weight};
 
-use crate::outcome::Refusal;
 use crate::recovery::{Recovery, RecoveryOutcome};
+use crate::refusal::Refusal;
 use crate::telemetry::refusals::ToldEvent;
 
 /// The agent's name in the field `reportingController`.

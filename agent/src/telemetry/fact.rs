@@ -10,8 +10,8 @@ use policy::well_known::SYSTEM_NAMESPACE;
 use runtime::events::Event;
 
 use crate::guard::pods::Candidate;
-use crate::outcome::Refusal;
 use crate::recovery::{Recovery, RecoveryOutcome};
+use crate::refusal::Refusal;
 use crate::round::kill::{Attempt, Failure};
 use crate::round::report::RoundReport;
 use crate::telemetry::activity::{Decision, DecisionKind, EndedLine};
@@ -236,7 +236,7 @@ fn of_try(namespace: &str, victim: &Candidate, mode: Mode, attempt: &Attempt, at
             (line, vec![Count::Failure(*failure)], Vec::new())
         }
         Attempt::NotLeading => {
-            let message = "not killed: this process leads no longer";
+            let message = "not killed: this process lost the Lease";
             (Line { is_warning: true, message, ..line }, Vec::new(), Vec::new())
         }
     };
@@ -256,16 +256,16 @@ fn of_find(namespace: &str, kill: &Pending, mode: Mode, is_killed: bool, at: Tim
     if is_killed {
         let sentence = format!("mode {}, as was found out later", mode.word());
         return Tellings {
-            lines: vec![Line { message: "killed, as was found out later", ..line }],
+            lines: vec![Line { message: "killed (found out later)", ..line }],
             counts: vec![Count::Kill(workload.clone(), mode)],
             events: events::killed(namespace, workload, pod, uid, mode).into(),
             entries: vec![found_out(namespace, kill, DecisionKind::Killed, sentence, at)],
         };
     }
-    let message = "not killed, as was found out later";
+    let sentence = "not killed, as was found out later".to_owned();
     Tellings {
-        lines: vec![Line { message, ..line }],
-        entries: vec![found_out(namespace, kill, DecisionKind::Nothing, message.to_owned(), at)],
+        lines: vec![Line { message: "not killed (found out later)", ..line }],
+        entries: vec![found_out(namespace, kill, DecisionKind::Nothing, sentence, at)],
         ..Tellings::default()
     }
 }
@@ -273,7 +273,7 @@ fn of_find(namespace: &str, kill: &Pending, mode: Mode, is_killed: bool, at: Tim
 fn of_round(slot: Timestamp, report: &RoundReport) -> Line {
     let reasons: Vec<&str> = report.reasons.iter().map(|reason| reason.label()).collect();
     Line {
-        message: "round",
+        message: "round ended",
         slot: Some(slot.to_string()),
         outcome: Some(report.outcome.label()),
         kills: Some(report.kills.len()),
@@ -356,7 +356,7 @@ mod tests {
                 Attempt::Failed(Failure::ServerError, sentence()),
                 (vec!["failed to kill"], 1, vec![], vec!["failed"]),
             ),
-            (Attempt::NotLeading, (vec!["not killed: this process leads no longer"], 0, vec![], vec![])),
+            (Attempt::NotLeading, (vec!["not killed: this process lost the Lease"], 0, vec![], vec![])),
         ] {
             assert_eq!(of(&Fact::Tried { victim: &victim, mode: Mode::Evict, attempt: &attempt }), expected);
         }
@@ -376,9 +376,9 @@ mod tests {
         let found = |is_killed| of(&Fact::FoundOut { kill: &kill, mode: Mode::Evict, is_killed });
         assert_eq!(
             found(true),
-            (vec!["killed, as was found out later"], 1, vec!["ChaosKilled", "ChaosKilled"], vec!["killed"])
+            (vec!["killed (found out later)"], 1, vec!["ChaosKilled", "ChaosKilled"], vec!["killed"])
         );
-        assert_eq!(found(false), (vec!["not killed, as was found out later"], 0, vec![], vec!["nothing"]));
+        assert_eq!(found(false), (vec!["not killed (found out later)"], 0, vec![], vec!["nothing"]));
     }
 
     #[test]

@@ -2,20 +2,22 @@
 //! removed again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use policy::record::WorkloadReference;
 use policy::settings::Mode;
 use prometheus::{
     GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
+use strum::{IntoStaticStr, VariantArray};
 use tokio::time::Instant;
 
 use crate::cluster::snapshot::PodView;
-use crate::outcome::Refusal;
 use crate::recovery::RecoveryOutcome;
+use crate::refusal::Refusal;
 use crate::round::kill::Failure;
 
 mod by_namespace;
@@ -45,7 +47,8 @@ pub fn has_series(pod: &PodView) -> bool {
 }
 
 /// How a round ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum RoundOutcome {
     /// The round killed at least one Pod.
     Killed,
@@ -63,18 +66,12 @@ pub enum RoundOutcome {
 
 impl RoundOutcome {
     /// All outcomes.
-    pub const ALL: [Self; 5] = [Self::Killed, Self::Refused, Self::NoCandidate, Self::DryRun, Self::Failed];
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// The label in metrics and logs.
     #[must_use]
     pub fn label(self) -> &'static str {
-        match self {
-            Self::Killed => "killed",
-            Self::Refused => "refused",
-            Self::NoCandidate => "no_candidate",
-            Self::DryRun => "dry_run",
-            Self::Failed => "failed",
-        }
+        self.into()
     }
 }
 
@@ -226,10 +223,10 @@ impl Metrics {
 
     /// Starts the series of a namespace at 0.
     pub fn begin(&self, namespace: &str) {
-        self.known().entry(namespace.to_owned()).or_default();
-        self.rounds.begin(namespace, RoundOutcome::ALL.into_iter().map(RoundOutcome::label));
-        self.refusals.begin(namespace, Refusal::ALL.into_iter().map(Refusal::label));
-        self.kill_failures.begin(namespace, Failure::ALL.into_iter().map(Failure::label));
+        self.known.lock().entry(namespace.to_owned()).or_default();
+        self.rounds.begin(namespace, RoundOutcome::ALL.iter().map(|outcome| outcome.label()));
+        self.refusals.begin(namespace, Refusal::ALL.iter().map(|refusal| refusal.label()));
+        self.kill_failures.begin(namespace, Failure::ALL.iter().map(|failure| failure.label()));
         self.set_pending(namespace, 0, None);
     }
 
@@ -238,7 +235,7 @@ impl Metrics {
     pub fn see(&self, namespace: &str, workload: &WorkloadReference) {
         let WorkloadReference { kind, name, uid: _ } = workload;
         let named = (kind.clone(), name.clone());
-        if self.known().entry(namespace.to_owned()).or_default().insert(named, None).is_some() {
+        if self.known.lock().entry(namespace.to_owned()).or_default().insert(named, None).is_some() {
             return;
         }
         for mode in &self.modes {
@@ -327,7 +324,7 @@ impl Metrics {
         present: &BTreeSet<(String, String)>,
         now: Instant,
     ) -> Vec<(String, String)> {
-        let mut known = self.known();
+        let mut known = self.known.lock();
         let workloads = known.entry(namespace.to_owned()).or_default();
         let mut gone = Vec::new();
         for (named, gone_since) in workloads {
@@ -343,13 +340,13 @@ impl Metrics {
     /// Notes that a workload still exists, although it has no Pods.
     pub fn stays(&self, namespace: &str, workload: &WorkloadReference) {
         let named = (workload.kind.clone(), workload.name.clone());
-        self.known().entry(namespace.to_owned()).or_default().insert(named, None);
+        self.known.lock().entry(namespace.to_owned()).or_default().insert(named, None);
     }
 
     /// Removes the series of a workload.
     pub fn forget_workload(&self, namespace: &str, kind: &str, name: &str) {
         let is_last_of_kind = {
-            let mut known = self.known();
+            let mut known = self.known.lock();
             let workloads = known.entry(namespace.to_owned()).or_default();
             workloads.remove(&(kind.to_owned(), name.to_owned()));
             workloads.keys().all(|(other, _)| other != kind)
@@ -370,22 +367,17 @@ impl Metrics {
     /// Removes all series of a namespace.
     pub fn forget(&self, namespace: &str) {
         let workloads: Vec<_> =
-            self.known().get(namespace).into_iter().flat_map(BTreeMap::keys).cloned().collect();
+            self.known.lock().get(namespace).into_iter().flat_map(BTreeMap::keys).cloned().collect();
         for (kind, name) in &workloads {
             self.forget_workload(namespace, kind, name);
         }
-        self.known().remove(namespace);
+        self.known.lock().remove(namespace);
         self.rounds.forget(namespace);
         self.refusals.forget(namespace);
         self.kill_failures.forget(namespace);
         drop(self.pending.remove_label_values(&[namespace]));
         drop(self.oldest_pending.remove_label_values(&[namespace]));
         drop(self.next_slot.remove_label_values(&[namespace]));
-    }
-
-    fn known(&self) -> MutexGuard<'_, Workloads> {
-        // Each statement leaves the map in a valid state, so a poisoned lock is safe to use.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

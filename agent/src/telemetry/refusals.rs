@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use policy::record::{ToldRefusal, WorkloadReference};
 use runtime::text::cut;
 
-use crate::outcome::Refusal;
+use crate::refusal::Refusal;
 use crate::round::kill::Failure;
 use crate::round::report::RoundReport;
 

@@ -24,7 +24,7 @@ impl Context {
             self.events.write(event);
         }
         for entry in entries {
-            self.board.decide(entry);
+            self.activity_log.decide(entry);
         }
     }
 
@@ -36,7 +36,7 @@ impl Context {
             Count::Failure(failure) => self.metrics.kill_failure(namespace, failure),
             Count::Recovery(workload, ended) => {
                 self.metrics.recovery(namespace, &workload, ended.outcome, ended.duration);
-                self.board.ended(namespace, ended);
+                self.activity_log.ended(namespace, ended);
             }
         }
     }

@@ -134,7 +134,7 @@ pub async fn keep_loaded(
                 let error = format!("{:#}", anyhow::Error::from(error));
                 let directory = directory.path.display();
                 if kept {
-                    tracing::warn!(error, %directory, "kept the last good serving certificate");
+                    tracing::warn!(error, %directory, "failed to load the serving certificate, keeping the last good one");
                 } else {
                     tracing::warn!(error, %directory, "waiting for a serving certificate");
                 }

@@ -32,7 +32,7 @@ impl Keys {
     #[must_use]
     pub fn of(current: [u8; BYTES], next: [u8; BYTES]) -> Self {
         let macs = [current, next].map(|key| hmac::Key::new(hmac::HMAC_SHA256, &key));
-        Self { lines: [current, next].map(|key| hex(&key)).into(), macs: macs.into() }
+        Self { lines: [current, next].map(hex::encode).into(), macs: macs.into() }
     }
 
     /// Reads keys in the form of [`Self::text`]: one key a line, the oldest first. Returns `None`
@@ -56,7 +56,7 @@ impl Keys {
     #[must_use]
     pub fn rotated(&self, next: [u8; BYTES]) -> Self {
         let mut rotated = self.clone();
-        rotated.lines.push(hex(&next));
+        rotated.lines.push(hex::encode(next));
         rotated.macs.push(hmac::Key::new(hmac::HMAC_SHA256, &next));
         if rotated.macs.len() > MOST {
             rotated.lines.remove(0);
@@ -70,7 +70,7 @@ impl Keys {
     pub fn path(&self, route: &str, now: Timestamp) -> String {
         let made = format!("{:x}", now.as_second());
         let tag = self.current().map(|key| hmac::sign(key, message(route, &made).as_bytes()));
-        format!("/{route}/{made}-{}", tag.map(|tag| hex(tag.as_ref())).unwrap_or_default())
+        format!("/{route}/{made}-{}", tag.map(hex::encode).unwrap_or_default())
     }
 
     /// Returns when a segment of this route was made, or `None` if none of the keys made it. The
@@ -110,18 +110,11 @@ fn message(route: &str, made: &str) -> String {
     format!("{route}\n{made}")
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Reads the hexadecimal form of exactly [`BYTES`] bytes.
 fn unhex(text: &str) -> Option<[u8; BYTES]> {
     let mut bytes = [0; BYTES];
-    let is_hex = text.len() == BYTES * 2 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    for (byte, place) in bytes.iter_mut().zip((0..BYTES * 2).step_by(2)) {
-        *byte = u8::from_str_radix(text.get(place..place + 2)?, 16).ok()?;
-    }
-    is_hex.then_some(bytes)
+    hex::decode_to_slice(text, &mut bytes).ok()?;
+    Some(bytes)
 }
 
 #[cfg(test)]
@@ -179,7 +172,7 @@ mod tests {
         assert_eq!(read.text(), keys.text());
         assert_eq!(segment(&read, "kill"), segment(&keys, "kill"));
         assert!(!format!("{keys:?}").contains("0303"));
-        let line = hex(&[1; BYTES]);
+        let line = hex::encode([1; BYTES]);
         for wrong in [
             String::new(),
             line.clone(),

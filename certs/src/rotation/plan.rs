@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use strum::IntoStaticStr;
 
 use crate::api::probe::Endpoint;
 use crate::rotation::observed::{Absent, Stored};
@@ -26,7 +27,8 @@ pub struct Policy {
 }
 
 /// Why a certificate is issued.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Reason {
     /// There is no certificate.
     Missing,
@@ -52,17 +54,7 @@ impl Reason {
     /// Returns the word for log lines.
     #[must_use]
     pub fn label(self) -> &'static str {
-        match self {
-            Self::Missing => "missing",
-            Self::Damaged => "damaged",
-            Self::NotYetValid => "not_yet_valid",
-            Self::Expired => "expired",
-            Self::Expiring => "expiring",
-            Self::OtherName => "other_name",
-            Self::Untrusted => "untrusted",
-            Self::PreviousCa => "previous_ca",
-            Self::Revoked => "revoked",
-        }
+        self.into()
     }
 }
 

@@ -1,4 +1,5 @@
-// The pinned binaries of an older Kubernetes, for KUBERNETES=1.34; the rest of the node is that of ../kubernetes.
+// The pinned binaries of Kubernetes 1.34, for KUBERNETES=1.34. The node's other binaries are those
+// of ../kubernetes.
 module purechaos.dev/hack/cluster/kubernetes-1.34
 
 go 1.26.0

@@ -13,62 +13,64 @@ pub const STATE_ACTIVE: &str = "active";
 /// The state of a namespace in which rounds are dry runs.
 pub const STATE_DRY_RUN: &str = "dry run";
 
-/// What the agent did and will do; written by the agent only.
+/// What the agent did and will do. Only the agent writes it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OptInStatus {
-    /// In one string: `active`, or why nothing is being killed.
+    /// `active`, or why rounds kill nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
     /// When the next round is due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_slot: Option<String>,
-    /// The last slot that was served; none at or before it ever is again.
+    /// The last slot that was served. The agent serves no slot at or before it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_slot: Option<String>,
-    /// Kills since the record was made.
+    /// The number of kills since the record was created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kills: Option<i64>,
-    /// Ended recoveries since the record was made, by outcome.
+    /// How many recoveries ended with each outcome since the record was created.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub outcomes: BTreeMap<String, i64>,
-    /// Kills that were decided and whose result is not known yet, at most one per workload.
+    /// Kills that the agent decided and whose result is not known yet. At most one per workload.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub intents: Vec<Intent>,
-    /// When Pods were killed here in the last minute, RFC 3339: what the platform's
-    /// `killsPerMinute` counts, whichever process kills next.
+    /// When Pods were killed here in the last minute, in RFC 3339. The next process counts these
+    /// kills towards the platform's `killsPerMinute`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recent_kills: Vec<String>,
-    /// Kills whose recovery has not ended.
+    /// The kills whose recovery has not ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pending: Vec<Pending>,
-    /// How many those are.
+    /// The number of kills whose recovery has not ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_count: Option<i64>,
-    /// Workloads that are left alone because recoveries timed out.
+    /// Workloads that the agent leaves alone because their recoveries timed out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub backing_off: Vec<BackOff>,
-    /// Workloads that are left alone because a Pod changed while it was being killed.
+    /// Workloads that the agent leaves alone because a Pod changed during its kill, or because a
+    /// kill had no clear answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resting: Vec<Rest>,
-    /// What refuses kills as of the last round, each told by one Event for as long as it stays: of
-    /// the first 20 workloads, and of the namespace.
+    /// What refused kills in the last round, for the first 20 workloads and for the namespace. One
+    /// Event tells each refusal for as long as it lasts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<ToldRefusal>,
-    /// What else to know, in Kubernetes' form.
+    /// The conditions `Active`, which says whether rounds kill, and `ClockSuspect`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }
 
-/// A kill that was decided. Whoever finds it without a result looks the Pod up by its UID.
+/// A kill that the agent decided. A process that finds it without a result looks up the Pod by its
+/// UID.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Intent {
-    /// The slot it was decided in.
+    /// The slot in which the agent decided the kill.
     pub slot: String,
-    /// `evict`, `delete` or `force`.
+    /// How the Pod is killed: `evict`, `delete` or `force`.
     pub mode: String,
-    /// What is pending if it was done.
+    /// The recovery that is pending if the kill took place.
     pub kill: Pending,
 }
 
@@ -76,22 +78,22 @@ pub struct Intent {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Pending {
-    /// The victim's name.
+    /// The name of the killed Pod.
     pub pod: String,
-    /// The victim's UID.
+    /// The UID of the killed Pod.
     pub uid: String,
-    /// The victim's workload.
+    /// The workload of the killed Pod.
     pub workload: WorkloadReference,
-    /// When it was killed.
+    /// When the Pod was killed, in RFC 3339.
     pub time: String,
-    /// Ready Pods, at most the desired ones, just before the kill.
+    /// The number of Ready Pods just before the kill, at most the desired number.
     pub steady_state: i64,
-    /// UIDs of the workload's other Pods at the kill, where without the victim there were as many
-    /// as the steady state or more. Else as many Ready Pods as before tell of a replacement by
-    /// themselves.
+    /// UIDs of the workload's other Pods at the time of the kill. Set only if the steady state was
+    /// reached even without the killed Pod: then the number of Ready Pods alone doesn't show a
+    /// replacement.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<String>,
-    /// The node of a DaemonSet's Pod: its replacement's place.
+    /// The node of the killed Pod, if it belongs to a DaemonSet. The replacement comes to this node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
 }
@@ -100,46 +102,48 @@ pub struct Pending {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BackOff {
-    /// Which one.
+    /// The workload.
     pub workload: WorkloadReference,
-    /// How many of its recoveries in a row timed out.
+    /// How many of its recoveries timed out in a row.
     pub timed_out: u32,
-    /// Until when it is left alone; none where it is until it has been healthy for long enough.
+    /// Until when the agent leaves it alone, in RFC 3339. Absent if the agent leaves it alone until
+    /// it has been healthy for long enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
-    /// Since when each look has found it healthy, where it is left alone for that.
+    /// Since when each look has found it healthy, in RFC 3339. Absent if `until` is set or the last
+    /// look found it unhealthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub healthy_since: Option<String>,
 }
 
-/// A workload that is left alone for a while, because a kill that failed may have been charged to
-/// its disruption budget.
+/// A workload that the agent leaves alone for a while, because a kill that failed may have been
+/// charged to its PodDisruptionBudget.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Rest {
-    /// Its UID.
+    /// The UID of the workload.
     pub workload: String,
-    /// Until when.
+    /// Until when the agent leaves it alone, in RFC 3339.
     pub until: String,
 }
 
-/// A refusal that an Event told.
+/// A refusal that an Event has told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ToldRefusal {
-    /// Of which workload. None where it is the namespace as a whole, or a summary of further
+    /// The workload. Absent if the refusal is about the whole namespace, or sums up further
     /// workloads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<WorkloadReference>,
-    /// Why, as a label and in words.
+    /// The reason, as a label and a sentence.
     pub reason: String,
 }
 
-/// A workload.
+/// A reference to a workload.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadReference {
-    /// Such as `Deployment`.
+    /// Its kind, for example `Deployment`.
     pub kind: String,
     /// Its name.
     pub name: String,

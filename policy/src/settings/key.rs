@@ -1,5 +1,7 @@
 //! The names of the settings.
 
+use strum::{EnumString, IntoStaticStr, VariantArray};
+
 use crate::durations;
 use crate::schedule::Schedule;
 use crate::settings::Kinds;
@@ -8,7 +10,8 @@ use crate::{active_hours, excluded_days, pod_selector, schedule};
 
 /// The settings that this version understands. Any other key of this project on a namespace is
 /// refused, except `chaos` and the halt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, EnumString, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Key {
     /// When rounds happen.
     Schedule,
@@ -42,43 +45,13 @@ pub enum Key {
 
 impl Key {
     /// All settings, in the order in which the documentation lists them.
-    pub const ALL: [Self; 14] = [
-        Self::Schedule,
-        Self::AlsoAt,
-        Self::ActiveHours,
-        Self::Except,
-        Self::Mode,
-        Self::Limit,
-        Self::Kinds,
-        Self::Targets,
-        Self::SingleReplica,
-        Self::GracePeriod,
-        Self::MinAge,
-        Self::RecoveryDeadline,
-        Self::Expires,
-        Self::DryRun,
-    ];
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// The name of the setting: the part of the annotation key after the prefix, and the key in the
     /// policy file.
     #[must_use]
     pub fn word(self) -> &'static str {
-        match self {
-            Self::Schedule => "schedule",
-            Self::AlsoAt => "also-at",
-            Self::ActiveHours => "active-hours",
-            Self::Except => "except",
-            Self::Mode => "mode",
-            Self::Limit => "limit",
-            Self::Kinds => "kinds",
-            Self::Targets => "targets",
-            Self::SingleReplica => "single-replica",
-            Self::GracePeriod => "grace-period",
-            Self::MinAge => "min-age",
-            Self::RecoveryDeadline => "recovery-deadline",
-            Self::Expires => "expires",
-            Self::DryRun => "dry-run",
-        }
+        self.into()
     }
 
     /// The annotation key of the setting, with the prefix.
@@ -124,6 +97,6 @@ impl Key {
     /// Finds the setting with this name.
     #[must_use]
     pub fn of(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|key| key.word() == word)
+        word.parse().ok()
     }
 }

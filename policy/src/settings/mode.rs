@@ -1,9 +1,12 @@
 //! The modes in which a Pod can be killed.
 
-use std::fmt;
+use strum::{Display, EnumString, IntoStaticStr, VariantArray};
 
 /// How a Pod is killed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Display, EnumString, IntoStaticStr, VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
 pub enum Mode {
     /// Through the eviction API, which respects PodDisruptionBudgets.
     Evict,
@@ -15,27 +18,17 @@ pub enum Mode {
 
 impl Mode {
     /// All modes, from gentle to rough.
-    pub const ALL: [Self; 3] = [Self::Evict, Self::Delete, Self::Force];
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// The name of the mode in annotations, in the policy file and in metric labels.
     #[must_use]
     pub fn word(self) -> &'static str {
-        match self {
-            Self::Evict => "evict",
-            Self::Delete => "delete",
-            Self::Force => "force",
-        }
+        self.into()
     }
 
     /// Reads the name of a mode.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|mode| mode.word() == text)
-    }
-}
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
+        text.parse().ok()
     }
 }

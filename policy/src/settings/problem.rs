@@ -31,8 +31,7 @@ impl Problem {
     /// lists the settings if no key is near.
     #[must_use]
     pub fn unknown(path: String, word: &str) -> Self {
-        let known = Key::ALL.map(Key::word);
-        let keys = Key::ALL.map(Key::annotation).into_iter().chain([CHAOS, HALT].map(str::to_owned));
+        let keys = Key::ALL.iter().map(|key| key.annotation()).chain([CHAOS, HALT].map(str::to_owned));
         let distance = |key: String| {
             let known = key.strip_prefix(PREFIX).unwrap_or(&key).to_owned();
             (strsim::damerau_levenshtein(&word.to_ascii_lowercase(), &known), known.len(), key)
@@ -40,7 +39,10 @@ impl Problem {
         let advice = match keys.map(distance).min() {
             // A suggestion that differs in more than half of its letters only misleads.
             Some((distance, length, key)) if distance * 2 <= length => format!("did you mean `{key}`?"),
-            _ => format!("this version knows {}", known.map(|key| format!("`{key}`")).join(", ")),
+            _ => {
+                let known: Vec<_> = Key::ALL.iter().map(|key| format!("`{}`", key.word())).collect();
+                format!("this version knows {}", known.join(", "))
+            }
         };
         Self { path, message: format!("Unknown setting: {advice}") }
     }

@@ -43,7 +43,7 @@ fn each_setting_is_read_and_printed() {
         let settings = parse(&[(key.word(), value)]).unwrap();
         assert_ne!(settings, Settings::built_in(), "{value}");
         assert_eq!(settings.print(key).as_deref(), Some(value));
-        for other in Key::ALL.into_iter().filter(|other| *other != key) {
+        for &other in Key::ALL.iter().filter(|other| **other != key) {
             assert_eq!(settings.print(other), Settings::built_in().print(other), "{value}");
         }
     }
@@ -51,7 +51,7 @@ fn each_setting_is_read_and_printed() {
 
 #[test]
 fn the_example_of_each_message_is_understood() {
-    for key in Key::ALL {
+    for &key in Key::ALL {
         let quoted: Vec<&str> = key.expected().split('`').skip(1).step_by(2).collect();
         let mut understood = quoted.iter().filter(|example| Settings::built_in().set(key, example).is_ok());
         assert!(understood.next().is_some(), "{}", key.expected());

@@ -1,4 +1,4 @@
-// What `make bench` compares the webhook with.
+// The webhook that `make bench` compares ours with: see main.go.
 module purechaos.dev/tests/bench/controller-runtime
 
 go 1.26.0

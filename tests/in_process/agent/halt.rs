@@ -19,7 +19,7 @@ fn halt(stage: &Stage, text: Value) {
 fn each_halt_is_told_once_with_its_own_reason() {
     play(async {
         let stage = Stage::opted_in();
-        tokio::spawn(observe_halt(stage.deps(&Registry::new()), stage.end.clone()));
+        tokio::spawn(observe_halt(stage.context(&Registry::new()), stage.end.clone()));
         halt(&stage, json!("incident 4711"));
         pass(Duration::from_secs(5)).await;
         halt(&stage, Value::Null);
@@ -44,7 +44,7 @@ fn each_halt_is_told_once_with_its_own_reason() {
 fn a_halt_is_not_told_again_after_an_outage() {
     play(async {
         let stage = Stage::opted_in();
-        tokio::spawn(observe_halt(stage.deps(&Registry::new()), stage.end.clone()));
+        tokio::spawn(observe_halt(stage.context(&Registry::new()), stage.end.clone()));
         halt(&stage, json!("incident 4711"));
         pass(Duration::from_secs(5)).await;
         stage.api.fail("LIST", "/api/v1/namespaces", 3, Answer::Status(500, Value::Null));
@@ -57,7 +57,7 @@ fn a_halt_is_not_told_again_after_an_outage() {
 fn a_long_reason_is_cut_to_what_an_event_may_hold() {
     play(async {
         let stage = Stage::opted_in();
-        tokio::spawn(observe_halt(stage.deps(&Registry::new()), stage.end.clone()));
+        tokio::spawn(observe_halt(stage.context(&Registry::new()), stage.end.clone()));
         halt(&stage, json!("ü".repeat(5_000)));
         pass(Duration::from_secs(5)).await;
         let [note] = &stage.api.notes()[..] else { panic!("{:?}", stage.api.notes()) };
@@ -80,7 +80,7 @@ fn a_halt_of_everything_is_in_the_state_of_each_namespace_while_it_lasts() {
     play(async {
         let mut stage = rarely(&[]);
         stage.start();
-        tokio::spawn(observe_halt(stage.deps(&Registry::new()), stage.end.clone()));
+        tokio::spawn(observe_halt(stage.context(&Registry::new()), stage.end.clone()));
         pass(Duration::from_secs(2)).await;
         assert_eq!(stage.status()["state"], "active");
         halt(&stage, json!("incident 4711"));

@@ -24,7 +24,7 @@ const DRY: Asked = Asked { now: false, dry_run: true };
 fn process(stage: &Stage) -> NamespaceTask {
     let record: OptIn = serde_json::from_value(stage.api.get(RECORD).unwrap()).unwrap();
     let (rng, end) = (ChaCha8Rng::seed_from_u64(1), CancellationToken::new());
-    NamespaceTask::new(stage.deps(&Registry::new()), "a".to_owned(), Arc::new(record), rng, end)
+    NamespaceTask::new(stage.context(&Registry::new()), "a".to_owned(), Arc::new(record), rng, end)
 }
 
 /// Visits the namespace, and returns the lines that `agent once` prints.

@@ -12,7 +12,7 @@ use tests::fake_api::Answer;
 use tests::stage::{NAMESPACE, RECORD, SYSTEM, Stage, first_round, pass, play, pod};
 
 fn shown(stage: &Stage) -> String {
-    page(&LeaderStatus::Leads, &stage.board.snapshot(), stage.clock.wall(), true)
+    page(&LeaderStatus::Leads, &stage.activity_log.snapshot(), stage.clock.wall(), true)
 }
 
 fn has(html: &str, words: &str) {
@@ -50,7 +50,7 @@ fn a_kill_is_pending_until_it_has_recovered() {
         has(&html, "1 recovered, in ");
         has(&html, "s after the kill");
         let words: Vec<&str> =
-            stage.board.snapshot().decisions.iter().map(|line| line.last.what.word()).collect();
+            stage.activity_log.snapshot().decisions.iter().map(|line| line.last.what.word()).collect();
         assert_eq!(words, ["recovered", "killed"], "newest first");
     });
 }
@@ -126,7 +126,7 @@ fn a_halt_of_everything_stands_above_all_else_until_it_ends() {
     play(async {
         let mut stage = Stage::opted_in();
         stage.start();
-        tokio::spawn(observe_halt(stage.deps(&Registry::new()), stage.end.clone()));
+        tokio::spawn(observe_halt(stage.context(&Registry::new()), stage.end.clone()));
         pass(Duration::from_secs(2)).await;
         has(&shown(&stage), "Not halted.");
         stage.api.change(SYSTEM, |system| {

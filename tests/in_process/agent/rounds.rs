@@ -373,7 +373,7 @@ fn no_more_rounds_go_on_at_once_than_memory_is_meant_for() {
         // The rounds that waited longer than a slot may be late are reported, and kill nothing.
         pass(Duration::from_secs(60)).await;
         assert_eq!((looks(&stage), stage.api.kills().len()), (48, 48));
-        let decisions = stage.board.snapshot().decisions;
+        let decisions = stage.activity_log.snapshot().decisions;
         let late = decisions.iter().filter(|line| line.last.sentence.contains("more than 30 s late"));
         assert_eq!(late.count(), 2);
     });

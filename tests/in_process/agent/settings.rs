@@ -194,7 +194,7 @@ fn a_slot_that_waits_for_the_budget_keeps_its_distance_to_the_next() {
         stage.start();
         pass(Duration::from_secs(595)).await;
         assert_eq!(stage.api.kills().len(), 5, "one a minute, the last a minute before the next slot");
-        let decisions = stage.board.snapshot().decisions;
+        let decisions = stage.activity_log.snapshot().decisions;
         let skipped = decisions.iter().filter(|line| line.last.sentence.contains("killsPerMinute"));
         let skipped = skipped.filter(|line| line.last.sentence.contains("until it was too late for it"));
         assert_eq!(skipped.count(), 5);

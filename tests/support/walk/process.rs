@@ -53,12 +53,12 @@ async fn run(world: Shared, slot: usize, clock: TokioClock, end: CancellationTok
         if candidacy.win(&over).await {
             world.lock().unwrap().say(&format!("process {process} leads"));
             let leadership = candidacy.leadership();
-            let deps =
+            let context =
                 Context::new(client, shared, policy, &registry, None, leadership, Arc::default()).unwrap();
-            let (rng, events) = (ChaCha8Rng::seed_from_u64(seed ^ process as u64), deps.events.clone());
+            let (rng, events) = (ChaCha8Rng::seed_from_u64(seed ^ process as u64), context.events.clone());
             let halt = async {
                 if halts {
-                    observe_halt(deps.clone(), over.clone()).await
+                    observe_halt(context.clone(), over.clone()).await
                 } else {
                     over.cancelled().await;
                     Ok(())
@@ -70,7 +70,7 @@ async fn run(world: Shared, slot: usize, clock: TokioClock, end: CancellationTok
                 essential(
                     "records",
                     over.clone(),
-                    supervise(deps.clone(), rng, Arc::default(), over.clone())
+                    supervise(context.clone(), rng, Arc::default(), over.clone())
                 ),
             );
             candidacy.release().await;

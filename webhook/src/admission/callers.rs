@@ -12,12 +12,13 @@
 //! After that, nobody can opt in and no Pod is killed.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use certs::api::keyring::Keyring;
 use jiff::Timestamp;
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
+use parking_lot::Mutex;
 use runtime::clock::Clock;
 use tokio::time::Instant;
 
@@ -63,19 +64,19 @@ impl Callers {
         let (rule, made) = self.made(path)?;
         let now = self.clock.wall();
         let is_of_now = now.duration_since(made).unsigned_abs() <= LONGEST;
-        (is_of_now && self.standing().accepts(path, made, self.clock.monotonic())).then_some(rule)
+        (is_of_now && self.standing.lock().accepts(path, made, self.clock.monotonic())).then_some(rule)
     }
 
     /// Counts a caller that was turned away, and logs this at most once a minute.
     pub fn turned_away(&self) {
         self.metrics.unauthenticated();
         let now = self.clock.monotonic();
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.told.lock();
         if told.is_none_or(|told| now.duration_since(told) >= QUIET) {
             *told = Some(now);
             drop(told);
             tracing::warn!(
-                "turned a caller away that does not know the path in the webhook configuration; said once a minute at most"
+                "refused a request whose path is not in the webhook configuration (logged at most once a minute)"
             );
         }
     }
@@ -86,17 +87,13 @@ impl Callers {
         let services = webhooks.iter().filter_map(|webhook| webhook.client_config.service.as_ref());
         let paths: Vec<String> = services.filter_map(|service| service.path.clone()).collect();
         let newest = paths.iter().filter_map(|path| self.made(path)).map(|(_, made)| made).max();
-        self.standing().show(paths, newest, self.clock.monotonic());
+        self.standing.lock().show(paths, newest, self.clock.monotonic());
     }
 
     fn made(&self, path: &str) -> Option<(Rule, Timestamp)> {
         let (route, segment) = path.strip_prefix('/')?.split_once('/')?;
-        let rule = Rule::ALL.into_iter().find(|rule| rule.label() == route)?;
+        let rule = route.parse().ok()?;
         Some((rule, self.keys.keys()?.made(route, segment)?))
-    }
-
-    fn standing(&self) -> MutexGuard<'_, Standing> {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

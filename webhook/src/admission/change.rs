@@ -68,7 +68,7 @@ impl<'a> Change<'a> {
     #[must_use]
     pub fn without_effect(&self) -> Vec<Problem> {
         let path = |key: &str| format!("metadata.annotations[{key}]");
-        let is_known = |key: &str| Key::ALL.into_iter().any(|known| known.annotation() == key);
+        let is_known = |key: &str| Key::ALL.iter().any(|known| known.annotation() == key);
         let problem = |key: &'a str| match well_known::word(key) {
             _ if self.namespace == SYSTEM_NAMESPACE => Some(Problem {
                 path: path(key),

@@ -10,18 +10,19 @@
 //! setting is reviewed. So a fresh note becomes held only by a version in which these keys differ
 //! from the version seen before. Two kinds of reviews are nobody's consent: a review of annotations
 //! that are already stored, and a review of annotations that were stored while nothing had to be
-//! reviewed ([`crate::admission::guard`]).
+//! reviewed ([`crate::admission::configuration_watch`]).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use policy::record::Admission;
 use tokio::time::Instant;
 
+use crate::admission::configuration_watch::ConfigurationWatch;
 use crate::admission::decide::Note;
-use crate::admission::guard::Guard;
 use crate::namespaces::Stored;
 
 /// How long a fresh note is kept. The API server stores an admitted request within its own limit of
@@ -39,7 +40,7 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
 /// The remembered admissions of one replica.
 pub struct Notes {
     inner: Mutex<Inner>,
-    guard: Arc<Guard>,
+    guard: Arc<ConfigurationWatch>,
 }
 
 #[derive(Debug, Default)]
@@ -84,7 +85,7 @@ impl Notes {
     /// Creates an empty memory. Annotations that are stored while `guard` does not hold are never
     /// admitted.
     #[must_use]
-    pub fn new(guard: Arc<Guard>) -> Self {
+    pub fn new(guard: Arc<ConfigurationWatch>) -> Self {
         Self { inner: Mutex::default(), guard }
     }
 
@@ -100,12 +101,15 @@ impl Notes {
     /// For the same namespace, UID, digest and origin, the first admission stays.
     #[must_use]
     pub fn remember(&self, note: Note, wall: Timestamp, now: Instant) -> bool {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         inner.forget_old(now);
         // Each namespace has a few notes at most, so counting is needed only rarely.
         let may_be_full = inner.fresh.len() * MOST_OF_ONE >= MOST;
         if may_be_full && inner.fresh.values().map(Vec::len).sum::<usize>() >= MOST {
-            tracing::warn!(namespace = note.namespace, "too many admissions under way, one is refused");
+            tracing::warn!(
+                namespace = note.namespace,
+                "refused an opt-in, too many admissions are under way"
+            );
             return false;
         }
         let Note { namespace, uid, user, digest, set_by } = note;
@@ -133,7 +137,7 @@ impl Notes {
     /// Returns the admission of exactly the annotations that a live read has just shown, if this
     /// replica knows the admission. A fresh note of these annotations becomes held.
     pub fn admission_of(&self, live: &Stored, now: Instant) -> Option<Admission> {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         inner.forget_old(now);
         let name = &live.view.name;
         inner.read(live, self.guard.holds());
@@ -153,21 +157,21 @@ impl Notes {
     /// shown.
     #[must_use]
     pub fn holds(&self, seen: &Stored) -> bool {
-        let inner = self.lock();
+        let inner = self.inner.lock();
         let held = inner.held.get(&seen.view.name);
         held.is_some_and(|held| held.uid == seen.view.uid && held.admission.digest == seen.digest())
     }
 
     /// Holds an admission that a record shows, for the annotations that a live read shows.
     pub fn hold(&self, live: &Stored, admission: &Admission) {
-        self.lock().hold(live, admission.clone());
+        self.inner.lock().hold(live, admission.clone());
     }
 
     /// Takes over a change that the watch shows. Call this function in the order of the watch. The
     /// held admission goes on if the annotations are the same, and ends if they differ. A fresh
     /// note of exactly this version becomes held.
     pub fn changed(&self, seen: &Stored) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         inner.seen(seen);
         inner.watched(seen, self.guard.holds());
     }
@@ -175,7 +179,7 @@ impl Notes {
     /// Takes over a namespace that a new list shows. Nobody knows what happened since the last
     /// event, so a held admission of an older version ends.
     pub fn listed(&self, seen: &Stored) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         if inner.held.get(&seen.view.name).is_some_and(|held| held.version < seen.version) {
             inner.held.remove(&seen.view.name);
         }
@@ -184,7 +188,7 @@ impl Notes {
 
     /// Takes over the names of a complete list. All other namespaces are gone.
     pub fn only(&self, names: &BTreeSet<String>) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         inner.held.retain(|name, _| names.contains(name));
         inner.standing.retain(|name, _| names.contains(name));
         inner.is_complete = true;
@@ -194,12 +198,12 @@ impl Notes {
     /// review is of annotations that are already stored.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.lock().is_complete
+        self.inner.lock().is_complete
     }
 
     /// Forgets a namespace that is gone.
     pub fn gone(&self, name: &str) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         inner.held.remove(name);
         inner.standing.remove(name);
     }
@@ -207,14 +211,9 @@ impl Notes {
     /// Returns whether there is a fresh note, so that an admitted change may still be stored.
     #[must_use]
     pub fn is_waiting(&self, now: Instant) -> bool {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         inner.forget_old(now);
         !inner.fresh.is_empty()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Each change of the value is complete before anything can panic.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use runtime::text::cut;
 use serde::{Deserialize, Serialize};
+use strum::{EnumString, IntoStaticStr};
 
 use crate::admission::bounds::{self, Short, maybe_short, short};
 use crate::admission::{field_managers, pod};
@@ -83,8 +84,9 @@ impl Request {
 }
 
 /// An operation on an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, EnumString, IntoStaticStr)]
 #[serde(try_from = "Short")]
+#[strum(serialize_all = "UPPERCASE")]
 pub enum Operation {
     /// Creates the object.
     Create,
@@ -100,10 +102,7 @@ impl TryFrom<Short> for Operation {
     type Error = String;
 
     fn try_from(Short(word): Short) -> Result<Self, String> {
-        let all = [Self::Create, Self::Update, Self::Delete, Self::Connect];
-        all.into_iter()
-            .find(|known| known.word() == word)
-            .ok_or_else(|| format!("unknown variant `{word}`, expected an operation"))
+        word.parse().map_err(|_| format!("unknown variant `{word}`, expected an operation"))
     }
 }
 
@@ -111,12 +110,7 @@ impl Operation {
     /// Returns the API's name of the operation.
     #[must_use]
     pub fn word(self) -> &'static str {
-        match self {
-            Self::Create => "CREATE",
-            Self::Update => "UPDATE",
-            Self::Delete => "DELETE",
-            Self::Connect => "CONNECT",
-        }
+        self.into()
     }
 }
 
@@ -281,7 +275,7 @@ pub enum Answer {
 }
 
 /// Why a request is denied, as a status code of the API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
 pub enum Code {
     /// 400: the review itself is not understood.
     BadRequest,
@@ -297,14 +291,6 @@ impl Code {
             Self::BadRequest => 400,
             Self::Forbidden => 403,
             Self::Invalid => 422,
-        }
-    }
-
-    fn reason(self) -> &'static str {
-        match self {
-            Self::BadRequest => "BadRequest",
-            Self::Forbidden => "Forbidden",
-            Self::Invalid => "Invalid",
         }
     }
 }
@@ -349,7 +335,7 @@ pub fn write(uid: &str, answer: &Answer, audit: &AuditAnnotations) -> serde_json
     let (allowed, status, warnings) = match answer {
         Answer::Allow { warnings } => (true, None, warnings.iter().map(|text| one_line(text)).collect()),
         Answer::Deny { code, message } => {
-            let status = Status { status: "Failure", code: code.number(), reason: code.reason(), message };
+            let status = Status { status: "Failure", code: code.number(), reason: code.into(), message };
             (false, Some(status), Vec::new())
         }
     };

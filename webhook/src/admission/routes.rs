@@ -81,11 +81,11 @@ async fn answer(rule: Rule, State(reviews): State<Arc<Reviews>>, request: HttpRe
     let (outcome, response) = match tokio::time::timeout(REQUEST_TIMEOUT, work).await {
         Ok(Ok(answered)) => answered,
         Ok(Err(_)) => {
-            tracing::error!(rule = rule.label(), "a review could not be answered: panic");
+            tracing::error!(rule = rule.label(), "failed to answer a review: panic");
             failure(StatusCode::INTERNAL_SERVER_ERROR, "failed to decide: a defect, see the webhook's log")
         }
         Err(_) => {
-            tracing::error!(rule = rule.label(), "a review could not be answered in time");
+            tracing::error!(rule = rule.label(), "failed to answer a review in time");
             failure(StatusCode::GATEWAY_TIMEOUT, "failed to decide in time")
         }
     };
@@ -113,7 +113,7 @@ impl Reviews {
             Ok(request) => request,
             Err(Malformed::Unanswerable(why)) => return failure(StatusCode::BAD_REQUEST, &why),
             Err(Malformed::Answerable { uid, why }) => {
-                tracing::warn!(rule = rule.label(), uid, why, "a review was not understood");
+                tracing::warn!(rule = rule.label(), uid, why, "failed to understand a review");
                 let denial = Answer::Deny { code: Code::BadRequest, message: why };
                 return (Outcome::Error, written(&uid, &denial, &AuditAnnotations::new()));
             }
@@ -231,7 +231,7 @@ fn log(rule: Rule, request: &Request, outcome: Outcome, decision: &Decision) {
         denial = message,
         dry_run = request.is_dry_run(),
         uid = request.uid,
-        "decided"
+        "answered a review"
     );
 }
 

@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use runtime::clock::Clock;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -57,7 +58,7 @@ impl Queue {
         let at = self.clock.monotonic() + delay;
         // Wake the waiting loop only if this namespace is due before all others, because a wake-up
         // costs more than a review.
-        if self.lock().add(name, at) {
+        if self.inner.lock().add(name, at) {
             self.changed.notify_one();
         }
     }
@@ -66,7 +67,7 @@ impl Queue {
     /// [`Self::failed`] afterwards. Only one caller may wait at a time.
     pub async fn next(&self) -> String {
         loop {
-            let wait = match self.lock().take(self.clock.monotonic()) {
+            let wait = match self.inner.lock().take(self.clock.monotonic()) {
                 Ok(name) => return name,
                 Err(next) => next,
             };
@@ -86,7 +87,7 @@ impl Queue {
     /// Ends the work on a namespace in which all is as it should be. With `again`, the namespace is
     /// due again after that time.
     pub fn done(&self, name: &str, again: Option<Duration>) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         inner.running.remove(name);
         inner.failures.remove(name);
         if let Some(delay) = again {
@@ -100,7 +101,7 @@ impl Queue {
     /// Ends the work on a namespace after a failure. The namespace is due again after its own
     /// back-off, which is returned.
     pub fn failed(&self, name: &str) -> Duration {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         inner.running.remove(name);
         let failures = inner.failures.entry(name.to_owned()).or_default();
         let step = BACK_OFF[(*failures as usize).min(BACK_OFF.len() - 1)];
@@ -120,10 +121,6 @@ impl Queue {
         let mut hasher = DefaultHasher::new();
         (self.seed, name, attempt).hash(&mut hasher);
         most.mul_f64((hasher.finish() % 1_000) as f64 / 1_000.0)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

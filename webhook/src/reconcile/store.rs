@@ -154,14 +154,14 @@ impl Objects {
         let user = admission.as_ref().map_or("", |admission| admission.user.as_str());
         match (verdict, reason) {
             (Verdict::Admitted, None) => {
-                tracing::info!(namespace = namespace.name, user, "record written: admitted")
+                tracing::info!(namespace = namespace.name, user, "wrote the record: the opt-in is admitted")
             }
             (_, reason) => tracing::warn!(
                 namespace = namespace.name,
                 user,
                 ?verdict,
                 reason,
-                "record written: something is wrong"
+                "wrote the record: the opt-in is not in effect"
             ),
         }
         if let Some(reason) = reason {
@@ -190,7 +190,7 @@ impl Objects {
             Preconditions { uid: metadata.uid.clone(), resource_version: metadata.resource_version.clone() };
         match call(api.delete(RECORD, &exactly(preconditions))).await {
             Ok(_) => {
-                tracing::info!(namespace = namespace.name, why, "record removed");
+                tracing::info!(namespace = namespace.name, why, "removed the record");
                 self.publish(namespace, &News::OptedOut(why, pending.clone()));
                 Ok(())
             }
@@ -232,7 +232,7 @@ impl Objects {
         };
         let step = step(existing.as_ref(), rights, &self.accounts);
         if !matches!(step, Step::Nothing | Step::Foreign) {
-            tracing::info!(namespace = name, ?step, "RoleBinding differs");
+            tracing::info!(namespace = name, ?step, "changing the RoleBinding");
         }
         match step {
             Step::Nothing | Step::Foreign => Ok(existing),

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -16,11 +16,12 @@ use kube::core::{ObjectMeta, PartialObjectMeta};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource};
+use parking_lot::Mutex;
 use policy::record::OptIn;
 use policy::well_known::{AGENT_BINDING, RECORD};
 
 use crate::admission::callers::Callers;
-use crate::admission::guard::Guard;
+use crate::admission::configuration_watch::ConfigurationWatch;
 use crate::admission::pending_admissions::Notes;
 use crate::metrics::Metrics;
 use crate::namespaces::Stored;
@@ -46,7 +47,7 @@ pub struct Watches {
     known: Mutex<Known>,
     synced: AtomicBool,
     callers: Arc<Callers>,
-    guard: Arc<Guard>,
+    guard: Arc<ConfigurationWatch>,
     configuration: String,
 }
 
@@ -69,7 +70,7 @@ impl Watches {
         queue: Arc<Queue>,
         notes: Arc<Notes>,
         metrics: Metrics,
-        (callers, guard): (Arc<Callers>, Arc<Guard>),
+        (callers, guard): (Arc<Callers>, Arc<ConfigurationWatch>),
         configuration: String,
     ) -> Self {
         let (known, synced) = (Mutex::default(), AtomicBool::new(false));
@@ -106,7 +107,7 @@ impl Watches {
                         (metadata.name.as_deref() == Some(RECORD)).then_some(version)
                     },
                 );
-                self.metrics.records(self.known().records.len());
+                self.metrics.records(self.known.lock().records.len());
             })
         };
         let bindings = {
@@ -181,7 +182,7 @@ impl Watches {
     fn look_if_ours(&self, seen: &Stored, delay: Duration) {
         let name = &seen.view.name;
         let is_known = {
-            let known = self.known();
+            let known = self.known.lock();
             known.records.contains_key(name) || known.bindings.contains_key(name)
         };
         if is_known || seen.says_something() {
@@ -206,14 +207,14 @@ impl Watches {
             Event::InitDone => {
                 // Queue all of them, including those that vanished unseen: after a list, everything
                 // is put right.
-                let before = std::mem::replace(kind(&mut self.known()), std::mem::take(listed));
-                let now: Vec<String> = kind(&mut self.known()).keys().cloned().collect();
+                let before = std::mem::replace(kind(&mut self.known.lock()), std::mem::take(listed));
+                let now: Vec<String> = kind(&mut self.known.lock()).keys().cloned().collect();
                 before.into_keys().chain(now).for_each(|namespace| self.queue.add(&namespace));
             }
             Event::Apply(metadata) => {
                 let delay = if is_written_by_us(&metadata) { SETTLING } else { Duration::ZERO };
                 if let (Some(version), Some(namespace)) = (version(&metadata), metadata.namespace) {
-                    let before = kind(&mut self.known()).insert(namespace.clone(), version.clone());
+                    let before = kind(&mut self.known.lock()).insert(namespace.clone(), version.clone());
                     if before != Some(version) {
                         self.queue.add_after(&namespace, delay);
                     }
@@ -221,15 +222,11 @@ impl Watches {
             }
             Event::Delete(metadata) => {
                 if let (Some(_), Some(namespace)) = (version(&metadata), metadata.namespace) {
-                    kind(&mut self.known()).remove(&namespace);
+                    kind(&mut self.known.lock()).remove(&namespace);
                     self.queue.add(&namespace);
                 }
             }
         }
-    }
-
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -265,7 +262,7 @@ async fn follow_events<K>(
         match event {
             Ok(event) => show(event),
             Err(error) => {
-                tracing::warn!(kind, error = error.to_string(), "a watch was interrupted, it is tried again")
+                tracing::warn!(kind, error = error.to_string(), "a watch was interrupted, retrying")
             }
         }
     }

@@ -30,7 +30,7 @@ async fn look(records: &Records, queue: &Queue, name: String) {
                 namespace = name,
                 error = error.to_string(),
                 again_in_ms = u64::try_from(again.as_millis()).unwrap_or(u64::MAX),
-                "failed to keep the record, it is tried again"
+                "failed to reconcile the record, retrying"
             );
         }
     }

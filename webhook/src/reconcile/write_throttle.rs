@@ -2,9 +2,9 @@
 //! change each write back.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use policy::record::OptInSpec;
 use tokio::time::Instant;
 
@@ -33,7 +33,7 @@ impl Pace {
     /// Returns how long to wait before the webhook writes that annotations with this digest were
     /// not admitted; `None` when the wait is over.
     pub fn before_not_admitted(&self, namespace: &str, digest: &str, now: Instant) -> Option<Duration> {
-        let mut inner = self.lock();
+        let mut inner = self.0.lock();
         let since = match inner.unseen.get(namespace) {
             Some((known, since)) if known == digest => *since,
             _ => {
@@ -47,7 +47,7 @@ impl Pace {
     /// Returns how long to wait before the same spec is written again; `None` unless it was just
     /// written.
     pub fn before_again(&self, namespace: &str, spec: &OptInSpec, now: Instant) -> Option<Duration> {
-        match self.lock().written.get(namespace) {
+        match self.0.lock().written.get(namespace) {
             Some((known, at)) if known == spec => remaining(*at + REST, now),
             _ => None,
         }
@@ -55,18 +55,14 @@ impl Pace {
 
     /// Notes that this spec was written.
     pub fn wrote(&self, namespace: &str, spec: OptInSpec, now: Instant) {
-        self.lock().written.insert(namespace.to_owned(), (spec, now));
+        self.0.lock().written.insert(namespace.to_owned(), (spec, now));
     }
 
     /// Forgets a namespace that has no record, because nothing has to wait there.
     pub fn forget(&self, namespace: &str) {
-        let mut inner = self.lock();
+        let mut inner = self.0.lock();
         inner.unseen.remove(namespace);
         inner.written.remove(namespace);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

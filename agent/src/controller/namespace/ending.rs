@@ -15,19 +15,19 @@ impl NamespaceTask {
     /// Ends the task after the record is gone.
     pub(super) async fn finish(mut self) {
         self.conclude().await;
-        self.deps.metrics.set_next_slot(&self.name, None);
+        self.context.metrics.set_next_slot(&self.name, None);
     }
 
     /// Ends all pending recoveries, with the outcome that the namespace is deleted or opted out.
     pub(super) async fn conclude(&mut self) -> Vec<Ended> {
         if !self.recoveries.is_empty() {
-            let outcome = match read_namespace(&self.deps.client, &self.name).await {
+            let outcome = match read_namespace(&self.context.client, &self.name).await {
                 Ok(namespace) if namespace.terminating => RecoveryOutcome::NamespaceDeleted,
                 Ok(_) => RecoveryOutcome::OptedOut,
                 Err(error) if error.code() == Some(404) => RecoveryOutcome::NamespaceDeleted,
                 Err(_) => self.outcome_by_the_pods().await,
             };
-            return self.recoveries.conclude_all(outcome, &mut self.ledger);
+            return self.recoveries.conclude_all(outcome, &mut self.status_writer);
         }
         Vec::new()
     }

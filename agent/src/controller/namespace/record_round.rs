@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{NamespaceTask, REST, waiting};
-use crate::outcome::Refusal;
+use crate::refusal::Refusal;
 use crate::round::report::RoundReport;
 use crate::status::Activity;
 use crate::telemetry::fact::Fact;
@@ -13,18 +13,18 @@ use crate::telemetry::refusals::remembered;
 impl NamespaceTask {
     /// Reports the result of a round and stores it in the record's status.
     pub(super) fn record_round(&mut self, slot: Timestamp, report: &RoundReport) {
-        let told = self.ledger.refused();
+        let told = self.status_writer.refused();
         let namespace_uid = &self.record.spec.namespace_uid;
-        self.deps.tell(&self.name, &Fact::Round { slot, report, namespace_uid, told });
+        self.context.tell(&self.name, &Fact::Round { slot, report, namespace_uid, told });
         let told = remembered(report, told);
-        self.ledger.set_refused(told);
-        let now = self.deps.clock.wall();
+        self.status_writer.set_refused(told);
+        let now = self.context.clock.wall();
         if let Some(observation) = &report.observation {
             self.recoveries.learn(observation);
-            self.ledger.looked_at(observation, now);
+            self.status_writer.looked_at(observation, now);
         }
         for uid in &report.changed {
-            self.ledger.rest(uid, now.checked_add(REST).unwrap_or(Timestamp::MAX), now);
+            self.status_writer.rest(uid, now.checked_add(REST).unwrap_or(Timestamp::MAX), now);
         }
         let activity = match report.outcome {
             RoundOutcome::Killed => Activity::Kills,
@@ -38,12 +38,12 @@ impl NamespaceTask {
             _ => &report.sentence,
         };
         let (state, activity) = if report.is_waiting { waiting(&self.record) } else { (&*state, activity) };
-        self.ledger.set_state(state, activity, sentence.clone(), now);
+        self.status_writer.set_state(state, activity, sentence.clone(), now);
         if let Some(owed) = &report.owed {
             self.owed.clone_from(owed);
         }
         if !report.is_deferred {
-            self.ledger.served(slot);
+            self.status_writer.served(slot);
         }
         for kill in &report.kills {
             self.recoveries.begin(kill);

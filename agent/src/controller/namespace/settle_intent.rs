@@ -27,7 +27,7 @@ impl NamespaceTask {
             // Without an admitted opt-in the agent has no rights here, and kills nothing.
             return;
         }
-        let open = self.ledger.intents().to_vec();
+        let open = self.status_writer.intents().to_vec();
         self.undecided.retain(|uid, _| open.iter().any(|intent| intent.kill.uid == *uid));
         for intent in open {
             self.settle_one(intent).await;
@@ -38,23 +38,23 @@ impl NamespaceTask {
         let may_land = self.may_land(&intent);
         let Intent { mode, kill, .. } = intent;
         let (namespace, pod, uid) = (&self.name, &kill.pod, &kill.uid);
-        let pods = Api::namespaced(self.deps.client.clone(), namespace);
+        let pods = Api::namespaced(self.context.client.clone(), namespace);
         let mode = Mode::parse(&mode).unwrap_or(Mode::Evict);
         match is_killed(&pods, pod, uid).await {
             Ok(true) => {
-                self.deps.tell(namespace, &Fact::FoundOut { kill: &kill, mode, is_killed: true });
+                self.context.tell(namespace, &Fact::FoundOut { kill: &kill, mode, is_killed: true });
                 self.recoveries.carry_on(&kill, &self.record);
-                self.ledger.killed(kill, self.deps.clock.wall());
+                self.status_writer.killed(kill, self.context.clock.wall());
             }
             Ok(false) if may_land => {
-                tracing::debug!(namespace, pod, uid, "not killed yet, it is looked at again");
+                tracing::debug!(namespace, pod, uid, "the Pod is not killed yet, checking again");
             }
             Ok(false) => {
-                self.deps.tell(namespace, &Fact::FoundOut { kill: &kill, mode, is_killed: false });
-                self.ledger.settled(&kill.uid);
+                self.context.tell(namespace, &Fact::FoundOut { kill: &kill, mode, is_killed: false });
+                self.status_writer.settled(&kill.uid);
             }
             Err(error) => {
-                tracing::warn!(namespace, pod, uid, error = %error, "failed to find out whether a Pod was killed, it is tried again");
+                tracing::warn!(namespace, pod, uid, error = %error, "failed to find out whether a Pod was killed, retrying");
             }
         }
     }
@@ -63,10 +63,10 @@ impl NamespaceTask {
     /// first saw the intent. If the time in the intent is [`LANDS_AT_MOST`] ago, the kill can't be
     /// under way any more.
     fn may_land(&mut self, intent: &Intent) -> bool {
-        let now = self.deps.clock.monotonic();
+        let now = self.context.clock.monotonic();
         let first = *self.undecided.entry(intent.kill.uid.clone()).or_insert(now);
         let decided: Option<Timestamp> = intent.kill.time.parse().ok();
-        let is_old = decided.is_some_and(|at| self.deps.clock.wall().duration_since(at) >= LANDS_AT_MOST);
+        let is_old = decided.is_some_and(|at| self.context.clock.wall().duration_since(at) >= LANDS_AT_MOST);
         !is_old && now - first < LANDS_WITHIN
     }
 }

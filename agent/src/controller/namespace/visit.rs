@@ -49,8 +49,8 @@ impl NamespaceTask {
         self.follow(self.record.clone());
         let mut ended = self.first_list().await;
         self.settle().await;
-        ended.extend(self.recoveries.look(&mut self.ledger).await);
-        let now = self.deps.clock.wall();
+        ended.extend(self.recoveries.look(&mut self.status_writer).await);
+        let now = self.context.clock.wall();
         let visit = match self.due(asked, now).await {
             Some((slot, timetable)) => {
                 let serve = DueSlot { slot, timetable: timetable.as_ref(), dry_run: asked.dry_run };
@@ -63,7 +63,7 @@ impl NamespaceTask {
             None => Visit::NotDue(self.next().round),
         };
         let next = self.next().round;
-        self.ledger.set_next_slot(next);
+        self.status_writer.set_next_slot(next);
         self.leave().await;
         (visit, ended)
     }
@@ -79,10 +79,10 @@ impl NamespaceTask {
                 () = end.cancelled() => break,
                 Some(event) = self.recoveries.next_event() => ended.extend(self.enter(event).await),
                 _ = look.tick() => {
-                    match self.ledger.read().await {
+                    match self.status_writer.read().await {
                         // The agent lost its rights together with the record.
                         Err(error) if error.is_gone() => ended.extend(self.conclude().await),
-                        _ => ended.extend(self.recoveries.look(&mut self.ledger).await),
+                        _ => ended.extend(self.recoveries.look(&mut self.status_writer).await),
                     }
                 }
             }
@@ -98,13 +98,13 @@ impl NamespaceTask {
         if asked.now {
             return by_hand();
         }
-        match read_namespace(&self.deps.client, &self.name).await {
+        match read_namespace(&self.context.client, &self.name).await {
             Ok(namespace) if namespace.annotations.contains_key(&Key::Schedule.annotation()) => {
                 let timetable = self.timetable.clone()?;
                 let opted_in = self.record.creation_timestamp().map_or(now, |created| created.0);
-                let floor = self.ledger.last_slot().unwrap_or(opted_in);
+                let floor = self.status_writer.last_slot().unwrap_or(opted_in);
                 let slot = timetable.newest_in(&self.record.spec.namespace_uid, floor, now)?;
-                let is_too_soon = timetable.is_too_soon(slot, self.ledger.last_slot());
+                let is_too_soon = timetable.is_too_soon(slot, self.status_writer.last_slot());
                 (!is_too_soon).then_some((slot, Some(timetable)))
             }
             // A namespace without a schedule of its own is due at each visit. A namespace that
@@ -124,7 +124,7 @@ impl NamespaceTask {
         if tokio::time::timeout(FIRST_LIST, listing).await.is_err() {
             tracing::warn!(
                 namespace = self.name,
-                "the Pods were not listed within {} s",
+                "failed to list the Pods within {} s",
                 FIRST_LIST.as_secs()
             );
         }

@@ -26,13 +26,13 @@ const LIVE_PAUSES: (Duration, Duration) = (Duration::from_secs(5), Duration::fro
 
 impl RecoveryTracker {
     /// Checks all pending recoveries, even if the watch showed nothing new.
-    pub async fn look(&mut self, ledger: &mut StatusWriter) -> Vec<Ended> {
+    pub async fn look(&mut self, status_writer: &mut StatusWriter) -> Vec<Ended> {
         self.listen().await;
-        if self.book.is_listed() && !self.knows_all_pods() {
+        if self.pod_store.is_listed() && !self.knows_all_pods() {
             self.list_owners().await;
         }
-        let now = self.deps.clock.monotonic();
-        self.judge(&self.workloads(), now, ledger).await
+        let now = self.context.clock.monotonic();
+        self.judge(&self.workloads(), now, status_writer).await
     }
 
     /// Checks that the watch still delivers changes, as long as a recovery is measured. The
@@ -41,10 +41,14 @@ impl RecoveryTracker {
     /// not change.
     async fn listen(&mut self) {
         let Some(watch) = &self.watch else { return };
-        let now = self.deps.clock.monotonic();
+        let now = self.context.clock.monotonic();
         if let Some((version, since)) = self.expected.filter(|(version, _)| !watch.has_shown(*version)) {
             if now.saturating_duration_since(since) >= PATIENCE {
-                tracing::debug!(namespace = self.namespace, version, "the Pod watch is deaf");
+                tracing::debug!(
+                    namespace = self.namespace,
+                    version,
+                    "the watch of Pods shows no changes, starting a new one"
+                );
                 self.expected = None;
                 watch.begin_anew();
             }
@@ -54,13 +58,13 @@ impl RecoveryTracker {
         if !self.pending.values().any(Recovery::is_measured) {
             return;
         }
-        match list::<SlimPod>(&self.deps.client, &self.namespace).await {
+        match list::<SlimPod>(&self.context.client, &self.namespace).await {
             Ok(pods) => {
                 let pods: Vec<PodView> = pods.into_iter().map(PodView::from).collect();
-                self.expected = Some((newest(&pods), self.deps.clock.monotonic()));
+                self.expected = Some((newest(&pods), self.context.clock.monotonic()));
             }
             Err(error) => {
-                tracing::debug!(namespace = self.namespace, error = %error, "the Pod watch could not be compared with a list");
+                tracing::debug!(namespace = self.namespace, error = %error, "failed to list the Pods to check their watch");
             }
         }
     }
@@ -69,7 +73,7 @@ impl RecoveryTracker {
         &mut self,
         workloads: &BTreeSet<String>,
         at: Instant,
-        ledger: &mut StatusWriter,
+        status_writer: &mut StatusWriter,
     ) -> Vec<Ended> {
         let mut ended = Vec::new();
         // The Pods can't be judged until all of them have been listed and their workloads are
@@ -78,19 +82,19 @@ impl RecoveryTracker {
         for uid in workloads {
             let Some(recovery) = self.pending.get_mut(uid) else { continue };
             let (namespace, workload) = tokio::join!(
-                read_namespace(&self.deps.client, &self.namespace),
-                workloads::read(&self.deps.client, &self.namespace, &recovery.workload),
+                read_namespace(&self.context.client, &self.namespace),
+                workloads::read(&self.context.client, &self.namespace, &recovery.workload),
             );
             let is_over = |namespace: &NamespaceView| {
-                let eligibility = Eligibility::of(namespace, &self.deps.policy, self.deps.clock.wall());
+                let eligibility = Eligibility::of(namespace, &self.context.policy, self.context.clock.wall());
                 Consent::parse(&namespace.annotations) != Consent::Yes
                     || matches!(eligibility, Eligibility::Expired(_))
             };
             let surroundings = surroundings(namespace, workload, is_over);
             let is_of_workload = |seen: &&TrackedPod| {
-                self.lineage.known(&seen.pod).is_some_and(|workload| workload.uid == *uid)
+                self.owner_cache.known(&seen.pod).is_some_and(|workload| workload.uid == *uid)
             };
-            let pods: Vec<&TrackedPod> = self.book.sightings().filter(is_of_workload).collect();
+            let pods: Vec<&TrackedPod> = self.pod_store.sightings().filter(is_of_workload).collect();
             let mut outcome = recovery.judge(is_known.then_some(pods.as_slice()), &surroundings, at);
             if outcome == Some(RecoveryOutcome::TimedOut) {
                 outcome = self.judge_live(uid, &surroundings, at).await;
@@ -100,7 +104,7 @@ impl RecoveryTracker {
                     RecoveryOutcome::TimedOut => self.complaint_of(uid).await,
                     _ => None,
                 };
-                ended.extend(self.conclude(uid, outcome, says.as_deref(), ledger));
+                ended.extend(self.conclude(uid, outcome, says.as_deref(), status_writer));
             }
         }
         ended
@@ -115,11 +119,11 @@ impl RecoveryTracker {
         surroundings: &WorkloadState,
         at: Instant,
     ) -> Option<RecoveryOutcome> {
-        let now = self.deps.clock.monotonic();
+        let now = self.context.clock.monotonic();
         if self.next_live_look.is_some_and(|next| now < next) {
             return None;
         }
-        let (client, namespace) = (&self.deps.client, &self.namespace);
+        let (client, namespace) = (&self.context.client, &self.namespace);
         let listed = match surroundings {
             WorkloadState::Unknown => Err("the namespace or the workload could not be read".to_owned()),
             _ => tokio::try_join!(
@@ -131,13 +135,13 @@ impl RecoveryTracker {
         match listed {
             Ok((pods, replica_sets)) => {
                 (self.failed_looks, self.next_live_look) = (0, None);
-                self.lineage.learn(&replica_sets, self.book.sightings().map(|seen| &seen.pod));
+                self.owner_cache.learn(&replica_sets, self.pod_store.sightings().map(|seen| &seen.pod));
                 let sighting = |pod: PodView| {
-                    let first_seen = self.book.first_seen(&pod.uid).unwrap_or(now);
+                    let first_seen = self.pod_store.first_seen(&pod.uid).unwrap_or(now);
                     TrackedPod { pod, first_seen }
                 };
                 let is_of_workload = |seen: &TrackedPod| {
-                    self.lineage.known(&seen.pod).is_some_and(|workload| workload.uid == workload_uid)
+                    self.owner_cache.known(&seen.pod).is_some_and(|workload| workload.uid == workload_uid)
                 };
                 let pods: Vec<TrackedPod> =
                     pods.into_iter().map(PodView::from).map(sighting).filter(is_of_workload).collect();
@@ -155,7 +159,7 @@ impl RecoveryTracker {
                     namespace,
                     workload_uid,
                     error,
-                    "a recovery's deadline has passed, but whether it recovered can't be seen: it stays pending"
+                    "failed to check a recovery after its deadline, the recovery stays pending"
                 );
                 None
             }

@@ -3,8 +3,9 @@
 //! each namespace, that would be most of the memory of an idle namespace.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, LabelPair, Metric, MetricFamily, MetricType};
 
@@ -33,7 +34,7 @@ impl ByNamespace {
 
     /// Starts the series of a namespace at 0, one for each word. Existing series keep their values.
     pub fn begin(&self, namespace: &str, words: impl Iterator<Item = &'static str>) {
-        let mut counts = self.counts();
+        let mut counts = self.counts.lock();
         let series = counts.entry(namespace.to_owned()).or_default();
         for word in words {
             series.entry(word).or_default();
@@ -42,17 +43,12 @@ impl ByNamespace {
 
     /// Adds one to the counter of a namespace and a word.
     pub fn inc(&self, namespace: &str, word: &'static str) {
-        *self.counts().entry(namespace.to_owned()).or_default().entry(word).or_default() += 1;
+        *self.counts.lock().entry(namespace.to_owned()).or_default().entry(word).or_default() += 1;
     }
 
     /// Removes the series of a namespace.
     pub fn forget(&self, namespace: &str) {
-        self.counts().remove(namespace);
-    }
-
-    fn counts(&self) -> MutexGuard<'_, Counts> {
-        // Each statement leaves the map in a valid state, so a poisoned lock is safe to use.
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counts.lock().remove(namespace);
     }
 
     fn metric(&self, namespace: &str, word: &str, count: u64) -> Metric {
@@ -78,7 +74,7 @@ impl Collector for ByNamespace {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let counts = self.counts();
+        let counts = self.counts.lock();
         let series = counts.iter().flat_map(|(namespace, words)| {
             words.iter().map(|(word, count)| self.metric(namespace, word, *count))
         });

@@ -26,7 +26,7 @@ fn only_recovered_enters_the_histogram() {
     let registry = Registry::new();
     let metrics = Metrics::new(&registry, "abc", &[Mode::Evict]).unwrap();
     let web = workload("Deployment", "web", 3).reference;
-    for outcome in RecoveryOutcome::ALL {
+    for &outcome in RecoveryOutcome::ALL {
         metrics.recovery("a", &web, outcome, Some(Duration::from_secs(2)));
     }
     let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();

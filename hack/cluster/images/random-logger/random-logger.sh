@@ -1,5 +1,5 @@
 #!/busybox sh
-# Logs a random line each second, and ends at once when told to.
+# Logs a random line each second, and exits at once on SIGTERM or SIGINT.
 # shellcheck shell=dash disable=SC3028
 trap 'exit 0' TERM INT
 
@@ -11,7 +11,8 @@ while :; do
     3) level=ERROR message="request $RANDOM failed, and was answered so" ;;
     esac
     echo "$(date -u +%FT%TZ) $level $message"
-    # A shell answers signals between commands only; wait, unlike sleep, lets them through.
+    # A shell handles a signal only between commands. A signal interrupts `wait`, but not a `sleep`
+    # in the foreground.
     sleep 1 &
     wait $!
 done

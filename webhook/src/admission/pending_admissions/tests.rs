@@ -3,7 +3,7 @@ use policy::eligibility::NamespaceView;
 use runtime::clock::{Clock, TokioClock};
 
 fn notes() -> Notes {
-    let guard = Guard::new(Arc::new(clock()));
+    let guard = ConfigurationWatch::new(Arc::new(clock()));
     guard.configuration(Some(&serde_json::from_value(crate::fake::configuration()).unwrap()));
     Notes::new(Arc::new(guard))
 }
@@ -118,13 +118,13 @@ async fn their_number_is_bounded() {
     for number in 0..MOST_OF_ONE + 3 {
         assert!(notes.remember(note(Some("1"), &number.to_string(), "kim"), clock.wall(), clock.monotonic()));
     }
-    assert_eq!(notes.lock().fresh["a"].len(), MOST_OF_ONE);
+    assert_eq!(notes.inner.lock().fresh["a"].len(), MOST_OF_ONE);
     for number in 0..MOST + 3 {
         let note = Note { namespace: format!("n{number}"), ..note(None, "1", "kim") };
-        let is_room = notes.lock().fresh.values().map(Vec::len).sum::<usize>() < MOST;
+        let is_room = notes.inner.lock().fresh.values().map(Vec::len).sum::<usize>() < MOST;
         assert_eq!(notes.remember(note, clock.wall(), clock.monotonic()), is_room);
     }
-    let total: usize = notes.lock().fresh.values().map(Vec::len).sum();
+    let total: usize = notes.inner.lock().fresh.values().map(Vec::len).sum();
     assert_eq!(total, MOST);
 }
 
@@ -210,7 +210,7 @@ async fn what_is_stored_while_nothing_has_to_be_reviewed_is_never_admitted() {
         }
         assert_eq!(user(&notes, &stored(uid, "1", 5), &clock), None);
         notes.guard.configuration(Some(&back));
-        tokio::time::sleep(crate::admission::guard::SETTLE).await;
+        tokio::time::sleep(crate::admission::configuration_watch::SETTLE).await;
         assert!(notes.remember(note(Some(uid), "1", "forged"), clock.wall(), clock.monotonic()));
         notes.changed(&stored(uid, "1", 6));
         assert_eq!(user(&notes, &stored(uid, "1", 6), &clock), None);

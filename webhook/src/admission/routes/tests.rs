@@ -382,7 +382,7 @@ fn an_opt_in_that_could_not_count_is_refused() {
             configuration(crate::fake::configuration());
         }
         assert!(!app.remembers());
-        tokio::time::sleep(crate::admission::guard::SETTLE).await;
+        tokio::time::sleep(crate::admission::configuration_watch::SETTLE).await;
         assert_eq!(ask(false).await["allowed"], true);
         assert!(app.metric("pure_chaos_admissions_total{decision=\"error\",rule=\"opt-in\"} 2"));
     });

@@ -3,11 +3,11 @@ use crate::fake::configuration;
 use runtime::clock::TokioClock;
 use serde_json::{Value, json};
 
-fn guard() -> Guard {
-    Guard::new(Arc::new(TokioClock::starting_at("2026-11-23T12:00:00Z".parse().unwrap())))
+fn guard() -> ConfigurationWatch {
+    ConfigurationWatch::new(Arc::new(TokioClock::starting_at("2026-11-23T12:00:00Z".parse().unwrap())))
 }
 
-fn show(guard: &Guard, edit: impl FnOnce(&mut Value)) {
+fn show(guard: &ConfigurationWatch, edit: impl FnOnce(&mut Value)) {
     let mut object = configuration();
     edit(&mut object);
     guard.configuration(Some(&serde_json::from_value(object).unwrap()));

@@ -8,11 +8,12 @@
 //! The guard does not evaluate match conditions, and only notices that they change. A user who may
 //! edit the configuration could stop the reviews anyway.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::admissionregistration::v1::{ValidatingWebhook, ValidatingWebhookConfiguration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use parking_lot::Mutex;
 use policy::well_known::SYSTEM_NAMESPACE;
 use runtime::clock::Clock;
 use tokio::time::Instant;
@@ -27,7 +28,7 @@ const OPT_IN: &str = "opt-in.purechaos.dev";
 const RESOURCES: [&str; 3] = ["namespaces", "namespaces/status", "namespaces/finalize"];
 
 /// What this replica knows of the webhook configuration.
-pub struct Guard {
+pub struct ConfigurationWatch {
     clock: Arc<dyn Clock>,
     seen: Mutex<Option<Seen>>,
 }
@@ -42,7 +43,7 @@ struct Seen {
     changed: Option<Instant>,
 }
 
-impl Guard {
+impl ConfigurationWatch {
     /// Creates a guard that has seen no configuration yet, so it does not hold.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
@@ -54,7 +55,7 @@ impl Guard {
         let mut webhooks = configuration.and_then(|read| read.webhooks.as_deref()).unwrap_or_default().iter();
         let webhook =
             webhooks.find(|webhook| webhook.name == OPT_IN).filter(|webhook| guards(webhook)).map(text);
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock();
         let changed = match &*seen {
             None => None,
             Some(before) if before.webhook == webhook => before.changed,
@@ -71,7 +72,7 @@ impl Guard {
     /// Returns whether every opt-in that is stored now was reviewed.
     #[must_use]
     pub fn holds(&self) -> bool {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = self.seen.lock();
         seen.as_ref().is_some_and(|Seen { webhook, changed }| {
             let is_settled = |at: Instant| self.clock.monotonic().duration_since(at) >= SETTLE;
             webhook.is_some() && changed.is_none_or(is_settled)

@@ -1,9 +1,12 @@
 //! The reasons why the agent does not kill something. Each has a label and a meaning for people.
 //! They are listed in the order of the guards.
 
+use strum::{IntoStaticStr, VariantArray};
+
 /// The reason of a refusal. The variants are in the order of the guards: if several apply to a
 /// workload, the agent reports the first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Refusal {
     /// The namespace or the whole cluster is halted, or the agent can't read whether the cluster
     /// is.
@@ -66,35 +69,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All reasons, in the order of the guards.
-    pub const ALL: [Self; 27] = [
-        Self::Halted,
-        Self::NotAdmitted,
-        Self::Expired,
-        Self::OutsideActiveHours,
-        Self::Excepted,
-        Self::NamespaceTerminating,
-        Self::NoRights,
-        Self::UnknownSetting,
-        Self::BudgetSpent,
-        Self::NoController,
-        Self::MirrorPod,
-        Self::Job,
-        Self::KindNotSelected,
-        Self::Excluded,
-        Self::NotTargeted,
-        Self::TooYoung,
-        Self::Terminating,
-        Self::NotReady,
-        Self::NodeCordoned,
-        Self::SingleReplica,
-        Self::RollingOut,
-        Self::SizeUnknown,
-        Self::BelowDesired,
-        Self::RecoveryPending,
-        Self::BackingOff,
-        Self::BlockedByPdb,
-        Self::Changed,
-    ];
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// What the reason means, for people. The table in `docs/safeguards.md` has the same texts.
     #[must_use]
@@ -145,35 +120,7 @@ impl Refusal {
     /// The label in metrics, logs, Events and the record.
     #[must_use]
     pub fn label(self) -> &'static str {
-        match self {
-            Self::Halted => "halted",
-            Self::NotAdmitted => "not_admitted",
-            Self::Expired => "expired",
-            Self::OutsideActiveHours => "outside_active_hours",
-            Self::Excepted => "excepted",
-            Self::NamespaceTerminating => "namespace_terminating",
-            Self::NoRights => "no_rights",
-            Self::UnknownSetting => "unknown_setting",
-            Self::BudgetSpent => "budget_spent",
-            Self::NoController => "no_controller",
-            Self::MirrorPod => "mirror_pod",
-            Self::Job => "job",
-            Self::KindNotSelected => "kind_not_selected",
-            Self::Excluded => "excluded",
-            Self::NotTargeted => "not_targeted",
-            Self::TooYoung => "too_young",
-            Self::Terminating => "terminating",
-            Self::NotReady => "not_ready",
-            Self::NodeCordoned => "node_cordoned",
-            Self::SingleReplica => "single_replica",
-            Self::RollingOut => "rolling_out",
-            Self::SizeUnknown => "size_unknown",
-            Self::BelowDesired => "below_desired",
-            Self::RecoveryPending => "recovery_pending",
-            Self::BackingOff => "backing_off",
-            Self::BlockedByPdb => "blocked_by_pdb",
-            Self::Changed => "changed",
-        }
+        self.into()
     }
 }
 
