@@ -99,8 +99,10 @@ cargo test --locked --package tests --features cluster,tools --no-run
 idly=(chrt --idle 0)
 "${idly[@]}" true 2>/dev/null || idly=(nice -n 19)
 # shellcheck disable=SC2016
-setsid "${idly[@]}" bash -c '[[ ${SOAK:-} == 1 ]] || ! tests/first-version.sh --check || tests/first-version.sh --build; tests/arm64.sh' \
-    >"$outputs/behind" 2>&1 &
+setsid "${idly[@]}" bash -ec '
+    if [[ ${SOAK:-} != 1 ]] && tests/first-version.sh --check; then tests/first-version.sh --build; fi
+    tests/arm64.sh
+' >"$outputs/behind" 2>&1 &
 behind=$!
 built_behind() {
     [[ -n $behind ]] || return 0
@@ -112,7 +114,8 @@ built_behind() {
 
 say "Side by side: ${side_by_side[*]}"
 at_once=4
-declare -A name_of
+declare -A name_of=()
+broken=()
 # next: waits until one of the running groups ends, and prints its output.
 next() {
     local process code=0 name
@@ -121,14 +124,16 @@ next() {
     unset "name_of[$process]"
     say "$name"
     cat "$outputs/${name//\//-}"
-    ((code == 0)) || failed "$name" "$outputs/${name//\//-}"
+    ((code == 0)) || broken+=("$name")
 }
 for name in "${side_by_side[@]}"; do
     ((${#name_of[@]} < at_once)) || next
     group "${name%%/*}" "${name#*/}" >"$outputs/${name//\//-}" 2>&1 &
     name_of[$!]=$name
 done
+# The cluster may go only when none of them uses it.
 while ((${#name_of[@]})); do next; done
+for name in ${broken[0]:+"${broken[@]}"}; do failed "$name" "$outputs/${name//\//-}"; done
 
 for name in "${alone[@]}"; do
     # This group needs the first version, which the builds in the background compile.
