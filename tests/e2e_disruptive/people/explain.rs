@@ -142,22 +142,40 @@ fn a_halt_of_everything_shows_within_a_second() {
     eventually("the end of the halt", || halted(0).then_some(()));
 }
 
+/// The agent's right to create Events, which nothing needs meanwhile. It comes back with the drop.
+struct NoEvents {
+    place: usize,
+}
+
+impl NoEvents {
+    fn take() -> Self {
+        let before = object(&["role", "agent", "-n", "pure-chaos"]);
+        let is_events = |rule: &Value| rule["apiGroups"] == json!(["events.k8s.io"]);
+        let place = before["rules"].as_array().unwrap().iter().position(is_events);
+        let taken = Self { place: place.expect("the rule about Events") };
+        taken.set("get");
+        taken
+    }
+
+    fn set(&self, verb: &str) {
+        let path = format!("/rules/{}/verbs", self.place);
+        let patch = json!([{"op": "replace", "path": path, "value": [verb]}]).to_string();
+        kubectl(&["patch", "role", "agent", "-n", "pure-chaos", "--type=json", "-p", &patch]).succeeds();
+    }
+}
+
+impl Drop for NoEvents {
+    fn drop(&mut self) {
+        self.set("create");
+    }
+}
+
 #[test]
 fn readiness_names_the_right_that_the_agent_lacks() {
-    // A right that nothing needs meanwhile.
-    let role = ["role", "agent", "-n", "pure-chaos"];
-    let before = object(&role);
-    let is_events = |rule: &Value| rule["apiGroups"] == json!(["events.k8s.io"]);
-    let place =
-        before["rules"].as_array().unwrap().iter().position(is_events).expect("the rule about Events");
-    let set = |verbs: &[&str]| {
-        let patch = json!([{"op": "replace", "path": format!("/rules/{place}/verbs"), "value": verbs}]);
-        kubectl(&[&["patch"], &role[..], &["--type=json", "-p", &patch.to_string()]].concat()).succeeds();
-    };
     let ready =
         || kubectl(&["get", "--raw", "/api/v1/namespaces/pure-chaos/services/agent:metrics/proxy/readyz"]);
     assert_eq!(ready().stdout, "ok\n");
-    set(&["get"]);
+    let taken = NoEvents::take();
     // A process asks for its rights when it starts, and then every five minutes.
     kubectl(&["-n", "pure-chaos", "delete", "pod", "-l", "app.kubernetes.io/component=agent"]).succeeds();
     let told = within(Duration::from_secs(90), "an agent that isn't ready", || {
@@ -171,7 +189,7 @@ fn readiness_names_the_right_that_the_agent_lacks() {
         let words = "no right to create events.events.k8s.io in namespace pure-chaos; this grants it: ";
         log.lines().find(|line| is_unready && line.contains(words)).map(str::to_owned)
     });
-    set(&["create"]);
+    drop(taken);
     println!("{told}");
     eventually("an agent that is ready again", || (ready().stdout == "ok\n").then_some(()));
 }
