@@ -23,6 +23,5 @@ mod plugin {
 }
 mod webhook {
     mod admission;
-    mod hostile;
     mod malformed;
 }
