@@ -104,7 +104,7 @@ pub async fn explain(
         Err(error) => {
             seen(
                 &format!("get namespaces {name}"),
-                "its annotations, and whether they are as they were admitted",
+                "the annotations, and whether the webhook admitted them as they are now",
                 error,
             )?;
             None
@@ -123,7 +123,7 @@ pub async fn explain(
     let record = match record {
         Ok(record) => record,
         Err(error) => {
-            seen(&format!("get optins in namespace {name}"), "who opted in, and what was done", error)?;
+            seen(&format!("get optins in namespace {name}"), "who opted in, and what the agent did", error)?;
             None
         }
     };
@@ -168,7 +168,7 @@ pub async fn explain(
             // Lists all rights that are missing, not only the first one.
             for what in access::unlisted(client, name).await? {
                 unseen.push(Unseen {
-                    what: "what would become of each Pod".to_owned(),
+                    what: "whether each Pod could be killed".to_owned(),
                     right: format!("list {what} in namespace {name}"),
                 });
             }
@@ -227,7 +227,8 @@ fn whole(
     match (namespace, record) {
         (Some(namespace), _) if Consent::parse(&namespace.annotations) == Consent::Absent => {
             let sentence = format!(
-                "it did not opt in; whoever may delete Pods in it can do that: kubectl annotate namespace {name} chaos=yes"
+                "namespace {name} has not opted in; a user who may delete Pods there can run: kubectl \
+                 annotate namespace {name} chaos=yes"
             );
             (Verdict::no(Refusal::NotAdmitted, sentence), None)
         }
@@ -267,17 +268,21 @@ fn whole(
                 return (Verdict::no(refusal, sentence), understood(namespace));
             }
             let sentence = refused.unwrap_or_else(|| {
-                format!("it has no record: the webhook has not written one yet, or could not; see kubectl -n {name} events")
+                format!(
+                    "namespace {name} has no record, because the webhook has not written it yet or could \
+                     not write it; to see why, run: kubectl -n {name} events"
+                )
             });
             (Verdict::no(Refusal::NotAdmitted, sentence), understood(namespace))
         }
         (None, Some(record)) => {
             let settings = record.spec.settings.as_ref().and_then(RecordedSettings::understood);
-            (Verdict::yes("By its record a round may kill here"), settings)
+            (Verdict::yes("According to the record, a round may kill here"), settings)
         }
         (None, None) => {
-            let sentence =
-                "it has no record that could be seen, so it did not opt in as far as that tells".to_owned();
+            let sentence = format!(
+                "no record of namespace {name} could be read, so the namespace probably has not opted in"
+            );
             (Verdict::no(Refusal::NotAdmitted, sentence), None)
         }
     }

@@ -80,7 +80,7 @@ async fn once(args: OnceArgs) -> anyhow::Result<Tally> {
     let (instance, identity) = identity(&mut rng);
     let mut candidacy = LeaderElector::new(client.clone(), Arc::clone(&clock), identity);
     candidacy.win_unless_held().await.map_err(|why| {
-        anyhow::anyhow!("{why}: nothing was killed. Where the agent runs, it serves the schedules itself")
+        anyhow::anyhow!("{why}: nothing was killed. If the agent runs, it serves the schedules itself")
     })?;
     let policy = match file {
         Some(policy) => Ok(policy),
@@ -90,7 +90,7 @@ async fn once(args: OnceArgs) -> anyhow::Result<Tally> {
         Ok(policy) => policy,
         Err(why) => {
             candidacy.release().await;
-            anyhow::bail!("{why}: nothing was killed. This grants what is needed: {GRANT}");
+            anyhow::bail!("{why}: nothing was killed. To grant what is needed, run: {GRANT}");
         }
     };
     // Nobody scrapes the metrics of a process that ends soon.
@@ -129,17 +129,19 @@ async fn once(args: OnceArgs) -> anyhow::Result<Tally> {
 async fn entitled(client: &Client) -> anyhow::Result<()> {
     if let Some(user) = access::stranger(client).await? {
         anyhow::bail!(
-            "this is {user}, and the locks on a kill hold only accounts of namespace {SYSTEM_NAMESPACE}: nothing was killed. Run it there: \
-             kubectl -n {SYSTEM_NAMESPACE} create job chaos-now --image=$REGISTRY/chaos:{}",
+            "this account is {user}, but the locks on a kill apply only to accounts of namespace \
+             {SYSTEM_NAMESPACE}: nothing was killed. Run the command there: kubectl -n {SYSTEM_NAMESPACE} \
+             create job chaos-now --image=$REGISTRY/chaos:{}",
             runtime::VERSION
         );
     }
     let missing = access::missing(client).await?;
     if let Some(first) = missing.first() {
-        let more =
-            if missing.len() > 1 { format!(", nor {} more", missing.len() - 1) } else { String::new() };
+        let count = missing.len();
+        let more = if count > 1 { format!(" ({count} rights are missing)") } else { String::new() };
         anyhow::bail!(
-            "this account has no right to {first}{more}: nothing was killed. This grants it: {GRANT}"
+            "this account has no right to {first}{more}: nothing was killed. To grant what is needed, \
+             run: {GRANT}"
         );
     }
     Ok(())

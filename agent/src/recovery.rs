@@ -76,17 +76,17 @@ impl RecoveryOutcome {
     #[must_use]
     pub fn meaning(self) -> &'static str {
         match self {
-            Self::NamespaceDeleted => "the namespace was deleted before it recovered",
-            Self::OptedOut => "the namespace opted out before it recovered",
+            Self::NamespaceDeleted => "the namespace was deleted before the workload recovered",
+            Self::OptedOut => "the namespace opted out before the workload recovered",
             Self::WorkloadDeleted => "the workload was deleted before it recovered",
-            Self::RolledOut => "its Pod template changed before it recovered",
-            Self::Rescaled => "it wants fewer Pods now than it had",
-            Self::Disturbed => "another of its Pods was lost before it recovered",
-            Self::Recovered => "it has as many Ready Pods as it had and wanted",
+            Self::RolledOut => "the workload's Pod template changed before it recovered",
+            Self::Rescaled => "the workload wants fewer Pods than it had",
+            Self::Disturbed => "the workload lost another Pod before it recovered",
+            Self::Recovered => "the workload again has as many Ready Pods as it had and wanted",
             Self::RecoveredAfterRestart => {
-                "the agent or its watch of the Pods was restarted in between, so the time is not known"
+                "the agent or its watch of the Pods restarted before the recovery, so the time is not known"
             }
-            Self::TimedOut => "it did not recover within `recovery-deadline`, and rests now",
+            Self::TimedOut => "the workload did not recover within `recovery-deadline`, and rests now",
         }
     }
 }

@@ -75,44 +75,51 @@ impl Refusal {
     #[must_use]
     pub fn meaning(self) -> &'static str {
         match self {
-            Self::Halted => "a halt, here or everywhere; also while it can't be read",
+            Self::Halted => {
+                "the namespace or the whole cluster is halted, or the agent can't read whether it is"
+            }
             Self::NotAdmitted => {
                 "the webhook did not admit the annotations as they are now: remove `chaos` and set it again"
             }
-            Self::Expired => "the opt-in has ended by its `expires`",
-            Self::OutsideActiveHours => "it is outside `active-hours`",
-            Self::Excepted => "it is one of the days of `except`, the namespace's or the platform's",
+            Self::Expired => "the opt-in expired at the time that `expires` says",
+            Self::OutsideActiveHours => "the time is outside `active-hours`",
+            Self::Excepted => "today is one of the days in `except` of the namespace or of the platform",
             Self::NamespaceTerminating => "the namespace is being deleted",
             Self::NoRights => "the agent lacks a right in the namespace",
-            Self::UnknownSetting => "a setting isn't understood, or past a ceiling",
+            Self::UnknownSetting => "a setting isn't understood, or it exceeds a ceiling",
             Self::BudgetSpent => {
-                "the whole cluster has had its kills of this minute, the platform's `killsPerMinute`"
+                "the kills in the whole cluster have reached the platform's `killsPerMinute`"
             }
-            Self::NoController => "nothing would bring the Pod back",
-            Self::MirrorPod => "a static Pod",
-            Self::Job => "a Job's Pod",
+            Self::NoController => "no controller would replace the Pod",
+            Self::MirrorPod => "the Pod is a static Pod",
+            Self::Job => "the Pod belongs to a Job",
             Self::KindNotSelected => {
-                "the workload is of another kind, or a StatefulSet that mode `force` may not touch"
+                "`kinds` does not include the workload's kind, or mode `force` must not touch a StatefulSet"
             }
-            Self::Excluded => "it or its workload asks to be left alone, or it is critical",
-            Self::NotTargeted => "its labels are not those of `targets`",
-            Self::TooYoung => "younger than `min-age`",
-            Self::Terminating => "being deleted already",
-            Self::NotReady => "not Ready",
-            Self::NodeCordoned => "its node is cordoned: somebody is at work there",
-            Self::SingleReplica => "the workload has one Pod, and would be gone without it",
-            Self::RollingOut => "the workload is being changed to another Pod template",
+            Self::Excluded => "the Pod or its workload asks to be left alone, or the Pod is critical",
+            Self::NotTargeted => "`targets` does not select the Pod",
+            Self::TooYoung => "the Pod is younger than `min-age`",
+            Self::Terminating => "the Pod is already being deleted",
+            Self::NotReady => "the Pod is not Ready",
+            Self::NodeCordoned => "the Pod's node is cordoned",
+            Self::SingleReplica => "the workload wants only one Pod, so a kill would leave none",
+            Self::RollingOut => "the workload is rolling out another Pod template",
             Self::SizeUnknown => {
-                "nothing says how many Pods the workload wants: it is of another kind, and has no ReplicaSets"
+                "the agent can't find out how many Pods the workload wants: the agent does not read \
+                 workloads of this kind, and the workload has no ReplicaSets"
             }
             Self::BelowDesired => "the workload has fewer Ready Pods than it wants",
-            Self::RecoveryPending => "the last kill in the workload has not ended in an outcome",
+            Self::RecoveryPending => "the recovery from the last kill in the workload has not ended",
             Self::BackingOff => {
-                "its recovery timed out: it rests, twice as long each time, and in the end until it is healthy"
+                "the workload rests because its recovery timed out: each rest is twice as long as the \
+                 one before, and from the fifth on the workload rests until it is healthy"
             }
-            Self::BlockedByPdb => "a PodDisruptionBudget allows no eviction; that also blocks a node's drain",
+            Self::BlockedByPdb => {
+                "a PodDisruptionBudget allows no eviction of the Pod; this also blocks a drain of the node"
+            }
             Self::Changed => {
-                "the Pod changed while it was being killed, or a kill in the workload met that or had no clear answer less than two minutes ago"
+                "the Pod changed during its kill, or less than two minutes ago a kill in the workload met \
+                 such a change or had no clear answer"
             }
         }
     }

@@ -110,12 +110,12 @@ pub async fn round(
     };
     let Some(watch) = watch.filter(|watch| watch.is_open(context.clock.monotonic())) else {
         return RoundReport::failed(
-            "the Pods are not being watched at present, so no recovery could be seen".to_owned(),
+            "the agent does not watch the Pods at the moment, so it could not measure a recovery".to_owned(),
         );
     };
     if !watch.catches_up(&look.observation.pods).await {
         return RoundReport::failed(
-            "the watch of the Pods does not show what the API server lists: it begins anew".to_owned(),
+            "the watch of the Pods lags behind the API server, so the agent starts a new watch".to_owned(),
         );
     }
     // Asks the guards and selects victims. Needs no client.
@@ -149,8 +149,10 @@ pub async fn round(
         let spent = if dry_run { Ok(true) } else { status_writer.spend(slot, intent.clone()).await };
         match spent {
             Ok(true) => {}
-            Ok(false) => return RoundReport::failed(format!("slot {slot} was served before")),
-            Err(error) => return RoundReport::failed(format!("failed to spend slot {slot}: {error}")),
+            Ok(false) => return RoundReport::failed(format!("slot {slot} was already served")),
+            Err(error) => {
+                return RoundReport::failed(format!("failed to write slot {slot} to the record: {error}"));
+            }
         }
         report.owed = Some(kept);
         let mut kills = Kills {
@@ -188,7 +190,7 @@ fn budget_spent(context: &Context) -> Forbidden {
     Forbidden {
         refusal: Refusal::BudgetSpent,
         sentence: format!(
-            "the whole cluster has had its {most} kills of this minute, the platform's killsPerMinute"
+            "the kills in the whole cluster have reached the platform's killsPerMinute, which is {most}"
         ),
     }
 }

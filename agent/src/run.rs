@@ -121,7 +121,7 @@ async fn observe_rights(
     loop {
         let missing = access::missing(&client).await.map(|missing| {
             missing.first().map(|right| {
-                format!("this account has no right to {right}; this grants it: kubectl apply -k manifests")
+                format!("this account has no right to {right}; to grant it, run: kubectl apply -k manifests")
             })
         });
         let (short, long) = RIGHTS_INTERVALS;
@@ -186,7 +186,7 @@ struct State {
 
 impl Default for State {
     fn default() -> Self {
-        let missing = watch::Sender::new(Some("the rights have not been asked for yet".to_owned()));
+        let missing = watch::Sender::new(Some("the agent has not checked its rights yet".to_owned()));
         Self { missing, leads: Arc::default(), reads_nodes: Arc::default(), synced: Arc::default() }
     }
 }
@@ -199,7 +199,7 @@ impl State {
             return Err(missing.clone());
         }
         if self.leads.load(Ordering::Relaxed) && !self.synced.load(Ordering::Relaxed) {
-            return Err("the records have not been listed yet".to_owned());
+            return Err("the agent has not listed the records yet".to_owned());
         }
         Ok(())
     }

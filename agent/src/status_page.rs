@@ -123,8 +123,10 @@ pub fn page(standing: &LeaderStatus, activity_log: &Snapshot, now: Timestamp, re
                     h1 { "Pure Chaos" }
                     p.quiet {
                         "As of " (instant(now)) ". "
-                        @if reloads { "Reloads every 10 s: " a href={ "?" (STILL) } { "hold it still" } }
-                        @else { "It stays as it is: " a href="?" { "reload every 10 s" } }
+                        @if reloads {
+                            "This page reloads every 10 s: " a href={ "?" (STILL) } { "stop reloading" }
+                        }
+                        @else { "This page does not reload: " a href="?" { "reload every 10 s" } }
                     }
                 }
                 main {
@@ -136,8 +138,8 @@ pub fn page(standing: &LeaderStatus, activity_log: &Snapshot, now: Timestamp, re
                             (decisions(activity_log, now))
                         }
                         LeaderStatus::Begins => div.banner {
-                            strong { "This agent has only just begun to lead." }
-                            p { "It does not know yet which namespaces opted in." }
+                            strong { "This agent has just become the leader." }
+                            p { "This agent does not know yet which namespaces opted in." }
                         },
                         LeaderStatus::StandsBy(other) => (stands_by(other.as_deref())),
                     }
@@ -148,16 +150,22 @@ pub fn page(standing: &LeaderStatus, activity_log: &Snapshot, now: Timestamp, re
     .into_string()
 }
 
+/// What a standby does, for people.
+const STANDBY: &str = "A standby kills nothing and shows no data, because its data would be out of date.";
+
 fn stands_by(other: Option<&str>) -> Markup {
     html! {
         div.banner {
             strong { "This agent stands by." }
             @match other {
                 Some(other) => {
-                    p { "It kills nothing, and what it could show here would not be current. " b { (other) } " leads, as Lease " code { (LEASE) } " says. Its page:" }
+                    p {
+                        (STANDBY) " " b { (other) } " leads, according to Lease " code { (LEASE) }
+                        ". To see its page, run:"
+                    }
                     p { code { "kubectl -n " (SYSTEM_NAMESPACE) " port-forward pod/" (pod_of(other)) " 9090" } }
                 }
-                None => p { "It kills nothing, and what it could show here would not be current. Who leads is not known." },
+                None => p { (STANDBY) " This agent does not know which agent leads." },
             }
         }
     }
@@ -171,7 +179,9 @@ fn pod_of(identity: &str) -> &str {
 fn halt(halt: &Halt) -> Markup {
     html! {
         @match halt {
-            Halt::Unknown => div.banner { strong { "Whether everything is halted has not been looked at yet." } },
+            Halt::Unknown => div.banner {
+                strong { "This agent has not checked yet whether everything is halted." }
+            },
             Halt::No => div.banner.going { strong { "Not halted." } p { "Rounds happen as scheduled." } },
             Halt::Yes(text) => div.banner.halted {
                 strong { "Halted: nothing is killed in any namespace." }
@@ -186,11 +196,14 @@ fn namespaces(activity_log: &Snapshot, now: Timestamp) -> Markup {
     html! {
         h2 { "Namespaces that opted in: " (count) }
         @if count == 0 {
-            p { "None has. A namespace opts in with: " code { "kubectl annotate namespace NAME chaos=yes" } }
+            p {
+                "No namespace has opted in. To opt one in, run: "
+                code { "kubectl annotate namespace NAME chaos=yes" }
+            }
         }
         div.cards { @for (name, line) in activity_log.namespaces.iter().take(CARDS) { (card(name, line, now)) } }
         @if count > CARDS {
-            p { "And " (count - CARDS) " more; all of them: " code { "kubectl get chaos -A" } }
+            p { "And " (count - CARDS) " more. To see all, run: " code { "kubectl get chaos -A" } }
         }
     }
 }
@@ -205,7 +218,7 @@ fn pending(activity_log: &Snapshot, now: Timestamp) -> Markup {
     lines.sort_by_key(|(_, line)| line.since);
     let count = lines.len();
     html! {
-        h2 { "Recoveries that are pending: " (count) }
+        h2 { "Pending recoveries: " (count) }
         @if count > 0 {
             div.scrolls tabindex="0" role="region" aria-label="Pending recoveries" {
                 table role="table" {
@@ -235,13 +248,13 @@ fn headings<const N: usize>(names: [&str; N]) -> Markup {
 
 fn decisions(activity_log: &Snapshot, now: Timestamp) -> Markup {
     html! {
-        h2 { "The last " (crate::telemetry::activity::DECISIONS) " decisions and what came of them, newest first" }
+        h2 { "The last " (crate::telemetry::activity::DECISIONS) " decisions and results, newest first" }
         @if activity_log.decisions.is_empty() {
-            p { "None since this agent began to lead." }
+            p { "This agent has made no decision since it became the leader." }
         } @else {
             div.scrolls tabindex="0" role="region" aria-label="Decisions" {
                 table role="table" {
-                    (headings(["When", "Namespace", "What", "Of what", "Why, or how"]))
+                    (headings(["When", "Namespace", "What", "Workload", "Details"]))
                     tbody { @for line in &activity_log.decisions { (decision(line, now)) } }
                 }
             }
@@ -257,11 +270,11 @@ fn decision(line: &DecisionLine, now: Timestamp) -> Markup {
             td role="cell" data-of="When" { (ago(*at, now)) br; span.quiet { (instant(*at)) } }
             td role="cell" data-of="Namespace" { (namespace) }
             td role="cell" data-of="What" { span.what.(what.word()) { (what.word().replace('_', " ")) } }
-            td role="cell" data-of="Of what" {
+            td role="cell" data-of="Workload" {
                 @if !workload.is_empty() { (workload) }
                 @if !pod.is_empty() { br; span.quiet { "Pod " (pod) } }
             }
-            td role="cell" data-of="Why, or how" {
+            td role="cell" data-of="Details" {
                 @if let Some(reason) = what.reason() { code { (reason) } @if !sentence.is_empty() { ": " } }
                 (marked(sentence))
                 @if *times > 1 { br; span.quiet { (times) " times since " (instant(*since)) } }

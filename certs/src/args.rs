@@ -131,7 +131,7 @@ impl RunArgs {
         } = self;
         let wrong = |message: &str| Err(Args::command().error(ErrorKind::ValueValidation, message));
         if serving_lifetime > ca_lifetime {
-            return wrong("--serving-lifetime is longer than --ca-lifetime: make it at most as long");
+            return wrong("--serving-lifetime must not be longer than --ca-lifetime");
         }
         if lookahead >= serving_lifetime {
             return wrong(

@@ -40,12 +40,14 @@ pub enum TickError {
     Issue(#[from] IssueError),
     /// The certificates are in order, but there is no configuration to inject the bundle into.
     #[error(
-        "failed to find ValidatingWebhookConfiguration {0} (apply the manifests; until then nothing asks the webhook)"
+        "failed to find ValidatingWebhookConfiguration {0} (apply the manifests; \
+         until then the API server does not call the webhook)"
     )]
     NoConfiguration(String),
     /// Somebody else keeps writing the same objects.
     #[error(
-        "failed to come to rest in {MOST_ACTS} acts (does something else write Secrets {CA_SECRET}, {SERVING_SECRET} and {PATH_SECRET}, or the webhook configuration?)"
+        "failed to finish in {MOST_ACTS} acts (does something else write Secrets {CA_SECRET}, \
+         {SERVING_SECRET} and {PATH_SECRET}, or the webhook configuration?)"
     )]
     Restless,
 }

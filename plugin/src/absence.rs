@@ -63,13 +63,17 @@ impl Absence {
         match self {
             Self::NoNamespace => format!("there is no namespace {namespace}"),
             Self::Protected(sentence) => sentence.clone(),
-            Self::NotOptedIn => format!("namespace {namespace} has not opted in: {}", on(&[])),
+            Self::NotOptedIn => {
+                format!("namespace {namespace} has not opted in; to opt it in, run: {}", on(&[]))
+            }
             Self::Expired(end) => format!(
-                "the opt-in of namespace {namespace} expired at {end}; to renew it until a later instant: {}",
+                "the opt-in of namespace {namespace} expired at {end}; to renew it until a later instant, \
+                 run: {}",
                 on(&["--expires", "INSTANT"])
             ),
             Self::Unwritten => format!(
-                "namespace {namespace} opted in, but has no record: Pure Chaos's webhook makes that, so see {}",
+                "namespace {namespace} opted in, but the webhook has not written its record yet; to see \
+                 whether the webhook runs, run: {}",
                 suggest::kubectl(target, &["-n", "pure-chaos", "get", "pods"])
             ),
         }

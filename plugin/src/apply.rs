@@ -113,7 +113,7 @@ fn refusal(code: u16, body: &[u8]) -> Status {
     let read = serde_json::from_slice::<Status>(body).ok().filter(|status| status.code != 0);
     read.unwrap_or_else(|| {
         let text = String::from_utf8_lossy(body);
-        Status::failure(&format!("HTTP {code}, which no API server wrote: {}", text.trim()), "")
+        Status::failure(&format!("HTTP {code} in an answer that no API server wrote: {}", text.trim()), "")
             .with_code(code)
     })
 }

@@ -56,7 +56,8 @@ pub fn denied(change: &Change, target: &Target, error: CallError) -> anyhow::Err
     let is_rbac = status.message.contains("cannot patch resource");
     let advice = match status.code {
         403 if is_rbac => format!(
-            "; see {}, and ask whoever runs the cluster for the right to annotate it (component opt-in-role)",
+            "; to check your right, run: {}. To get the right, ask the people who run the cluster \
+             (component opt-in-role)",
             suggest::kubectl(
                 target,
                 &["auth", "can-i", "patch", &format!("namespaces/{namespace}"), "-n", namespace]
@@ -74,10 +75,10 @@ fn unsettled(change: &Change, target: &Target) -> String {
     let look = suggest::kubectl(target, &["get", "namespace", &change.namespace, "-o", "yaml"]);
     let round = match change.annotations.get(&Key::AlsoAt.annotation()) {
         Some(Some(slot)) => format!(
-            ", and a round may come at {slot}; {} withdraws it",
+            "; a round may then come at {slot}; to withdraw it, run: {}",
             Change::not_now(&change.namespace).command(target)
         ),
         _ => String::new(),
     };
-    format!("it may have been done: {look} shows whether{round}")
+    format!("the change may have been made; to check, run: {look}{round}")
 }

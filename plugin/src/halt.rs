@@ -57,7 +57,7 @@ pub async fn halt(
     if given.is_none() {
         let name = (namespace != SYSTEM_NAMESPACE).then_some(namespace);
         let words: Vec<&str> = ["halt"].into_iter().chain(name).chain(["--reason", "TEXT"]).collect();
-        writeln!(out, "no reason was given; to give one: {}", suggest::chaos(target, &words))?;
+        writeln!(out, "no reason was given; to give one, run: {}", suggest::chaos(target, &words))?;
     }
     Ok(())
 }

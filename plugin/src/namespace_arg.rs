@@ -42,7 +42,8 @@ fn given(name: Option<&String>, target: &Target) -> Result<Option<String>, clap:
     match name {
         Some(name) if !is_label(name) => {
             let wrong = format!(
-                "{name:?} is no namespace's name: that is at most 63 small letters, digits and hyphens, with no hyphen at either end"
+                "{name:?} is not a valid name of a namespace: a name has at most 63 lowercase letters, \
+                 digits and hyphens, and no hyphen at either end"
             );
             Err(Args::command().error(ErrorKind::ValueValidation, wrong))
         }

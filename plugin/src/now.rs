@@ -50,11 +50,11 @@ pub async fn now(
     let time = date.unwrap_or_else(|| SystemClock.wall());
     let withdraw = Change::not_now(namespace).command(target);
     if let Some(obstacle) = obstacle(&before, time, &withdraw) {
-        anyhow::bail!("no round can be asked for in namespace {namespace}: {obstacle}");
+        anyhow::bail!("you can't ask for a round in namespace {namespace}: {obstacle}");
     }
     let slot = slot(time);
     if let Some(told) = distance(client, &before, slot).await.map_err(|too_soon| {
-        anyhow::anyhow!("no round can be asked for in namespace {namespace}: {too_soon}")
+        anyhow::anyhow!("you can't ask for a round in namespace {namespace}: {too_soon}")
     })? {
         writeln!(out, "{told}")?;
     }
@@ -67,17 +67,20 @@ pub async fn now(
         }
         Ok(Ok(Seen::Ended(told))) => Ok(writeln!(out, "{told}")?),
         Ok(Err(error)) => Err(anyhow::Error::new(error).context(format!(
-            "failed to see what became of the round of {slot} in namespace {namespace}; {withdraw} withdraws it, if it has not been made"
+            "failed to read the result of the round of {slot} in namespace {namespace}; to withdraw the \
+             round if it has not begun, run: {withdraw}"
         ))),
         _ if begun => anyhow::bail!(
-            "the round of {slot} in namespace {namespace} was made, but its end was not seen within {} s; {} shows it later",
+            "the round of {slot} in namespace {namespace} began, but did not end within {} s; to see its \
+             result later, run: {}",
             timeout.as_secs(),
             suggest::chaos(target, &["status", "-n", namespace])
         ),
         _ => anyhow::bail!(
-            "no round was made at {slot} in namespace {namespace}. That is so where nothing of it is killed ({} says why), while no agent leads, and less than the \
-             platform's shortest interval after the last round; where a CronJob makes the rounds, wait longer, by --timeout. It may still come, unless it is \
-             withdrawn: {withdraw}",
+            "no round was made at {slot} in namespace {namespace}. Possible causes are: nothing may be \
+             killed there ({} says why), no agent leads, or the last round was less than the platform's \
+             shortest interval before. If a CronJob makes the rounds, set a longer --timeout. The round may \
+             still come; to withdraw it, run: {withdraw}",
             suggest::chaos(target, &["explain", namespace])
         ),
     }
@@ -154,7 +157,7 @@ async fn record(
     };
     answer.map_err(|error| {
         let advice = match error.code() {
-            Some(403) => "; who may view the namespace may read it",
+            Some(403) => "; ClusterRole view in the namespace gives you the right to read it",
             _ => "",
         };
         anyhow::Error::new(error)

@@ -30,13 +30,14 @@ pub enum Seen {
 #[must_use]
 pub fn obstacle(record: &OptIn, now: Timestamp, withdraw: &str) -> Option<String> {
     if record.spec.verdict != Verdict::Admitted {
-        let reason = record.spec.reason.as_deref().unwrap_or("its opt-in was not admitted");
+        let reason = record.spec.reason.as_deref().unwrap_or("the webhook did not admit its opt-in");
         return Some(one_line(reason));
     }
     let planned = record.spec.settings.as_ref().and_then(|settings| instant(settings.also_at.as_ref()));
     let planned = planned.filter(|planned| *planned > now)?;
     Some(format!(
-        "one is planned for {planned} already, which that would replace; to withdraw it: {withdraw}"
+        "a round is already planned for {planned}, and another request would replace it; to withdraw it, \
+         run: {withdraw}"
     ))
 }
 
@@ -57,7 +58,8 @@ impl TooSoon {
     pub fn refused(&self, slot: Timestamp) -> String {
         let Self { last, earliest, shortest_interval } = self;
         format!(
-            "the last one was at {last}, and the platform's shortest interval is {}. The earliest next one is at {earliest}: ask again {}",
+            "the last round was at {last}, and the platform's shortest interval is {}. The earliest next \
+             round is at {earliest}: ask again {}",
             durations::print(*shortest_interval),
             countdown(*earliest, slot)
         )
@@ -69,8 +71,8 @@ impl TooSoon {
     pub fn supposed(&self) -> String {
         let Self { last, earliest, shortest_interval } = self;
         format!(
-            "the last round was at {last}. You may not read the platform's shortest interval: if it is {}, this round is skipped, and the earliest is \
-             at {earliest}",
+            "the last round was at {last}. You may not read the platform's shortest interval: if it is {}, \
+             the agent skips this round, and the earliest next round is at {earliest}",
             durations::print(*shortest_interval)
         )
     }
@@ -113,7 +115,7 @@ pub fn seen(before: &OptIn, after: &OptIn, slot: Timestamp) -> Seen {
     let OptInStatus { last_slot, next_slot, intents, .. } = &status;
     match instant(last_slot.as_ref()) {
         Some(last) if last > slot => {
-            Seen::Skipped(format!("the last one is that of {last}, and {}", told(before, after)))
+            Seen::Skipped(format!("the agent made the round of {last} instead, and {}", told(before, after)))
         }
         Some(last) if last == slot => {
             let is_over = intents.is_empty() && instant(next_slot.as_ref()).is_none_or(|next| next > slot);
@@ -134,9 +136,9 @@ fn told(before: &OptIn, after: &OptIn) -> String {
             let state = after.status.as_ref().and_then(|status| status.state.clone()).unwrap_or_default();
             match (state.as_str(), why(after)) {
                 (STATE_DRY_RUN, why) if why.is_empty() => {
-                    "nothing was killed, for it is a dry run".to_owned()
+                    "nothing was killed, because this is a dry run".to_owned()
                 }
-                (STATE_DRY_RUN, why) => format!("nothing was killed, for it is a dry run: {why}"),
+                (STATE_DRY_RUN, why) => format!("nothing was killed, because this is a dry run: {why}"),
                 (state, why) if why.is_empty() => format!("nothing was killed: {}", one_line(state)),
                 (state, why) => format!("nothing was killed: {}: {why}", one_line(state)),
             }
@@ -201,16 +203,17 @@ mod tests {
             "lastTransitionTime": SLOT,
         }]);
         let dry_run = json!([{
-            "type": "Active", "status": "False", "reason": "DryRun", "message": "would have been killed: web-1", "lastTransitionTime": SLOT,
+            "type": "Active", "status": "False", "reason": "DryRun",
+            "message": "the round would have killed: web-1", "lastTransitionTime": SLOT,
         }]);
         for (state, conditions, expected) in [
             ("too_young", refused, "nothing was killed: too_young: no Pod could be killed: 2 too_young"),
             ("no Pods", json!([]), "nothing was killed: no Pods"),
-            (STATE_DRY_RUN, json!([]), "nothing was killed, for it is a dry run"),
+            (STATE_DRY_RUN, json!([]), "nothing was killed, because this is a dry run"),
             (
                 STATE_DRY_RUN,
                 dry_run,
-                "nothing was killed, for it is a dry run: would have been killed: web-1",
+                "nothing was killed, because this is a dry run: the round would have killed: web-1",
             ),
         ] {
             assert_eq!(ended(state, conditions), Seen::Ended(expected.to_owned()));
@@ -222,7 +225,10 @@ mod tests {
         let later = json!({"kills": 4, "lastSlot": "2026-11-23T12:00:50.25Z", "state": "active"});
         assert_eq!(
             after(later),
-            Seen::Skipped("the last one is that of 2026-11-23T12:00:50.25Z, and 1 Pod was killed".to_owned())
+            Seen::Skipped(
+                "the agent made the round of 2026-11-23T12:00:50.25Z instead, and 1 Pod was killed"
+                    .to_owned()
+            )
         );
     }
 
@@ -241,14 +247,12 @@ mod tests {
         let known = found("2026-11-23T11:59:10.363Z", minute).unwrap();
         assert_eq!(
             known.refused(slot),
-            "the last one was at 2026-11-23T11:59:10.363Z, and the platform's shortest interval is 1m. The earliest next one is at \
-             2026-11-23T12:00:11Z: ask again in 1 s"
+            "the last round was at 2026-11-23T11:59:10.363Z, and the platform's shortest interval is 1m. \
+             The earliest next round is at 2026-11-23T12:00:11Z: ask again in 1 s"
         );
-        assert!(
-            known
-                .supposed()
-                .ends_with("is 1m, this round is skipped, and the earliest is at 2026-11-23T12:00:11Z")
-        );
+        let supposed = "if it is 1m, the agent skips this round, \
+                        and the earliest next round is at 2026-11-23T12:00:11Z";
+        assert!(known.supposed().ends_with(supposed));
         assert_eq!(found("2026-11-23T11:59:50Z", Duration::from_secs(10)), None, "the platform allows more");
         // No slot was served yet, or the last slot is not before this one.
         assert_eq!(too_soon(&of("every 10m", Value::Null), slot, minute), None);

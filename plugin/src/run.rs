@@ -106,11 +106,11 @@ async fn on(
     let kept = annotations.iter().filter(|(key, _)| is_kept(key));
     let kept: Vec<String> = kept.map(|(key, value)| format!("{key}={value:?}")).collect();
     if !kept.is_empty() {
-        writeln!(out, "stays as it was: {}", kept.join(", "))?;
+        writeln!(out, "unchanged: {}", kept.join(", "))?;
     }
     if let Some(reason) = annotations.get(HALT) {
         let name = &change.namespace;
-        writeln!(out, "nothing is killed in {name} while it is halted: {}", one_line(reason))?;
+        writeln!(out, "nothing is killed in namespace {name} while it is halted: {}", one_line(reason))?;
     }
     Ok(())
 }
@@ -163,7 +163,9 @@ fn unanswered(error: anyhow::Error, target: &Target) -> anyhow::Error {
         cause = inner;
     }
     let look = suggest::kubectl(target, &["cluster-info"]);
-    anyhow::anyhow!("{failed}the API server gave no usable answer: {cause}; see {look}")
+    anyhow::anyhow!(
+        "{failed}the API server gave no usable answer: {cause}; to check the connection, run: {look}"
+    )
 }
 
 /// The sentence with a capital letter at its beginning.
@@ -188,7 +190,7 @@ async fn show(
                 "Pure Chaos isn't installed in this cluster".to_owned()
             }
             ObserveError::Call { cause, .. } if cause.code() == Some(403) && all_namespaces => format!(
-                "who may view a namespace may see its record: {}",
+                "to see the record of a namespace that you may view, run: {}",
                 suggest::chaos(target, &["status", "-n", "NAMESPACE"])
             ),
             _ => return error.into(),
@@ -206,7 +208,7 @@ async fn show(
             };
             writeln!(
                 out,
-                "{}; all that have opted in: {}",
+                "{}; to see all namespaces that have opted in, run: {}",
                 capitalised(&absence.told(target, place)),
                 suggest::chaos(target, &["status", "-A"])
             )?;

@@ -10,8 +10,8 @@ use serde_json::json;
 
 use server::{Answer, Ended, Server, run};
 
-const DENIED: &str = "admission webhook \"opt-in.purechaos.dev\" denied the request: metadata.annotations[chaos]: Forbidden: only who may \
-                      delete Pods in namespace a may opt it in, and user kim lacks that right";
+const DENIED: &str = "admission webhook \"opt-in.purechaos.dev\" denied the request: metadata.annotations[chaos]: Forbidden: user kim \
+                      may not opt in namespace a: this needs the right to delete Pods there";
 
 #[test]
 fn what_is_sent_is_what_the_printed_command_would_have_sent() {
@@ -177,7 +177,7 @@ fn where_a_change_has_no_answer_it_may_have_been_done() {
         "apiVersion": "purechaos.dev/v1alpha1", "kind": "OptIn", "metadata": {"name": "chaos", "namespace": "a"},
         "spec": {"namespaceUid": "u", "verdict": "Admitted"},
     });
-    let look = "it may have been done: kubectl --context kim get namespace a -o yaml shows whether";
+    let look = "the change may have been made; to check, run: kubectl --context kim get namespace a -o yaml";
     for code in [0, 504] {
         let record = Answer { body: record.to_string(), ..Answer::namespace(&json!({})) };
         let server = Server::answering(move |request| {
@@ -191,8 +191,8 @@ fn where_a_change_has_no_answer_it_may_have_been_done() {
         assert!(on.code == Some(1) && on.error.contains(look), "{on:?}");
         assert!(!on.error.contains("round"), "{on:?}");
         let now = server.chaos(&["--context", "kim", "now", "a"]).error;
-        assert!(now.contains(look) && now.contains(", and a round may come at 2"), "{now}");
-        let withdraw = "; kubectl --context kim annotate namespace a purechaos.dev/also-at- withdraws it";
+        assert!(now.contains(look) && now.contains("; a round may then come at 2"), "{now}");
+        let withdraw = "run: kubectl --context kim annotate namespace a purechaos.dev/also-at-";
         assert!(now.contains(withdraw), "{now}");
     }
 }
@@ -208,7 +208,7 @@ fn status_is_of_the_contexts_namespace_unless_another_is_named() {
         let server = Server::start(Answer { body: list.clone(), ..Answer::namespace(&json!({})) });
         let ended = server.chaos(&[&["--context", "kim"], line].concat());
         assert_eq!(ended.code, Some(0), "{line:?}");
-        let hint = "has not opted in: kubectl chaos --context kim on ";
+        let hint = "has not opted in; to opt it in, run: kubectl chaos --context kim on ";
         assert!(line.contains(&"-A") || ended.out.contains(hint), "{ended:?}");
         // Why there is no record is looked for afterwards.
         let asked = server.requests.lock().unwrap()[0].line.clone();
@@ -244,7 +244,7 @@ fn who_may_not_annotate_is_told_who_can_help() {
     let message = "namespaces \"a\" is forbidden: User \"kim\" cannot patch resource \"namespaces\" in API group \"\" in the namespace \"a\"";
     let server = Server::start(Answer::status(403, "Forbidden", message));
     let plain = server.chaos(&["on", "a", "--context", "kim"]).error;
-    let ask = "; see kubectl --context kim auth can-i patch namespaces/a -n a, and ask";
+    let ask = "; to check your right, run: kubectl --context kim auth can-i patch namespaces/a -n a. To get";
     assert!(plain.contains(message) && plain.contains(ask), "{plain}");
     // The webhook says itself what to do.
     let denied = Server::start(Answer::status(403, "Forbidden", DENIED)).chaos(&["on", "a"]).error;
@@ -275,7 +275,8 @@ fn where_no_cluster_answers_a_person_is_told_how_to_look() {
         let ended = server.chaos(&[&["--context", "kim"], line].concat());
         assert_eq!(ended.code, Some(1), "{ended:?}");
         assert_eq!(ended.error.matches("refused").count(), 1, "{line:?}: {ended:?}");
-        assert!(ended.error.ends_with("; see kubectl --context kim cluster-info\n"), "{line:?}: {ended:?}");
+        let look = "; to check the connection, run: kubectl --context kim cluster-info\n";
+        assert!(ended.error.ends_with(look), "{line:?}: {ended:?}");
     }
     for line in [&["--context", "lee", "on", "a"][..], &["--kubeconfig", "/nowhere/config", "on", "a"]] {
         let ended = server.chaos(line);

@@ -67,8 +67,10 @@ pub enum Excess {
 impl fmt::Display for Excess {
     /// Writes what the owner agreed to. The text follows the name of the namespace.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let grace =
-            |grace: &Option<i64>| grace.map_or("the Pod's own".to_owned(), |grace| format!("{grace} s"));
+        let grace = |grace: &Option<i64>| match grace {
+            None => "the Pod's own grace period".to_owned(),
+            Some(grace) => format!("a grace period of {grace} s"),
+        };
         match self {
             Self::NotDry => {
                 write!(f, "consents to dry runs only; its owner can set {PREFIX}{}=false", Key::DryRun.word())
@@ -81,7 +83,8 @@ impl fmt::Display for Excess {
             ),
             Self::Grace(asked, consented) => write!(
                 f,
-                "consents to a grace period of {}, and this one is of {}; its owner can set {PREFIX}{}, or {PREFIX}{}={} for none",
+                "consents to kills with {}, and this kill has {}; \
+                 its owner can set {PREFIX}{}, or {PREFIX}{}={} for none",
                 grace(consented),
                 grace(asked),
                 Key::GracePeriod.word(),
@@ -89,14 +92,14 @@ impl fmt::Display for Excess {
                 Mode::Force
             ),
             Self::ForcedMember => {
-                write!(f, "consents to mode {}, which is never for the Pods of a StatefulSet", Mode::Force)
+                write!(f, "consents to mode {}, which never kills the Pods of a StatefulSet", Mode::Force)
             }
             Self::LeftAlone(exclusion) => {
-                write!(f, "consents to no kill of this Pod: {}", exclusion.sentence("the Pod"))
+                write!(f, "does not consent to a kill of this Pod: {}", exclusion.sentence("the Pod"))
             }
             Self::NotTargeted => write!(
                 f,
-                "consents to no kill of this Pod, which is none of its {PREFIX}{}",
+                "does not consent to a kill of this Pod: the Pod does not match {PREFIX}{}",
                 Key::Targets.word()
             ),
         }
@@ -265,7 +268,8 @@ mod tests {
         );
         assert_eq!(
             sentence(Excess::Grace(Some(0), None)),
-            "namespace a consents to a grace period of the Pod's own, and this one is of 0 s; \
+            "namespace a consents to kills with the Pod's own grace period, \
+             and this kill has a grace period of 0 s; \
              its owner can set purechaos.dev/grace-period, or purechaos.dev/mode=force for none"
         );
     }

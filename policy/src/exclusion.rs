@@ -115,10 +115,12 @@ impl Exclusion {
         match self {
             Self::Asked(key, value) => format!("{what} asks to be left alone: {key}={value}"),
             Self::Unknown(key) => format!(
-                "{what} carries {key}, which means nothing there and may be a slip; to leave it alone write {EXCLUDE}=true, else remove it"
+                "{what} carries {key}, which has no effect there and may be mistyped; to exclude {what}, \
+                 write {EXCLUDE}=true, otherwise remove the key"
             ),
             Self::Critical(class) => format!(
-                "{what} is critical, of priority class {class}: it may die only where targets demand one of its labels"
+                "{what} is critical (priority class {class}); \
+                 it may die only if `targets` demands one of its labels"
             ),
         }
     }
@@ -219,7 +221,8 @@ mod tests {
         );
         assert_eq!(
             sentence("purechaos.dev/exlude", "true"),
-            "the Pod carries purechaos.dev/exlude, which means nothing there and may be a slip; to leave it alone write purechaos.dev/exclude=true, else remove it"
+            "the Pod carries purechaos.dev/exlude, which has no effect there and may be mistyped; \
+             to exclude the Pod, write purechaos.dev/exclude=true, otherwise remove the key"
         );
     }
 }

@@ -59,7 +59,7 @@ pub fn never_kills(
                 Some(expires) if expires <= year => {
                     "this opt-in never kills: no round of its schedule is in active-hours before it expires"
                 }
-                _ => "this opt-in never kills: for a year no round of its schedule is in active-hours",
+                _ => "this opt-in never kills: no round of its schedule is in active-hours within a year",
             });
         }
         if allowed == slot {

@@ -63,7 +63,8 @@ impl Locked {
             }
             Self::Excepted => {
                 format!(
-                    "namespace {namespace} has a day without chaos, by its own `except` or the platform's"
+                    "namespace {namespace} has a day without chaos: \
+                     its own `except` or the platform's lists this day"
                 )
             }
         }

@@ -220,7 +220,7 @@ fn known(
             None => {
                 let names =
                     allowed.iter().map(|key| format!("`{}`", key.word())).collect::<Vec<_>>().join(", ");
-                let why = format!("{}{part}.{name}: not one of {names}", place(&word));
+                let why = format!("{}{part}.{name}: unknown key; expected one of {names}", place(&word));
                 Err(PolicyFileError(why))
             }
         })

@@ -25,7 +25,7 @@ impl Protected {
             self.globs.push(entry.to_owned());
         } else {
             return Err(format!(
-                "{entry:?}: expected a namespace's name, in which `*` stands for anything, or `!default`"
+                "{entry:?}: expected the name of a namespace, with `*` as a wildcard, or `!default`"
             ));
         }
         Ok(())

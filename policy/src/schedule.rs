@@ -57,7 +57,7 @@ impl Schedule {
             Err(NoCron::ZoneInFront) => {
                 Some("write the zone last, as in `cron 0 9 * * * Europe/Berlin`".to_owned())
             }
-            Err(NoCron::Never) => Some("it never fires: its months have no such day".to_owned()),
+            Err(NoCron::Never) => Some("this schedule never fires: its months have no such day".to_owned()),
             Err(NoCron::Form) => None,
         }
     }

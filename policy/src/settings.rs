@@ -168,9 +168,11 @@ impl Settings {
     pub fn contradiction(&self) -> Option<&'static str> {
         let grace = self.grace_period?;
         match self.mode {
-            Mode::Force if !grace.is_zero() => Some("mode `force` kills without grace: leave this out"),
+            Mode::Force if !grace.is_zero() => {
+                Some("mode `force` kills without a grace period; remove this setting")
+            }
             Mode::Evict | Mode::Delete if grace.is_zero() => {
-                Some("no grace is for mode `force` only; write a duration, such as `10s`")
+                Some("a grace period of `0s` needs mode `force`; write a longer one, such as `10s`")
             }
             Mode::Evict | Mode::Delete | Mode::Force => None,
         }

@@ -77,7 +77,7 @@ fn two_budgets_on_one_pod_have_a_sentence_of_their_own() {
     println!("{sentence}");
     assert!(sentence.contains("more than one PodDisruptionBudget"), "{sentence}");
     assert!(
-        sentence.ends_with("Leave it one: until then nobody can evict it, nor drain its node."),
+        sentence.ends_with("Remove all but one: until then, nobody can evict the Pod or drain its node."),
         "{sentence}"
     );
     assert_eq!(namespace.pods(), pods);

@@ -1,7 +1,6 @@
 //! The real cluster of `make test`, used through the `kubectl` that people use.
 
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -128,8 +127,7 @@ pub struct Namespace {
 impl Namespace {
     /// Makes a namespace whose name begins with `prefix`.
     pub fn new(prefix: &str) -> Self {
-        static MADE: AtomicU32 = AtomicU32::new(0);
-        let name = format!("{prefix}-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        let name = format!("{prefix}-{}", std::process::id());
         kubectl(&["create", "namespace", &name]).succeeds();
         Self { name }
     }
@@ -139,7 +137,7 @@ impl Namespace {
     pub fn annotate(&self, annotations: &[&str]) -> Output {
         let annotate = || kubectl(&[&["annotate", "namespace", &self.name], annotations].concat());
         eventually("an answer of a replica that knows its configuration", || {
-            Some(annotate()).filter(|answer| !answer.stderr.contains("repeat it in a few seconds"))
+            Some(annotate()).filter(|answer| !answer.stderr.contains("try again in a few seconds"))
         })
     }
 

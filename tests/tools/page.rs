@@ -242,7 +242,7 @@ fn it_can_be_read_light_and_dark_on_a_phone_and_without_script() {
         "Not halted.",
         "mara@example.com",
         "every 10m",
-        "4 recovered, in 9.8 s at most; 1 timed out; 1 ended otherwise",
+        "4 recovered within 9.8 s; 1 timed out; 1 ended in another outcome",
         "single_replica: ",
         "Deployment front and 3 more",
         MARKUP,

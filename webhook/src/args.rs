@@ -152,7 +152,7 @@ pub fn cas(pem: &[u8]) -> anyhow::Result<RootCertStore> {
     for ca in CertificateDer::pem_slice_iter(pem) {
         cas.add(ca?)?;
     }
-    anyhow::ensure!(!cas.is_empty(), "there is no certificate in it");
+    anyhow::ensure!(!cas.is_empty(), "the file contains no certificate");
     Ok(cas)
 }
 

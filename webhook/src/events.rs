@@ -52,7 +52,7 @@ impl News {
             Self::OptedIn { user, dry_run } => {
                 let user = cut(user, LONGEST_USER);
                 let what = if *dry_run {
-                    "by dry-run no Pod is killed, and what would be is only told"
+                    "its rounds are dry runs, which kill no Pod"
                 } else {
                     "its Pods may be killed from now on"
                 };
@@ -114,7 +114,7 @@ mod tests {
             (
                 News::OptedIn { user: "kim".to_owned(), dry_run: true },
                 "ChaosOptedIn",
-                "kim opted this namespace in to chaos: by dry-run no Pod is killed",
+                "kim opted this namespace in to chaos: its rounds are dry runs",
             ),
             (News::OptedOut("opted out", Vec::new()), "ChaosOptedOut", "from now on: opted out"),
             (

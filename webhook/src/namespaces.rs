@@ -110,7 +110,7 @@ pub async fn read_for_lock(
     let within = |name| async move {
         match tokio::time::timeout(LOCK_TIMEOUT, read(client, name)).await {
             Ok(Ok(Some(live))) => Ok(live.view),
-            Ok(Ok(None)) => Err("it does not exist".to_owned()),
+            Ok(Ok(None)) => Err("the namespace does not exist".to_owned()),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err(format!("no answer within {} s", LOCK_TIMEOUT.as_secs())),
         }

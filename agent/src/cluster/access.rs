@@ -175,8 +175,9 @@ fn unable_by(rules: &[PolicyRule], allowed: &[Mode]) -> Option<String> {
     let modes: Vec<&str> = allowed.iter().filter(|mode| deletes(**mode)).map(|mode| mode.word()).collect();
     (!modes.is_empty() && !rules.iter().any(lends)).then(|| {
         format!(
-            "ceilings.mode of the platform's policy allows `{}`, and ClusterRole {AGENT_BINDING} has no right to delete Pods, so no Pod dies \
-             where a namespace chooses that; add component `delete` to the manifests, or leave it out of ceilings.mode",
+            "ceilings.mode of the platform's policy allows `{}`, but ClusterRole {AGENT_BINDING} has no \
+             right to delete Pods, so no Pod is killed in a namespace that chooses this mode; add \
+             component `delete` to the manifests, or remove the mode from ceilings.mode",
             modes.join("` and `")
         )
     })
@@ -256,7 +257,7 @@ mod tests {
         let named = PolicyRule { resource_names: Some(vec!["a".to_owned()]), ..rule("pods", &["delete"]) };
         assert_eq!(unable_by(&evicts, &[Mode::Evict]), None);
         let told = unable_by(&evicts, &[Mode::Evict, Mode::Delete, Mode::Force]).unwrap();
-        assert!(told.contains("allows `delete` and `force`, and ClusterRole pure-chaos-agent"), "{told}");
+        assert!(told.contains("allows `delete` and `force`, but ClusterRole pure-chaos-agent"), "{told}");
         assert!(unable_by(&[named], &[Mode::Force]).is_some());
         for enough in [rule("pods", &["delete"]), rule("*", &["*"])] {
             assert_eq!(unable_by(&[enough], &[Mode::Delete]), None);

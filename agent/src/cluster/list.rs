@@ -44,10 +44,10 @@ pub enum ObserveError {
         cause: CallError,
     },
     /// The lists took too long, so the first of them is out of date.
-    #[error("failed to list what is in the namespace within {} s", LOOK_DEADLINE.as_secs())]
+    #[error("failed to list the objects of the namespace within {} s", LOOK_DEADLINE.as_secs())]
     TooSlow,
     /// The list has too many pages.
-    #[error("failed to list {0}: more than {MOST_PAGES} pages")]
+    #[error("failed to list {0}: the list has more than {MOST_PAGES} pages")]
     Endless(String),
 }
 

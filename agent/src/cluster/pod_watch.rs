@@ -174,9 +174,9 @@ enum Failure {
     Call(#[from] CallError),
     #[error("{} ({})", .0.message, .0.code)]
     Refused(Box<kube::core::Status>),
-    #[error("it was silent beyond its end")]
+    #[error("the watch was silent and did not end in time")]
     Silent,
-    #[error("it did not show what a list showed")]
+    #[error("the watch did not show what a list showed")]
     Deaf,
 }
 

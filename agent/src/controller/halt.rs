@@ -58,10 +58,10 @@ pub async fn observe_halt(context: Context, end: CancellationToken) -> anyhow::R
                 continue;
             }
             Some(Ok(watcher::Event::InitDone)) => {
-                listed.take().ok_or(()).or_else(|()| unreadable("it isn't there"))
+                listed.take().ok_or(()).or_else(|()| unreadable("the namespace does not exist"))
             }
             Some(Ok(watcher::Event::Apply(system))) => Ok(system),
-            Some(Ok(watcher::Event::Delete(_))) => unreadable("it is gone"),
+            Some(Ok(watcher::Event::Delete(_))) => unreadable("the namespace was deleted"),
         };
         let (now, untold) = match system {
             Ok(system) => {

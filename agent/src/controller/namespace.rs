@@ -248,8 +248,8 @@ impl NamespaceTask {
             self.status_writer.last_slot().filter(|last| *last > now && self.is_beyond_the_next(*last, now));
         let sentence = ahead.map(|last| {
             format!(
-                "the last slot served, {last}, is more than two rounds ahead of this machine's clock: nothing is killed before it; where \
-                 the clock is right, opt out and in again"
+                "the last slot that was served, {last}, is more than two rounds ahead of the agent's clock, \
+                 so nothing is killed until then: if the clock is right, opt out and opt in again"
             )
         });
         if let Some(sentence) = &sentence {
@@ -334,12 +334,14 @@ impl NamespaceTask {
             }
             Due::Missed(slot) if self.deferred == Some(slot) => (
                 slot,
-                "until it was too late for it the whole cluster had its kills of each minute, the platform's killsPerMinute",
+                "the kills in the whole cluster reached the platform's killsPerMinute, until the round was \
+                 too late",
             ),
-            Due::Missed(slot) => (slot, "it would have been more than 30 s late"),
+            Due::Missed(slot) => (slot, "the round would have been more than 30 s late"),
             Due::TooSoon(slot) => (
                 slot,
-                "it was less than the platform's shortest interval after the last one, for one was asked for or the schedule changed",
+                "the round came less than the platform's shortest interval after the last one, because \
+                 somebody asked for a round or the schedule changed",
             ),
         };
         self.floor.raise(slot);

@@ -86,7 +86,7 @@ impl Verdict {
                 "A round is only a dry run here: it kills nothing, and says what it would kill".to_owned(),
             ),
             (None, false) => {
-                Self { sentence: format!("{}, but its Pods could not be seen", self.sentence), ..self }
+                Self { sentence: format!("{}, but its Pods could not be listed", self.sentence), ..self }
             }
             (Some(None), false) => self,
         }
@@ -175,8 +175,8 @@ impl Display for Text<'_> {
             writeln!(f, "Next round: {local}, {}", countdown(*next, self.now))?;
         }
         match (state, state_sentence) {
-            (Some(state), Some(why)) => writeln!(f, "State by the agent: {state}: {}", one_line(why))?,
-            (Some(state), None) => writeln!(f, "State by the agent: {state}")?,
+            (Some(state), Some(why)) => writeln!(f, "State in the record: {state}: {}", one_line(why))?,
+            (Some(state), None) => writeln!(f, "State in the record: {state}")?,
             (None, _) => {}
         }
         writeln!(f, "Kills so far: {kills}, recoveries pending: {pending}")?;
@@ -197,7 +197,7 @@ impl Display for Text<'_> {
             }
         }
         if !unseen.is_empty() {
-            writeln!(f, "\nNot seen, for want of a right:")?;
+            writeln!(f, "\nCould not check (missing permission):")?;
             for Unseen { what, right } in unseen {
                 writeln!(f, "  {right}: {what}")?;
             }
@@ -264,7 +264,7 @@ fn words(settings: &RecordedSettings) -> String {
 pub fn countdown(next: Timestamp, now: Timestamp) -> String {
     let seconds = next.duration_since(now).as_secs();
     if seconds <= 0 {
-        return "which is due".to_owned();
+        return "due now".to_owned();
     }
     let parts = [
         (seconds / 86_400, "d"),
@@ -294,7 +294,7 @@ mod tests {
             ("2026-11-23T12:04:44Z", "in 4 min 44 s"),
             ("2026-11-23T15:00:00Z", "in 3 h 0 min"),
             ("2026-11-25T13:30:00Z", "in 2 d 1 h"),
-            ("2026-11-23T11:59:59Z", "which is due"),
+            ("2026-11-23T11:59:59Z", "due now"),
         ] {
             assert_eq!(countdown(at(next), now), expected, "{next}");
         }
@@ -309,7 +309,7 @@ mod tests {
             || vec![refused(Refusal::TooYoung), refused(Refusal::NoController), refused(Refusal::TooYoung)];
         for (pods, is_dry_run, may_kill, expected) in [
             (Some(vec![refused(Refusal::TooYoung), dies()]), false, true, "A round may kill"),
-            (None, false, true, "A round may kill, but its Pods could not be seen"),
+            (None, false, true, "A round may kill, but its Pods could not be listed"),
             (Some(vec![]), false, false, "Nothing can be killed here now, because there are no Pods"),
             (
                 Some(young()),
@@ -379,14 +379,14 @@ mod tests {
 A round may kill
 Settings: schedule every 10m, mode evict, limit 1, kinds Deployment,StatefulSet,ReplicaSet, single-replica refuse, min-age 1m, recovery-deadline 5m, dry-run false
 Next round: 2026-11-23 13:04:44 CET, in 4 min 44 s
-State by the agent: forbidden: denied by policy p
+State in the record: forbidden: denied by policy p
 Kills so far: 3, recoveries pending: 1
 
 POD     WORKLOAD         VERDICT
 web-1   Deployment/web   could die
-bare    -                no_controller: nothing would bring the Pod back
+bare    -                no_controller: no controller would replace the Pod
 
-Not seen, for want of a right:
+Could not check (missing permission):
   get namespaces pure-chaos: whether everything is halted
 ";
         assert_eq!(text, expected);

@@ -153,13 +153,11 @@ impl LeaderElector {
                 Attempt::Another(holder) if self.election.is_renewed() => {
                     return Err(format!("{holder} holds Lease {LEASE} in namespace {SYSTEM_NAMESPACE}"));
                 }
-                Attempt::Another(holder) => format!("{holder} held it until just now"),
+                Attempt::Another(holder) => format!("{holder} held the Lease a moment ago"),
                 Attempt::Unknown(why) => why,
             };
             if self.clock.monotonic() >= give_up {
-                return Err(format!(
-                    "Lease {LEASE} in namespace {SYSTEM_NAMESPACE} could not be taken: {why}"
-                ));
+                return Err(format!("failed to take Lease {LEASE} in namespace {SYSTEM_NAMESPACE}: {why}"));
             }
             tokio::time::sleep(STANDBY_INTERVAL).await;
         }
@@ -240,7 +238,8 @@ impl LeaderElector {
             return match &lease {
                 Some(lease) => Attempt::Another(holder(lease).to_owned()),
                 None => Attempt::Unknown(
-                    "somebody took it away; it is made again when whoever held it has stopped".to_owned(),
+                    "the Lease was deleted; this process creates it when the last holder has stopped"
+                        .to_owned(),
                 ),
             };
         }

@@ -64,7 +64,7 @@ pub fn ended_line(namespace: &str, ended: &Ended) -> String {
             format!("recovered {workload} {:.1} s after Pod {victim} was killed", duration.as_secs_f64())
         }
         (RecoveryOutcome::Recovered | RecoveryOutcome::RecoveredAfterRestart, _) => {
-            format!("recovered {workload} after Pod {victim} was killed, some time before now")
+            format!("recovered {workload} after Pod {victim} was killed; the time was not measured")
         }
         (RecoveryOutcome::TimedOut, _) => {
             format!("timed_out {workload} did not recover in time after Pod {victim} was killed")

@@ -114,7 +114,7 @@ pub async fn kill(client: &Client, warrant: KillContext<'_>, candidate: &Candida
             if live.uid != candidate.pod.uid {
                 return Attempt::Refused(
                     Refusal::Changed,
-                    format!("Pod {name} is no longer the one that was chosen"),
+                    format!("Pod {name} was replaced by another Pod of the same name"),
                 );
             }
             // Asks the same guards as before, now for the Pod as it is at this moment.
@@ -242,7 +242,7 @@ fn verdict(error: &CallError) -> Option<Attempt> {
         // API Priority and Fairness rejected the request before the API server did anything.
         429 => Some(Attempt::Failed(Failure::ServerError, words)),
         500 if words.contains("more than one PodDisruptionBudget") => {
-            let what = "Leave it one: until then nobody can evict it, nor drain its node.";
+            let what = "Remove all but one: until then, nobody can evict the Pod or drain its node.";
             Some(Attempt::Failed(Failure::PdbMisconfigured, format!("{words} {what}")))
         }
         // The API server gave up midway.

@@ -93,7 +93,7 @@ impl Kills<'_> {
             RoundOutcome::Killed
         } else if !report.dry_runs.is_empty() {
             let pods: Vec<&str> = report.dry_runs.iter().map(|victim| victim.pod.name.as_str()).collect();
-            report.sentence = format!("would have been killed: {}", pods.join(", "));
+            report.sentence = format!("the round would have killed: {}", pods.join(", "));
             RoundOutcome::DryRun
         } else if refusals > 0 {
             RoundOutcome::Refused
@@ -119,7 +119,7 @@ impl Kills<'_> {
             && let Err(error) = status_writer.intend(intent).await
         {
             let pod = &victim.pod.name;
-            let sentence = format!("failed to write down that Pod {pod} is to be killed: {error}");
+            let sentence = format!("failed to write the intent to kill Pod {pod} to the record: {error}");
             return Attempt::Failed(Failure::ServerError, sentence);
         }
         let warrant = KillContext {
@@ -202,7 +202,7 @@ impl Kills<'_> {
                 report.sentence = sentence;
             }
             Attempt::NotLeading => {
-                report.sentence = "this process leads no longer".to_owned();
+                report.sentence = "this process lost the Lease".to_owned();
                 return false;
             }
             Attempt::Failed(failure, sentence) => {

@@ -144,7 +144,7 @@ impl RoundReport {
                 // annotation. The owner has to see it.
                 let because =
                     refused.iter().find_map(|refused| Some((&refused.pod, refused.because.as_ref()?)));
-                let because = because.map(|(pod, because)| format!("; of Pod {pod}: {because}"));
+                let because = because.map(|(pod, because)| format!("; Pod {pod}: {because}"));
                 format!("no Pod could be killed: {}{}", counted.join(", "), because.unwrap_or_default())
             };
         }

@@ -23,7 +23,7 @@ pub enum StoreError {
     #[error("the record has changed since it was read")]
     Changed,
     /// A new record exists under the same name.
-    #[error("the record was made anew")]
+    #[error("the record was deleted and created again")]
     Replaced,
     /// Another process wrote the status. This process has taken that status over.
     #[error("another process wrote the record's status")]

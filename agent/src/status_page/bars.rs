@@ -66,16 +66,16 @@ fn summary(recoveries: &VecDeque<EndedLine>, longest: Duration) -> String {
     let other = recoveries.len() - measured - missed - restarted;
     let mut parts = Vec::new();
     if measured > 0 {
-        parts.push(format!("{measured} recovered, in {} at most", seconds(longest)));
+        parts.push(format!("{measured} recovered within {}", seconds(longest)));
     }
     if restarted > 0 {
-        parts.push(format!("{restarted} recovered across a restart of the agent or its watch, not measured"));
+        parts.push(format!("{restarted} recovered, not measured because the agent or its watch restarted"));
     }
     if missed > 0 {
         parts.push(format!("{missed} timed out"));
     }
     if other > 0 {
-        parts.push(format!("{other} ended otherwise"));
+        parts.push(format!("{other} ended in another outcome"));
     }
     parts.join("; ")
 }
@@ -112,7 +112,10 @@ mod tests {
         );
         assert!(svg.contains("<rect class=\"measured\" x=\"10\" y=\"0.0\""), "{svg}");
         assert!(svg.contains("<rect class=\"missed\" x=\"19\" y=\"0.0\""), "{svg}");
-        assert!(svg.contains("2 recovered, in 2.0 s at most; 1 recovered across a restart of the agent or its watch, not measured; 1 timed out; 1 ended otherwise"), "{svg}");
+        let summary = "2 recovered within 2.0 s; \
+                       1 recovered, not measured because the agent or its watch restarted; \
+                       1 timed out; 1 ended in another outcome";
+        assert!(svg.contains(summary), "{svg}");
     }
 
     #[test]

@@ -31,7 +31,10 @@ pub fn card(name: &str, line: &NamespaceLine, now: Timestamp) -> Markup {
             }
             dl {
                 dt { "Opted in by" }
-                dd { @if opted_in_by.is_empty() { "not known: it was not reviewed" } @else { (opted_in_by) } }
+                dd {
+                    @if opted_in_by.is_empty() { "not known: the webhook did not review the opt-in" }
+                    @else { (opted_in_by) }
+                }
                 @if settings.is_empty() { dt { "Settings" } dd { "not understood" } }
                 @for (setting, value) in settings { dt { (setting) } dd { (value) } }
                 dt { "Last round" }
@@ -42,8 +45,11 @@ pub fn card(name: &str, line: &NamespaceLine, now: Timestamp) -> Markup {
                 dd { (kills) @if !pending.is_empty() { ", " (pending.len()) " still recovering" } }
                 dt { "Recoveries" }
                 dd { @if outcomes.is_empty() { "none yet" } @else { (outcomes) } }
-                dt { "Last of them" }
-                dd { @if recoveries.is_empty() { "none seen by this agent yet" } @else { (bars::bars(recoveries)) } }
+                dt { "Last recoveries" }
+                dd {
+                    @if recoveries.is_empty() { "this agent has seen none yet" }
+                    @else { (bars::bars(recoveries)) }
+                }
             }
         }
     }

@@ -139,7 +139,7 @@ fn a_namespace_and_what_was_decided_there() {
         "<dd>4700 recovered, 10 timed out</dd>",
         "<td role=\"cell\" data-of=\"Pod\">web-2</td><td role=\"cell\" data-of=\"Killed\">7 s ago</td>",
         "<title>0.8 s</title>",
-        "<code>too_young</code>: younger than <code>min-age</code>",
+        "<code>too_young</code>: the Pod is younger than <code>min-age</code>",
         "the API server is away<br><span class=\"quiet\">3 times since <time datetime=\"2026-11-23T11:40:00Z\">",
     ] {
         assert!(html.contains(words), "{words} is missing in {html}");
@@ -150,11 +150,11 @@ fn a_namespace_and_what_was_decided_there() {
 fn at_the_beginning_it_says_that_there_is_nothing_yet() {
     let html = leading(&Snapshot::default());
     for words in [
-        "has not been looked at yet",
+        "This agent has not checked yet whether everything is halted.",
         "Namespaces that opted in: 0",
         "kubectl annotate namespace NAME chaos=yes",
-        "Recoveries that are pending: 0",
-        "None since this agent began to lead.",
+        "Pending recoveries: 0",
+        "This agent has made no decision since it became the leader.",
     ] {
         assert!(html.contains(words), "{words} is missing in {html}");
     }
@@ -174,7 +174,7 @@ fn a_standby_says_who_leads_and_shows_nothing_of_its_own() {
     assert!(html.contains("<title>Pure Chaos</title>"), "what it knows of a halt may be old: {html}");
     assert!(!html.contains("<article") && !html.contains("alert"), "{html}");
     let html = page(&LeaderStatus::StandsBy(None), &activity_log, noon(), true);
-    assert!(html.contains("Who leads is not known."), "{html}");
+    assert!(html.contains("This agent does not know which agent leads."), "{html}");
 }
 
 #[test]
@@ -194,8 +194,8 @@ fn it_is_bounded_however_much_there_is() {
         (0..CARDS + 7).map(line).collect();
     let html = leading(&activity_log);
     assert_eq!(html.matches("<article>").count(), CARDS);
-    assert!(html.contains("And 900 more; all of them"), "{html}");
-    assert!(html.contains("Recoveries that are pending: 107"), "{html}");
+    assert!(html.contains("And 900 more. To see all, run: "), "{html}");
+    assert!(html.contains("Pending recoveries: 107"), "{html}");
     assert_eq!(html.matches("Deployment db").count(), CARDS);
     assert!(html.contains("And 7 more."), "{html}");
     assert_eq!(html.matches("Pod web-1").count(), DECISIONS);
@@ -285,7 +285,7 @@ async fn it_is_only_read() {
 async fn before_the_records_have_been_listed_it_does_not_say_that_there_are_none() {
     let sources = Sources { synced: Arc::default(), ..sources(true) };
     let (.., html) = ask(sources, "GET", "/").await;
-    assert!(html.contains("only just begun to lead") && !html.contains("opted in: "), "{html}");
+    assert!(html.contains("just become the leader") && !html.contains("opted in: "), "{html}");
 }
 
 #[tokio::test(start_paused = true)]

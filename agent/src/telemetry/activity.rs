@@ -305,7 +305,7 @@ fn settings(recorded: &RecordedSettings) -> Vec<(&'static str, String)> {
     let always = [("Schedule", recorded.schedule.clone()), ("Mode", format!("{}{dry_run}", recorded.mode))];
     let optional = [
         ("Active hours", &recorded.active_hours),
-        ("Days without", &recorded.except),
+        ("Excepted days", &recorded.except),
         ("Expires", &recorded.expires),
     ];
     let optional = optional.into_iter().filter_map(|(name, value)| Some((name, value.clone()?)));

@@ -97,7 +97,7 @@ pub fn skipped(namespace: &str, slot: Timestamp, reason: &str, at: Timestamp) ->
         workload: String::new(),
         pod: String::new(),
         what: DecisionKind::Skipped,
-        sentence: format!("the round of {slot}: {reason}"),
+        sentence: format!("slot {slot}: {reason}"),
     }
 }
 

@@ -50,7 +50,7 @@ pub fn refused(namespace: &str, namespace_uid: &str, refusal: &ToldEvent) -> Opt
             (note, workload_reference(namespace, workload))
         }
         None if *is_summary => {
-            let note = format!("No Pod was killed of {sentence}");
+            let note = format!("No Pod was killed in {sentence}");
             (note, namespace_reference(namespace, namespace_uid))
         }
         None => {

@@ -254,7 +254,7 @@ fn of_find(namespace: &str, kill: &Pending, mode: Mode, is_killed: bool, at: Tim
         ..Line::default()
     };
     if is_killed {
-        let sentence = format!("mode {}, as was found out later", mode.word());
+        let sentence = format!("mode {} (found out later)", mode.word());
         return Tellings {
             lines: vec![Line { message: "killed (found out later)", ..line }],
             counts: vec![Count::Kill(workload.clone(), mode)],
@@ -262,7 +262,7 @@ fn of_find(namespace: &str, kill: &Pending, mode: Mode, is_killed: bool, at: Tim
             entries: vec![found_out(namespace, kill, DecisionKind::Killed, sentence, at)],
         };
     }
-    let sentence = "not killed, as was found out later".to_owned();
+    let sentence = "not killed (found out later)".to_owned();
     Tellings {
         lines: vec![Line { message: "not killed (found out later)", ..line }],
         entries: vec![found_out(namespace, kill, DecisionKind::Nothing, sentence, at)],
@@ -294,7 +294,7 @@ fn of_recovery(
     let Recovery { workload, victim, victim_uid, .. } = recovery;
     let sentence = match (duration, says) {
         (Some(duration), _) => format!("{:.1} s after the kill", duration.as_secs_f64()),
-        (None, Some(says)) => format!("{}; the workload says: {says}", outcome.meaning()),
+        (None, Some(says)) => format!("{}; the workload reports: {says}", outcome.meaning()),
         (None, None) => outcome.meaning().to_owned(),
     };
     Tellings {

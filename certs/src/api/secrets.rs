@@ -31,7 +31,7 @@ impl Failure {
         match (self.source.code(), self.verb) {
             (Some(403), _) => " (give the account of certs the rights in manifests/base/rbac-certs.yaml)",
             (Some(404), "create") => " (create the namespace)",
-            (Some(422), "update") => " (delete it, it will be made again)",
+            (Some(422), "update") => " (delete it; certs makes it again)",
             _ => "",
         }
     }

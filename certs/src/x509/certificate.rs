@@ -19,16 +19,16 @@ const MOST_CERTIFICATES: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
     /// There is no PEM certificate in the text.
-    #[error("no PEM certificate in it")]
+    #[error("no PEM certificate found")]
     NoCertificate,
     /// The certificate is not X.509, or has dates that do not exist.
     #[error("the certificate is not valid X.509: {0}")]
     Certificate(String),
     /// There is no PEM key in the text, or the key can't sign.
-    #[error("no usable PEM key in it")]
+    #[error("no usable PEM key found")]
     Key,
     /// The key belongs to another certificate.
-    #[error("the key is not the certificate's")]
+    #[error("the key does not belong to the certificate")]
     OtherKey,
 }
 

@@ -31,7 +31,7 @@ pub enum IssueError {
     #[error("failed to read back a certificate just made")]
     ReadBack(#[from] Unreadable),
     /// The system provides no randomness.
-    #[error("failed to draw a serial number or a key: the system gives no randomness")]
+    #[error("failed to generate a serial number or a key: the system provides no random numbers")]
     Randomness,
     /// This time can't be written in a certificate.
     #[error("failed to write {0} in a certificate: check the clock and the lifetimes")]

@@ -56,7 +56,7 @@ fn a_whole_file() {
 #[test]
 fn a_bad_file_is_refused_with_line_and_reason() {
     for (yaml, line, reason) in [
-        ("defaults:\n  limit: 1\n  speed: 3\n", 3, "defaults.speed: not one of `schedule`"),
+        ("defaults:\n  limit: 1\n  speed: 3\n", 3, "defaults.speed: unknown key; expected one of `schedule`"),
         ("defaults:\n  limit: many\n", 2, "defaults.limit: Invalid value: \"many\": expected a whole number"),
         (
             "defaults:\n\n  dry-run: 3\n",
@@ -74,7 +74,8 @@ fn a_bad_file_is_refused_with_line_and_reason() {
         (
             "ceilings:\n  dry-run: true\n",
             2,
-            "ceilings.dry-run: not one of `schedule`, `mode`, `limit`, `grace-period`, `expires`",
+            "ceilings.dry-run: unknown key; expected one of \
+             `schedule`, `mode`, `limit`, `grace-period`, `expires`",
         ),
         ("killsPerHour: 3\n", 1, "killsPerHour"),
         ("killsPerMinute: 0\n", 1, "killsPerMinute: expected at least 1"),

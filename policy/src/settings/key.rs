@@ -71,7 +71,8 @@ impl Key {
             Self::Mode => "`evict`, `delete` or `force`",
             Self::Limit => "a whole number of Pods per round, at least 1, such as `1`",
             Self::Kinds => {
-                "kinds of workloads joined with commas, such as `Deployment,StatefulSet`; not `Job`, whose Pods are work and no service"
+                "kinds of workloads joined with commas, such as `Deployment,StatefulSet`; \
+                 `Job` is not allowed, because its Pods run to completion"
             }
             Self::Targets => pod_selector::EXPECTED,
             Self::SingleReplica => "`refuse` or `allow`",

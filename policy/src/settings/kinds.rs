@@ -58,7 +58,7 @@ impl Kinds {
         let quoted = |kind: &str| kind.chars().take(QUOTED).collect::<String>();
         words(text).find_map(|kind| match slip(kind)? {
             Slip::AsExpectedSays => None,
-            Slip::NoWorkload => Some(format!("`{}` is no kind of workload", quoted(kind))),
+            Slip::NoWorkload => Some(format!("`{}` is not a kind of workload", quoted(kind))),
             Slip::Near(known) => Some(format!("`{}` is not known; did you mean `{known}`?", quoted(kind))),
         })
     }
@@ -143,9 +143,9 @@ mod tests {
             ("Replicaset", "`Replicaset` is not known; did you mean `ReplicaSet`?"),
             ("DeamonSet", "`DeamonSet` is not known; did you mean `DaemonSet`?"),
             ("Rollouts", "`Rollouts` is not known; did you mean `Rollout`?"),
-            ("Pods", "`Pods` is no kind of workload"),
-            ("Deployment,Service", "`Service` is no kind of workload"),
-            ("all", "`all` is no kind of workload"),
+            ("Pods", "`Pods` is not a kind of workload"),
+            ("Deployment,Service", "`Service` is not a kind of workload"),
+            ("all", "`all` is not a kind of workload"),
         ] {
             assert_eq!(Kinds::parse(text), None, "{text}");
             assert_eq!(Kinds::advice(text).as_deref(), Some(advice));

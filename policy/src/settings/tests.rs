@@ -66,7 +66,7 @@ fn all_problems_come_together_with_path_value_and_example() {
         problems,
         [
             "metadata.annotations[purechaos.dev/kinds]: Invalid value: \"Job\": expected kinds of workloads joined with commas, such as \
-             `Deployment,StatefulSet`; not `Job`, whose Pods are work and no service",
+             `Deployment,StatefulSet`; `Job` is not allowed, because its Pods run to completion",
             "metadata.annotations[purechaos.dev/limit]: Invalid value: \"none\": expected a whole number of Pods per \
              round, at least 1, such as `1`",
             "metadata.annotations[purechaos.dev/min-age]: Invalid value: \"0s\": expected a duration, such as `1m`",
@@ -79,8 +79,12 @@ fn all_problems_come_together_with_path_value_and_example() {
 fn what_is_nearly_right_is_told_what_to_write() {
     for (key, value, advice) in [
         ("kinds", "Deploymnet", "`Deploymnet` is not known; did you mean `Deployment`?; expected kinds"),
-        ("kinds", "Pods", "`Pods` is no kind of workload; expected kinds"),
-        ("schedule", "cron 0 0 31 4,6,9,11 *", "it never fires: its months have no such day; expected"),
+        ("kinds", "Pods", "`Pods` is not a kind of workload; expected kinds"),
+        (
+            "schedule",
+            "cron 0 0 31 4,6,9,11 *",
+            "this schedule never fires: its months have no such day; expected",
+        ),
         (
             "schedule",
             "cron CRON_TZ=UTC 0 9 * * *",

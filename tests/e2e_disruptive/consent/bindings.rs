@@ -191,9 +191,9 @@ fn without_the_policy_those_rights_would_do() {
     eventually("the policy again", || (!create(&wrong).ok).then_some(()));
 }
 
-const RECORD_SENTENCE: &str = "the record follows the Namespace's annotations, and only Pure Chaos writes it; change those: kubectl annotate";
-const STATUS_SENTENCE: &str =
-    "the status of a record is the agent's account of what it did; nobody else writes it";
+const RECORD_SENTENCE: &str = "only Pure Chaos writes the spec of a record; \
+    change the annotations of the Namespace instead: kubectl annotate";
+const STATUS_SENTENCE: &str = "only the agent of Pure Chaos writes the status of a record";
 
 /// A forged record. Everything in it is right except for its writer.
 fn forged(namespace: &Namespace) -> Value {

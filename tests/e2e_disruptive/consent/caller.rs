@@ -95,7 +95,7 @@ fn a_forged_review_is_nobodys_consent() {
     let made_up = format!("{}x", &stands[0][..stands[0].len() - 1]);
     let of_kill = stands[1].replace("/kill/", "/opt-in/");
     for path in ["", "/", "/opt-in", "/opt-in/x", &made_up, &of_kill] {
-        let refusal = "the path is not the one that certs injects";
+        let refusal = "the path of this request is not the one in";
         let answer = post_by_proxy(path, &review).fails();
         assert!(answer.contains(refusal), "{path}: {answer}");
         for from in [&Source::Host, &pod] {
@@ -142,7 +142,7 @@ fn a_path_that_somebody_changed_is_put_back_and_nothing_is_let_through_meanwhile
     .succeeds();
     let asked = namespace.annotate(&["chaos=yes", RARELY]);
     assert!(
-        asked.ok || asked.stderr.contains("the path is not the one that certs injects"),
+        asked.ok || asked.stderr.contains("the path of this request is not the one in"),
         "{}",
         asked.stderr
     );

@@ -128,7 +128,8 @@ fn whoever_writes_a_large_namespace_does_not_wait_for_our_rules() {
     compared("record.purechaos.dev", "a record", |count| {
         let record = json!({"apiVersion": "purechaos.dev/v1alpha1", "kind": "OptIn",
             "metadata": {"name": "chaos", "namespace": name(count)}, "spec": {"namespaceUid": "u", "verdict": "NotAdmitted"}});
-        kubectl_with(&["create", "--dry-run=server"], &record).fails_with("only Pure Chaos writes it");
+        kubectl_with(&["create", "--dry-run=server"], &record)
+            .fails_with("only Pure Chaos writes the spec of a record");
     });
 
     compared(rule, "delete", |count| {

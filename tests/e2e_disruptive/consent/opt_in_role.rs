@@ -7,7 +7,7 @@ use tests::cluster::{Namespace, Output, eventually, kubectl, kubectl_with, objec
 use tests::repository::root;
 
 const OLIVIA: &str = "--as=olivia";
-const REFUSED: &str = "is for its chaos annotations";
+const REFUSED: &str = "covers only its chaos annotations";
 
 /// The component on the cluster, until this value is dropped.
 struct Component;
@@ -94,27 +94,23 @@ fn owners_change_chaos_annotations_and_nothing_else() {
     annotate(&namespace, &["chaos=Yes"]).fails_with("write `yes` to opt in");
 
     for (subject, change, words) in [
-        ("a label", labelled(), "and for nothing else of it"),
+        ("a label", labelled(), "not its other fields"),
         (
             "another annotation",
             json!({"metadata": {"annotations": {"scheduler.alpha.kubernetes.io/node-selector": "a=b"}}}),
-            "not for scheduler.alpha.kubernetes.io/node-selector",
+            "annotations, not scheduler.alpha.kubernetes.io/node-selector",
         ),
         (
             "both at once",
             json!({"metadata": {"annotations": {"chaos": null, "team": "mine"}}}),
-            "not for team",
+            "annotations, not team",
         ),
         (
             "an owner",
             json!({"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "u"}]}}),
-            "and for nothing else of it",
+            "not its other fields",
         ),
-        (
-            "a finalizer",
-            json!({"metadata": {"finalizers": ["example.com/mine"]}}),
-            "and for nothing else of it",
-        ),
+        ("a finalizer", json!({"metadata": {"finalizers": ["example.com/mine"]}}), "not its other fields"),
     ] {
         let output = patch(&namespace, OLIVIA, &[], &change);
         assert!(!output.ok && output.stderr.contains(words), "{subject}: {output:?}");
@@ -123,7 +119,7 @@ fn owners_change_chaos_annotations_and_nothing_else() {
         "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "annotations": {"chaos": "yes"}},
     });
     kubectl_with(&["apply", OLIVIA], &applied)
-        .fails_with("not for kubectl.kubernetes.io/last-applied-configuration");
+        .fails_with("annotations, not kubectl.kubernetes.io/last-applied-configuration");
     kubectl_with(&["apply", OLIVIA, "--server-side", "--force-conflicts"], &applied).succeeds();
 
     // The role gives no other right.

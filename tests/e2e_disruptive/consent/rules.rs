@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 use tests::cluster::{Namespace, Output, PATIENCE, both_webhooks, eventually, kubectl, kubectl_with, object};
 use tests::disruption::without_webhook_configuration;
 
+/// What the webhook says to a user who may not delete Pods in the namespace.
+const RIGHT_NEEDED: &str = "this needs the right to delete Pods there";
+
 /// Cluster-wide objects that a test makes. The drop removes them, whatever happens in the test.
 struct Made(Vec<[String; 2]>);
 
@@ -91,9 +94,10 @@ fn only_who_may_delete_pods_there_may_opt_in() {
     for (what, who, subject) in &people {
         let name = &here.name;
         annotate_as(who, name, &["chaos=yes"]).fails_with(&format!(
-            "lacks that right (verb delete, resource pods, namespace {name}); see kubectl auth can-i delete pods --namespace {name}"
+            "may not opt in namespace {name}: this needs the right to delete Pods there \
+             (verb delete, resource pods); check with kubectl auth can-i delete pods --namespace {name}"
         ));
-        annotate_as(who, name, &["chaos=yes", "--dry-run=server"]).fails_with("lacks that right");
+        annotate_as(who, name, &["chaos=yes", "--dry-run=server"]).fails_with(RIGHT_NEEDED);
         let role = rbac(
             "Role",
             "killers",
@@ -116,12 +120,12 @@ fn only_who_may_delete_pods_there_may_opt_in() {
             (spec["verdict"] == "Admitted" && who[0].ends_with("kim") == (spec["admission"]["user"] == "kim"))
                 .then_some(())
         });
-        annotate_as(who, &elsewhere.name, &["chaos=yes"]).fails_with("lacks that right");
+        annotate_as(who, &elsewhere.name, &["chaos=yes"]).fails_with(RIGHT_NEEDED);
         // The users may neither set what somebody else's opt-in would obey, nor opt in with an end
         // that has passed.
-        annotate_as(who, &elsewhere.name, &["purechaos.dev/limit=5"]).fails_with("lacks that right");
+        annotate_as(who, &elsewhere.name, &["purechaos.dev/limit=5"]).fails_with(RIGHT_NEEDED);
         let past = ["chaos=yes", "purechaos.dev/expires=2020-01-01T00:00:00Z"];
-        annotate_as(who, &elsewhere.name, &past).fails_with("lacks that right");
+        annotate_as(who, &elsewhere.name, &past).fails_with(RIGHT_NEEDED);
         // To opt out, a user needs only the right to change the annotation.
         kubectl(&["-n", name, "delete", "rolebinding", "killers"]).succeeds();
         eventually("the right to be gone", || {
@@ -133,14 +137,15 @@ fn only_who_may_delete_pods_there_may_opt_in() {
         assert_eq!(object(&["namespace", name])["metadata"]["annotations"]["chaos"], Value::Null, "{what}");
     }
     let created = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": format!("{}-2", here.name), "annotations": {"chaos": "yes"}}});
-    kubectl_with(&["--as=kim", "create"], &created).fails_with("create it, then annotate it");
+    kubectl_with(&["--as=kim", "create"], &created)
+        .fails_with("create the namespace first, then annotate it");
 }
 
 #[test]
 fn an_opt_in_that_could_never_kill_is_warned_of_and_several_faults_are_told_together() {
     let namespace = Namespace::new("warned");
     for (settings, warning) in [
-        (&["purechaos.dev/kinds=Deployment,CloneSet"][..], "no size is known of kind CloneSet"),
+        (&["purechaos.dev/kinds=Deployment,CloneSet"][..], "does not know kind CloneSet"),
         (&["purechaos.dev/active-hours=Mon 09:00-09:00 UTC"], "active-hours and except leave no time"),
         (&["purechaos.dev/expires=2020-01-01T00:00:00Z"], "it expired at 2020-01-01T00:00:00Z"),
     ] {
@@ -160,7 +165,7 @@ fn an_opt_in_that_could_never_kill_is_warned_of_and_several_faults_are_told_toge
     for words in [
         "metadata.annotations[purechaos.dev/kinds]: Invalid value: \"Job\": expected kinds",
         "did you mean `purechaos.dev/active-hours`?",
-        "it never fires: its months have no such day",
+        "this schedule never fires: its months have no such day",
         "metadata.annotations[purechaos.dev/expires]: Invalid value: \"soon\": expected an instant, such as `2026-12-24T18:00:00Z`",
     ] {
         assert!(denial.contains(words), "{denial}");
@@ -175,7 +180,7 @@ fn what_was_set_before_an_opt_in_is_named_at_it() {
     namespace.annotate(&["purechaos.dev/limit=5", "purechaos.dev/single-replica=allow"]).succeeds();
     let output = namespace.annotate(&["chaos=yes", "purechaos.dev/schedule=every 12h"]);
     let line =
-        |setting: &str| format!("set before this opt-in, and counts from now on: purechaos.dev/{setting}");
+        |setting: &str| format!("this opt-in uses a setting that was there before: purechaos.dev/{setting}");
     for setting in ["limit=5", "single-replica=allow"] {
         assert!(output.ok && output.stderr.contains(&line(setting)), "{output:?}");
     }
@@ -194,10 +199,10 @@ fn a_mistyped_halt_is_no_halt_and_says_so() {
         "purechaos/halt=x",
     ] {
         annotate(&[slip])
-            .fails_with("to halt every kill: kubectl annotate namespace pure-chaos purechaos.dev/halt");
+            .fails_with("to halt all kills: kubectl annotate namespace pure-chaos purechaos.dev/halt");
     }
     kubectl(&["label", "namespace", "pure-chaos", "purechaos.dev/halt=x"])
-        .fails_with("a label halts nothing");
+        .fails_with("a label does not halt kills");
     // The webhook accepts keys of other projects, and our own key spelled correctly.
     for others in ["chaos-mesh.org/inject", "litmuschaos.io/chaos"] {
         annotate(&[&format!("{others}=x")]).succeeds();
@@ -207,7 +212,7 @@ fn a_mistyped_halt_is_no_halt_and_says_so() {
     elsewhere.annotate(&["pure-chaos.dev/halt=x"]).fails_with("did you mean `purechaos.dev/halt`?");
     elsewhere.annotate(&["purechaos.dev/halt=x"]).succeeds();
     let labelled = kubectl(&["label", "namespace", &elsewhere.name, "chaos=yes"]);
-    assert!(labelled.ok && labelled.stderr.contains("no effect: label chaos=yes"), "{labelled:?}");
+    assert!(labelled.ok && labelled.stderr.contains("label chaos=yes has no effect"), "{labelled:?}");
 }
 
 #[test]

@@ -168,7 +168,7 @@ fn a_binding_of_our_name_that_is_not_ours_stays_and_is_said() {
     let record = eventually("a record that says so", || {
         let record = namespace.record();
         let reason = record["spec"]["reason"].as_str().unwrap_or_default().to_owned();
-        reason.contains("RoleBinding pure-chaos-agent here was not made by Pure Chaos").then_some(record)
+        reason.contains("Pure Chaos did not create RoleBinding pure-chaos-agent").then_some(record)
     });
     // This is longer than the webhook waits before it writes the same again.
     std::thread::sleep(Duration::from_secs(6));

@@ -132,7 +132,7 @@ fn with_component_nodes_pods_of_cordoned_nodes_are_left_alone() {
     kubectl(&["uncordon", &node]).succeeds();
     kubectl(&[&["delete"], &rights[..]].concat()).succeeds();
     let text = noticed.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    assert!(text.contains("node_cordoned: its node is cordoned"), "{text}");
+    assert!(text.contains("node_cordoned: the Pod's node is cordoned"), "{text}");
     // Without the right the agent kills as before. It notices that after at most a minute, and
     // kills nothing until then.
     let kills = || namespace.record()["status"]["kills"].as_i64().unwrap_or(0);

@@ -89,10 +89,10 @@ fn once_kills_where_it_is_installed_to_and_says_elsewhere_what_is_missing() {
     let (code, output) = once(&namespace.name, "default", "stranger", &[]);
     assert_eq!(code, 3);
     assert!(
-        output.contains(&format!("this is system:serviceaccount:{}:default", namespace.name)),
+        output.contains(&format!("this account is system:serviceaccount:{}:default", namespace.name)),
         "{output}"
     );
-    assert!(output.contains("hold only accounts of namespace pure-chaos"), "{output}");
+    assert!(output.contains("apply only to accounts of namespace pure-chaos"), "{output}");
     let (code, output) = once("pure-chaos", "default", "no-rights", &[]);
     assert_eq!(code, 3);
     assert!(output.contains("this account has no right to get optins.purechaos.dev everywhere"), "{output}");

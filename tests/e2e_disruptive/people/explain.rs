@@ -72,7 +72,7 @@ fn an_owner_sees_why_and_what_is_hidden() {
         "A round may kill here now",
         "Next round: ",
         "could die",
-        "single_replica: the workload has one Pod, and would be gone without it",
+        "single_replica: the workload wants only one Pod, so a kill would leave none",
         "get namespaces pure-chaos: whether everything is halted",
     ] {
         assert!(text.contains(words), "{words}: {text}");
@@ -109,7 +109,7 @@ fn the_agents_own_view_is_one_command_away() {
         Some(kubectl(&command).succeeds()).filter(|text| text.contains("could die"))
     };
     let text = eventually("a Pod that could die", inside);
-    assert!(!text.contains("Not seen"), "{text}");
+    assert!(!text.contains("Could not check"), "{text}");
     assert_eq!(object(&["namespace", &namespace.name])["metadata"]["annotations"]["chaos"], "yes");
 }
 
@@ -186,7 +186,7 @@ fn readiness_names_the_right_that_the_agent_lacks() {
         // The readiness page says the same, but kubectl doesn't show the text of a 503.
         // A container that is being created has no log yet.
         let log = kubectl(&["-n", "pure-chaos", "logs", "deploy/agent", "--tail=50"]).stdout;
-        let words = "no right to create events.events.k8s.io in namespace pure-chaos; this grants it: ";
+        let words = "no right to create events.events.k8s.io in namespace pure-chaos; to grant it, run: ";
         log.lines().find(|line| is_unready && line.contains(words)).map(str::to_owned)
     });
     drop(taken);

@@ -351,7 +351,7 @@ fn how_a_kill_may_be_done_is_held_by_the_policies_alone() {
         &[
             (&places.dry, &FOR_REAL, "consents to dry runs only"),
             (&places.evict, &DELETIONS, "consents to evictions only, and this is a DELETE"),
-            (&places.graceful, &["delete by force"], "consents to no kill without grace"),
+            (&places.graceful, &["delete by force"], "does not consent to a kill without a grace period"),
         ],
     );
 }
@@ -375,7 +375,7 @@ fn how_a_kill_may_be_done_is_held_by_the_webhook_alone() {
                 (&places.evict, &DELETIONS, "consents to evictions only, and this is a DELETE"),
                 (&places.excepted, &everything, "has a day without chaos"),
                 (&places.spared, &DELETIONS, "asks to be left alone"),
-                (&places.graceful, &["delete by force"], "consents to a grace period of the Pod's own"),
+                (&places.graceful, &["delete by force"], "consents to kills with the Pod's own grace period"),
             ],
         );
     }

@@ -172,7 +172,7 @@ fn of_many_refused_workloads_few_have_an_event_and_one_sums_up_the_others() {
         let refused =
             |stage: &Stage| stage.api.events().iter().filter(|reason| *reason == "ChaosRefused").count();
         assert_eq!(refused(&stage), 21);
-        assert_eq!(told(&stage, "No Pod was killed of 80 more workloads: 80 single_replica"), 1);
+        assert_eq!(told(&stage, "No Pod was killed in 80 more workloads: 80 single_replica"), 1);
         pass(Duration::from_secs(30)).await;
         assert_eq!(refused(&stage), 21);
     });

@@ -30,11 +30,11 @@ fn a_kill_is_pending_until_it_has_recovered() {
         has(&html, "<dd>mara</dd>");
         has(&html, "<dd>every 10m</dd>");
         has(&html, "in 4 min 43 s, <time datetime=\"2026-11-23T12:04:44Z\">");
-        has(&html, "None since this agent began to lead.");
+        has(&html, "This agent has made no decision since it became the leader.");
 
         first_round().await;
         let (victim, html) = (stage.victim(), shown(&stage));
-        has(&html, "Recoveries that are pending: 1");
+        has(&html, "Pending recoveries: 1");
         has(&html, "1, 1 still recovering");
         let row =
             "<td role=\"cell\" data-of=\"Workload\">Deployment web</td><td role=\"cell\" data-of=\"Pod\">";
@@ -46,8 +46,8 @@ fn a_kill_is_pending_until_it_has_recovered() {
         stage.add_pod("p4", true);
         pass(Duration::from_secs(1)).await;
         let html = shown(&stage);
-        has(&html, "Recoveries that are pending: 0");
-        has(&html, "1 recovered, in ");
+        has(&html, "Pending recoveries: 0");
+        has(&html, "1 recovered within ");
         has(&html, "s after the kill");
         let words: Vec<&str> =
             stage.activity_log.snapshot().decisions.iter().map(|line| line.last.what.word()).collect();
@@ -66,7 +66,7 @@ fn refusals_come_with_their_reasons() {
         first_round().await;
         let html = shown(&stage);
         has(&html, "<code>below_desired</code>: the workload has fewer Ready Pods than it wants");
-        has(&html, "<td role=\"cell\" data-of=\"Of what\">Deployment web</td>");
+        has(&html, "<td role=\"cell\" data-of=\"Workload\">Deployment web</td>");
 
         stage.api.change(NAMESPACE, |namespace| {
             namespace["metadata"]["annotations"]["purechaos.dev/halt"] = "<b>incident</b> 4711".into();
@@ -89,7 +89,7 @@ fn a_namespace_that_opted_out_leaves_the_page_and_its_decisions_stay() {
         pass(Duration::from_secs(10)).await;
         let html = shown(&stage);
         has(&html, "Namespaces that opted in: 0");
-        has(&html, "Recoveries that are pending: 0");
+        has(&html, "Pending recoveries: 0");
         has(&html, ">opted out</span>");
         has(&html, ">killed</span>");
     });
@@ -106,18 +106,18 @@ fn after_a_restart_what_is_pending_is_there_again() {
         stage.start();
         pass(Duration::from_secs(3)).await;
         let html = shown(&stage);
-        has(&html, "Recoveries that are pending: 1");
+        has(&html, "Pending recoveries: 1");
         has(&html, &victim);
         has(&html, "1, 1 still recovering");
         has(&html, "3 s ago, <time datetime=\"2026-11-23T12:04:44Z\">");
-        has(&html, "None since this agent began to lead.");
+        has(&html, "This agent has made no decision since it became the leader.");
 
         stage.replace(&victim, "p4");
         pass(Duration::from_secs(6)).await;
         let html = shown(&stage);
         has(&html, "<dd>1 recovered after restart</dd>");
-        has(&html, "1 recovered across a restart of the agent or its watch, not measured");
-        has(&html, "the agent or its watch of the Pods was restarted in between, so the time is not known");
+        has(&html, "1 recovered, not measured because the agent or its watch restarted");
+        has(&html, "its watch of the Pods restarted before the recovery, so the time is not known");
     });
 }
 
@@ -162,7 +162,7 @@ fn changed_settings_are_shown_before_the_next_round() {
         has(&html, "<dt>Active hours</dt><dd>Mon-Fri 09:00-17:00 Europe/Berlin</dd>");
         pass(Duration::from_secs(660)).await;
         let html = shown(&stage);
-        has(&html, "<b>dry run</b>: would have been killed: p");
+        has(&html, "<b>dry run</b>: the round would have killed: p");
         has(&html, "would have been killed, mode evict");
     });
 }
@@ -181,7 +181,7 @@ fn a_slot_without_a_round_is_told_of() {
         has(&html, ">skipped</span>");
         has(
             &html,
-            "the round of 12:05:14 UTC: it was less than the platform's shortest interval after the last one",
+            "slot 12:05:14 UTC: the round came less than the platform's shortest interval after the last one",
         );
         assert_eq!(stage.api.kills().len(), 1);
     });
@@ -208,8 +208,8 @@ fn who_opts_in_anew_gets_a_card_without_the_past() {
         has(&html, "<dd>kim</dd>");
         has(&html, "<dd>every 20m</dd>");
         has(&html, "<dt>Kills</dt><dd>0</dd>");
-        has(&html, "none seen by this agent yet");
-        has(&html, "Recoveries that are pending: 0");
+        has(&html, "this agent has seen none yet");
+        has(&html, "Pending recoveries: 0");
         has(&html, &format!("Pod {victim}"));
         assert!(!html.contains("mara"), "{html}");
         let next = stage.metric("pure_chaos_next_slot_timestamp_seconds{target_namespace=\"a\"}").unwrap();

@@ -281,7 +281,7 @@ fn while_a_kills_result_is_not_known_there_is_no_other_in_its_workload() {
         stage.api.heal();
         pass(Duration::from_secs(10)).await;
         assert_eq!((&stage.status()["kills"], &stage.status()["intents"]), (&json!(2), &Value::Null));
-        let found = "mode evict, as was found out later";
+        let found = "mode evict (found out later)";
         assert!(stage.activity_log.snapshot().decisions.iter().any(|line| line.last.sentence == found));
     });
 }

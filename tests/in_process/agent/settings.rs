@@ -196,7 +196,7 @@ fn a_slot_that_waits_for_the_budget_keeps_its_distance_to_the_next() {
         assert_eq!(stage.api.kills().len(), 5, "one a minute, the last a minute before the next slot");
         let decisions = stage.activity_log.snapshot().decisions;
         let skipped = decisions.iter().filter(|line| line.last.sentence.contains("killsPerMinute"));
-        let skipped = skipped.filter(|line| line.last.sentence.contains("until it was too late for it"));
+        let skipped = skipped.filter(|line| line.last.sentence.contains("until the round was too late"));
         assert_eq!(skipped.count(), 5);
         // In the next slot the other namespaces have their turn.
         pass(Duration::from_secs(295)).await;

@@ -18,7 +18,7 @@ async fn on_sends_what_it_prints_and_names_what_stays() {
         printed,
         "kubectl annotate --overwrite namespace a chaos=yes purechaos.dev/schedule='every 10m'\n\
          namespace/a annotated\n\
-         stays as it was: purechaos.dev/limit=\"3\"\n"
+         unchanged: purechaos.dev/limit=\"3\"\n"
     );
     let call = change(&api);
     assert_eq!((call.verb.as_str(), call.path.as_str()), ("PATCH", NAMESPACE));
@@ -177,7 +177,8 @@ async fn a_halt_without_a_reason_says_when_and_how_to_give_one() {
         assert!(printed.contains(&format!("purechaos.dev/halt='{text}'\n")), "{printed}");
         let place = name.map_or_else(String::new, |name| format!(" {name}"));
         let hint = format!(
-            "no reason was given; to give one: kubectl chaos --context staging halt{place} --reason TEXT\n"
+            "no reason was given; to give one, run: \
+             kubectl chaos --context staging halt{place} --reason TEXT\n"
         );
         assert!(printed.ends_with(&hint), "{printed}");
         let again = type_in(&api, &[&line[..], &["--reason", "4711"]].concat()).await.unwrap();

@@ -16,21 +16,26 @@ async fn explain_writes_where_it_is_told_to() {
 
 #[tokio::test]
 async fn status_says_why_there_is_no_record() {
-    let others = "; all that have opted in: kubectl chaos --context staging status -A\n";
+    let others = "; to see all namespaces that have opted in, run: \
+                  kubectl chaos --context staging status -A\n";
     let ended = json!({"chaos": "yes", "purechaos.dev/expires": "2020-01-01T00:00:00Z"});
     for (name, annotations, expected) in [
-        ("a", json!({}), "Namespace a has not opted in: kubectl chaos --context staging on a"),
+        (
+            "a",
+            json!({}),
+            "Namespace a has not opted in; to opt it in, run: kubectl chaos --context staging on a",
+        ),
         (
             "a",
             ended,
-            "The opt-in of namespace a expired at 2020-01-01T00:00:00Z; to renew it until a later instant: \
-             kubectl chaos --context staging on a --expires INSTANT",
+            "The opt-in of namespace a expired at 2020-01-01T00:00:00Z; to renew it until a later instant, \
+             run: kubectl chaos --context staging on a --expires INSTANT",
         ),
         (
             "a",
             json!({"chaos": "yes"}),
-            "Namespace a opted in, but has no record: Pure Chaos's webhook makes that, so see \
-             kubectl --context staging -n pure-chaos get pods",
+            "Namespace a opted in, but the webhook has not written its record yet; to see whether \
+             the webhook runs, run: kubectl --context staging -n pure-chaos get pods",
         ),
         ("kube-system", json!({}), "Namespace kube-system is protected and can't opt in"),
         (
@@ -53,7 +58,7 @@ async fn status_says_why_there_is_no_record() {
     let hidden = api(json!({"chaos": "yes"}));
     hidden.fail("GET", "/namespaces/a", 1, Answer::Status(403, Value::Null));
     let printed = type_in(&hidden, &["status", "-n", "a"]).await.unwrap();
-    assert!(printed.starts_with("Namespace a has not opted in: "), "{printed}");
+    assert!(printed.starts_with("Namespace a has not opted in; "), "{printed}");
     // The platform protects more namespaces.
     let platform = api(json!({}));
     show_policy(&platform, "protected: [a]");
@@ -111,5 +116,5 @@ async fn the_first_line_of_an_explanation_holds_for_the_pods_too() {
     let stage = Stage::opted_in();
     stage.api.fail("LIST", "/pods", usize::MAX, Answer::Status(403, Value::Null));
     let verdict = told(&stage).await;
-    assert_eq!(verdict.sentence, "A round may kill here now, but its Pods could not be seen");
+    assert_eq!(verdict.sentence, "A round may kill here now, but its Pods could not be listed");
 }

@@ -36,21 +36,22 @@ async fn a_round_that_was_not_seen_to_end_is_no_success() {
     let api = opted_in();
     agent_does(&api, |slot| json!({"kills": 1, "lastSlot": slot, "nextSlot": slot}));
     let error = type_in(&api, now).await.unwrap_err().to_string();
-    assert!(error.contains(" was made, but its end was not seen within 60 s"), "{error}");
+    assert!(error.contains(" began, but did not end within 60 s"), "{error}");
     assert!(error.contains("kubectl chaos --context staging status -n a"), "{error}");
 
     // The agent served a later slot.
     let api = opted_in();
     agent_does(&api, |_| json!({"kills": 2, "lastSlot": "9999-01-01T00:00:00Z"}));
     let error = type_in(&api, now).await.unwrap_err().to_string();
-    let instead = "was skipped: the last one is that of 9999-01-01T00:00:00Z, and 1 Pod was killed";
+    let instead = "the agent made the round of 9999-01-01T00:00:00Z instead, and 1 Pod was killed";
+    assert!(error.contains(" was skipped: "), "{error}");
     assert!(error.ends_with(instead), "{error}");
 
     // The record is gone, because the namespace opted out meanwhile.
     let api = opted_in();
     api.before("PATCH", "/namespaces/a", |api| api.remove(RECORD));
     let error = type_in(&api, now).await.unwrap_err().to_string();
-    assert!(error.starts_with("failed to see what became of the round of "), "{error}");
+    assert!(error.starts_with("failed to read the result of the round of "), "{error}");
     assert!(error.contains(withdraw), "{error}");
 }
 
@@ -75,14 +76,14 @@ async fn a_round_at_once_has_nothing_else_admitted_and_replaces_nothing() {
     put_record(&api, json!({"verdict": "NotAdmitted", "reason": "set while nobody saw it: remove `chaos`"}));
     assert_eq!(
         refused(&api, now).await,
-        "no round can be asked for in namespace a: set while nobody saw it: remove `chaos`"
+        "you can't ask for a round in namespace a: set while nobody saw it: remove `chaos`"
     );
     let settings = json!({
         "schedule": "every 10m", "mode": "evict", "limit": 1, "minAge": "1m", "dryRun": false, "alsoAt": "9999-12-01T14:00:00Z",
     });
     put_record(&api, json!({"verdict": "Admitted", "settings": settings}));
     let error = refused(&api, now).await;
-    assert!(error.contains("one is planned for 9999-12-01T14:00:00Z already"), "{error}");
+    assert!(error.contains("a round is already planned for 9999-12-01T14:00:00Z"), "{error}");
     assert!(
         error.ends_with("kubectl --context staging annotate namespace a purechaos.dev/also-at-"),
         "{error}"
@@ -95,7 +96,7 @@ async fn where_there_is_no_record_it_says_why() {
     let out = api(json!({}));
     assert_eq!(
         refused(&out, line).await,
-        "namespace a has not opted in: kubectl chaos --context staging on a"
+        "namespace a has not opted in; to opt it in, run: kubectl chaos --context staging on a"
     );
     let expired = api(json!({"chaos": "yes", "purechaos.dev/expires": "2020-01-01T00:00:00Z"}));
     let error = refused(&expired, line).await;
@@ -114,7 +115,7 @@ async fn where_there_is_no_record_it_says_why() {
     young.before("GET", "/namespaces/a", |api| put_record(api, json!({"verdict": "Admitted"})));
     agent_does(&young, |slot| json!({"kills": 1, "lastSlot": slot, "state": "dry run"}));
     let printed = type_in(&young, &["now", "a"]).await.unwrap();
-    assert!(printed.ends_with("nothing was killed, for it is a dry run\n"), "{printed}");
+    assert!(printed.ends_with("nothing was killed, because this is a dry run\n"), "{printed}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -135,7 +136,7 @@ async fn a_round_that_would_be_skipped_is_not_asked_for() {
     let platform = recent("every 10m", 20);
     show_policy(&platform, "ceilings: {schedule: every 2m}");
     let error = refused(&platform, now).await;
-    let words = "no round can be asked for in namespace a: the last one was at 2";
+    let words = "you can't ask for a round in namespace a: the last round was at 2";
     assert!(
         error.starts_with(words) && error.contains("the platform's shortest interval is 2m. "),
         "{error}"
@@ -152,7 +153,8 @@ async fn a_round_that_would_be_skipped_is_not_asked_for() {
     // If the user may not read the policy, the plugin says what may happen, and still asks for the
     // round.
     let printed = type_in(&recent("every 10m", 20), now).await.unwrap();
-    let told = "You may not read the platform's shortest interval: if it is 1m, this round is skipped, and the earliest is at 2";
+    let told = "You may not read the platform's shortest interval: if it is 1m, the agent skips this round, \
+                and the earliest next round is at 2";
     let (first, rest) = printed.split_once('\n').unwrap();
     assert!(first.contains(told) && rest.starts_with("kubectl annotate "), "{printed}");
 

@@ -38,7 +38,7 @@ where
         }
         fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
             let long =
-                |most| E::custom(format_args!("a text of {} bytes, where {most} are the most", text.len()));
+                |most| E::custom(format_args!("a text of {} bytes, above the limit of {most}", text.len()));
             (self.0)(text).map_err(long)
         }
     }
@@ -135,7 +135,7 @@ pub fn extra<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<Stri
 }
 
 fn too_many<E: Error>() -> E {
-    E::custom("a user with more groups or extra than rights can be asked for")
+    E::custom("a user with too many groups or extra values")
 }
 
 /// Reads a list of strings, and returns whether one of them is `All`, as in `dryRun`.

@@ -73,7 +73,8 @@ impl<'a> Change<'a> {
             _ if self.namespace == SYSTEM_NAMESPACE => Some(Problem {
                 path: path(key),
                 message: format!(
-                    "Forbidden: of our keys only `{HALT}` has an effect on namespace {SYSTEM_NAMESPACE}; to halt every kill: \
+                    "Forbidden: `{HALT}` is the only annotation of Pure Chaos that has an effect on \
+                     namespace {SYSTEM_NAMESPACE}; to halt all kills: \
                      kubectl annotate namespace {SYSTEM_NAMESPACE} {HALT}=\"why\""
                 ),
             }),
@@ -98,7 +99,7 @@ impl<'a> Change<'a> {
             .filter(|(key, value)| *key != CHAOS && is_chaos_key(key) && old.get(*key) == Some(*value))
             .filter(|(key, _)| Some(key.as_str()) != idle);
         waited
-            .map(|(key, value)| format!("set before this opt-in, and counts from now on: {key}={value}"))
+            .map(|(key, value)| format!("this opt-in uses a setting that was there before: {key}={value}"))
             .collect()
     }
 
@@ -117,7 +118,7 @@ impl<'a> Change<'a> {
             let is_meant = |key: &str| key == HALT || (is_system && is_near_halt(key));
             let key = self.new.labels.pairs.keys().find(|key| is_meant(key) && self.sets_label(key))?;
             Some(format!(
-                "metadata.labels[{key}]: Forbidden: a label halts nothing; write an annotation: {write}"
+                "metadata.labels[{key}]: Forbidden: a label does not halt kills; write an annotation: {write}"
             ))
         };
         let annotation = || {
@@ -126,7 +127,8 @@ impl<'a> Change<'a> {
             let is_meant = |key: &&str| !holds && is_near_halt(key) && *key != HALT && !is_chaos_key(key);
             let key = self.all_set().filter(|_| is_system).find(is_meant)?;
             Some(format!(
-                "metadata.annotations[{key}]: Forbidden: it halts nothing; to halt every kill: {write}"
+                "metadata.annotations[{key}]: Forbidden: this annotation does not halt kills; \
+                 to halt all kills: {write}"
             ))
         };
         label().or_else(annotation)
@@ -139,7 +141,10 @@ impl<'a> Change<'a> {
             && self.sets_label(CHAOS)
             && !self.new.annotations.contains_key(CHAOS);
         is_meant.then(|| {
-            format!("no effect: label {CHAOS}={YES}; an annotation opts in: kubectl annotate namespace {} {CHAOS}={YES}", self.namespace)
+            format!(
+                "label {CHAOS}={YES} has no effect; to opt in: kubectl annotate namespace {} {CHAOS}={YES}",
+                self.namespace
+            )
         })
     }
 

@@ -146,7 +146,8 @@ fn judge(
     let ours = view.annotations.keys().filter(|key| *key != CHAOS && is_ours(key)).count();
     if ours > MOST_ANNOTATIONS && Consent::parse(&view.annotations) != Consent::Absent {
         let message = format!(
-            "metadata.annotations: Too many: more than {MOST_ANNOTATIONS} of {PREFIX} beside {CHAOS}; remove what is none of its settings"
+            "metadata.annotations: Too many: more than {MOST_ANNOTATIONS} annotations with prefix {PREFIX}; \
+             remove those that are not settings"
         );
         return Decision::deny(Code::Invalid, "too many settings", message);
     }
@@ -157,12 +158,11 @@ fn judge(
                 return Decision::deny(Code::Invalid, "key without effect", joined(&problems));
             }
             let stray = view.annotations.keys().find(|key| is_chaos_key(key)).map(|key| {
-                let what = if key.eq_ignore_ascii_case(CHAOS) {
-                    "is not what opts in, that is"
+                if key.eq_ignore_ascii_case(CHAOS) {
+                    format!("{key} has no effect: only {CHAOS}=yes opts in")
                 } else {
-                    "counts only beside"
-                };
-                format!("no effect: {key} {what} {CHAOS}=yes")
+                    format!("{key} has no effect without {CHAOS}=yes")
+                }
             });
             // A later opt-in by any user would obey this setting.
             let needs_right = change.set().next().is_some();
@@ -207,7 +207,7 @@ fn judge(
                 && !view.annotations.contains_key(&mode))
             .then(|| {
                 format!(
-                    "by this platform's default {mode}={} Pods die whatever a PodDisruptionBudget says",
+                    "this opt-in uses the platform's default {mode}={}, which ignores PodDisruptionBudgets",
                     settings.mode
                 )
             });
@@ -217,10 +217,10 @@ fn judge(
             Decision { note: Some(note), needs_right: true, ..Decision::allow("opted in") }
                 .warnings(warning.map(str::to_owned))
                 .warnings(harsh)
-                .warnings(passed.map(|at| format!("no effect: {also_at} has passed: {at}")))
+                .warnings(passed.map(|at| format!("{also_at} has no effect: {at} has passed")))
                 .warnings(change.laid_in_wait(idle))
                 .warnings(settings.kinds.of_unknown_size().map(|kind| {
-                    format!("no size is known of kind {kind}: its Pods die only where ReplicaSets make them")
+                    format!("Pure Chaos does not know kind {kind}: only Pods of its ReplicaSets can die")
                 }))
         }
     }
@@ -242,15 +242,16 @@ pub fn without_right(request: &Request) -> Decision {
     let Request { name, user_info, .. } = request;
     let user = &user_info.username;
     let key = subject(request);
-    let what = if key == CHAOS { "opt it in" } else { "set what an opt-in there would obey" };
+    let what = if key == CHAOS { "opt in" } else { "change the chaos settings of" };
     let why = match place_of_right(request) {
         Some(_) => format!(
-            "only who may delete Pods in namespace {name} may {what}, and user {user} lacks that right (verb delete, resource pods, \
-             namespace {name}); see kubectl auth can-i delete pods --namespace {name}"
+            "user {user} may not {what} namespace {name}: this needs the right to delete Pods there \
+             (verb delete, resource pods); check with kubectl auth can-i delete pods --namespace {name}"
         ),
         None => format!(
-            "to create namespace {name} with this annotation user {user} would need the right to delete Pods in all namespaces; create it, \
-             then annotate it: kubectl annotate namespace {name} {CHAOS}=yes"
+            "user {user} may not create namespace {name} with this annotation: this needs the right to \
+             delete Pods in all namespaces; create the namespace first, then annotate it: \
+             kubectl annotate namespace {name} {CHAOS}=yes"
         ),
     };
     Decision::deny(
@@ -266,7 +267,8 @@ pub fn right_unknown(request: &Request, why: &str) -> Decision {
         Code::Forbidden,
         "user's rights unknown",
         format!(
-            "metadata.annotations[{}]: Forbidden: failed to ask whether user {} may delete Pods in namespace {}: {why}; try again",
+            "metadata.annotations[{}]: Forbidden: failed to check whether user {} \
+             may delete Pods in namespace {}: {why}; try again",
             subject(request),
             request.user_info.username,
             request.name

@@ -138,7 +138,7 @@ pub fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Err
                 count += 1;
                 entry.tell(&mut origin);
                 if count > MOST_ENTRIES || origin.len() > LONGEST {
-                    return Err(S::Error::custom("more managedFields than any object has"));
+                    return Err(S::Error::custom("more managedFields than the webhook reads"));
                 }
             }
             Ok(origin)

@@ -67,7 +67,8 @@ async fn authenticate(state: State<Arc<Reviews>>, request: HttpRequest) -> Respo
             state.callers.turned_away();
             // If the caller was an API server after all, the API server shows this text to the
             // user.
-            let why = "the path is not the one that certs injects into the webhook configuration: repeat it, and see whether certs runs\n";
+            let why = "the path of this request is not the one in the webhook configuration: \
+                       try again, and check that certs runs\n";
             (StatusCode::FORBIDDEN, [(header::CONNECTION, "close")], why).into_response()
         }
     }
@@ -82,7 +83,8 @@ async fn answer(rule: Rule, State(reviews): State<Arc<Reviews>>, request: HttpRe
         Ok(Ok(answered)) => answered,
         Ok(Err(_)) => {
             tracing::error!(rule = rule.label(), "failed to answer a review: panic");
-            failure(StatusCode::INTERNAL_SERVER_ERROR, "failed to decide: a defect, see the webhook's log")
+            let why = "failed to decide because of a bug: see the webhook's log";
+            failure(StatusCode::INTERNAL_SERVER_ERROR, why)
         }
         Err(_) => {
             tracing::error!(rule = rule.label(), "failed to answer a review in time");
@@ -137,14 +139,15 @@ impl Reviews {
         };
         let namespace = note.namespace.clone();
         let message = if !self.notes.is_complete() {
-            "the webhook has just started, and has not read every namespace: repeat it"
+            "the webhook has just started, and has not read every namespace yet: try again"
         } else if !self.notes.is_guarded() {
-            "the webhook configuration has just changed, or lets opt-ins through without a review: repeat it in a few seconds"
+            "the webhook configuration has just changed, or lets opt-ins through without a review: \
+             try again in a few seconds"
         } else if self.notes.remember(note, self.clock.wall(), self.clock.monotonic()) {
             self.queue.add_after(&namespace, LOOK_AFTER);
             return (outcome, decision);
         } else {
-            "too many opt-ins are under way: repeat it in a minute"
+            "too many opt-ins are under way: try again in a minute"
         };
         let answer = Answer::Deny { code: Code::Forbidden, message: message.to_owned() };
         (Outcome::Error, Decision { answer, reason: "not_now", needs_right: false, note: None })

@@ -105,7 +105,7 @@ fn adopted(stored: &Stored, now: Timestamp) -> Admission {
 /// review.
 fn how_to_be_admitted(namespace: &str) -> String {
     format!(
-        "set while the webhook did not see it; remove the annotation and set it again: \
+        "the webhook did not review this opt-in; remove the annotation and set it again: \
          kubectl annotate namespace {namespace} {CHAOS}- ; kubectl annotate namespace {namespace} {CHAOS}={YES}"
     )
 }
@@ -114,7 +114,8 @@ fn how_to_be_admitted(namespace: &str) -> String {
 #[must_use]
 pub fn how_to_make_room(namespace: &str) -> String {
     format!(
-        "RoleBinding {AGENT_BINDING} here was not made by Pure Chaos, so the agent may have no rights; \
+        "Pure Chaos did not create RoleBinding {AGENT_BINDING} in this namespace, \
+         so the agent may have no rights; \
          delete it: kubectl -n {namespace} delete rolebinding {AGENT_BINDING}"
     )
 }

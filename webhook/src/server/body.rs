@@ -70,7 +70,7 @@ impl Budget {
             let part = part
                 .map_err(|error| (StatusCode::BAD_REQUEST, format!("failed to read the review: {error}")))?;
             if bytes.len() + part.len() > LARGEST {
-                let why = format!("the review has more than {LARGEST} bytes, the most that one can have");
+                let why = format!("the review has more than {LARGEST} bytes, which is the limit");
                 return Err((StatusCode::PAYLOAD_TOO_LARGE, why));
             }
             bytes.extend_from_slice(&part);

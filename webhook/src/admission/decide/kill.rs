@@ -55,7 +55,10 @@ pub fn place_of_kill(request: &Request) -> Result<&str, Box<Decision>> {
         return Err(Box::new(Decision::deny(
             Code::Forbidden,
             "not a kill",
-            format!("accounts of {SYSTEM_NAMESPACE} may only kill Pods of a namespace here, not {what}"),
+            format!(
+                "accounts of namespace {SYSTEM_NAMESPACE} may only delete or evict Pods in a namespace; \
+                 this request is {what}"
+            ),
         )));
     }
     Ok(&request.namespace)
@@ -100,7 +103,7 @@ fn kill_of(request: &Request) -> Result<Kill<'_>, &'static str> {
             request.old_object.as_ref().ok_or("the review does not show the Pod that is to be deleted")?;
         let (metadata, spec) = (&pod.metadata, pod.spec.as_ref());
         if metadata.labels.is_cut {
-            return Err("the Pod has more labels than are looked at");
+            return Err("the Pod has more or longer labels than the webhook checks");
         }
         let is_finished = pod.status.as_ref().is_some_and(|status| status.is_finished);
         Way::Delete(Victim {
@@ -124,6 +127,6 @@ pub fn unreadable(namespace: &str, why: &str) -> Decision {
     Decision::deny(
         Code::Forbidden,
         "namespace unreadable",
-        format!("namespace {namespace} can't be read, so nothing is killed there: {why}; try again"),
+        format!("namespace {namespace} can't be read, so the kill is denied: {why}; try again"),
     )
 }

@@ -72,14 +72,14 @@ fn the_opt_in_rule() {
             json!({}),
             json!({"chaos": "yes", "purechaos.dev/schedule": "cron 0 0 31 2 *"}),
             422,
-            "it never fires: its months have no such day",
+            "this schedule never fires: its months have no such day",
             false,
         ),
         (
             json!({}),
             json!({"chaos": "yes", "purechaos.dev/kinds": "Deployment,CloneSet"}),
             200,
-            "no size is known of kind CloneSet",
+            "does not know kind CloneSet",
             true,
         ),
         (
@@ -90,7 +90,7 @@ fn the_opt_in_rule() {
             false,
         ),
         // Settings without an opt-in.
-        (json!({}), json!({"purechaos.dev/limit": "nine"}), 200, "no effect: purechaos.dev/limit", false),
+        (json!({}), json!({"purechaos.dev/limit": "nine"}), 200, "purechaos.dev/limit has no effect", false),
         (
             json!({"chaos": "yes", "purechaos.dev/mode": "evict"}),
             json!({"purechaos.dev/mode": "evict"}),
@@ -165,8 +165,7 @@ fn on_the_systems_namespace_only_the_halt_itself_may_be_written() {
     {
         let (code, message) = set(stray);
         assert_eq!(code, 422, "{stray}");
-        let words =
-            format!("metadata.annotations[{stray}]: Forbidden: of our keys only `purechaos.dev/halt`");
+        let words = format!("metadata.annotations[{stray}]: Forbidden: `purechaos.dev/halt` is the only");
         assert!(
             message.contains(&words) && message.contains("kubectl annotate namespace pure-chaos"),
             "{message}"
@@ -179,7 +178,8 @@ fn on_the_systems_namespace_only_the_halt_itself_may_be_written() {
     for stray in ["halt", "Halt", "chaos.dev/halt", "example.com/hlat", "example.com/halt-all"] {
         let (code, message) = set(stray);
         let words = format!(
-            "metadata.annotations[{stray}]: Forbidden: it halts nothing; to halt every kill: kubectl annotate namespace pure-chaos purechaos.dev/halt="
+            "metadata.annotations[{stray}]: Forbidden: this annotation does not halt kills; \
+             to halt all kills: kubectl annotate namespace pure-chaos purechaos.dev/halt="
         );
         assert!(code == 422 && message.contains(&words), "{stray}: {message}");
         let kept =
@@ -225,7 +225,7 @@ fn whoever_sets_a_chaos_key_needs_the_right_and_whoever_removes_one_without_an_o
     assert!(decided(&created).needs_right);
     let message = outcome(&without_right(&created)).1;
     assert!(
-        message.starts_with("metadata.annotations[purechaos.dev/limit]: Forbidden: to create"),
+        message.starts_with("metadata.annotations[purechaos.dev/limit]: Forbidden: user kim may not create"),
         "{message}"
     );
 }

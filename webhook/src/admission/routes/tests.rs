@@ -128,7 +128,7 @@ fn what_cannot_be_read_is_not_killed_and_answered_in_time() {
             assert_eq!((&answer["allowed"], &answer["status"]["code"]), (&json!(false), &json!(403)));
             answer["status"]["message"].as_str().unwrap().to_owned()
         };
-        assert!(message(app.review("kill", kill("gone")).await).contains("it does not exist"));
+        assert!(message(app.review("kill", kill("gone")).await).contains("the namespace does not exist"));
         app.fake.hook(|_, path, _| path.ends_with("/namespaces/a").then(|| refusal(500, "etcd is away", "")));
         assert!(message(app.review("kill", kill("a")).await).contains("etcd is away"));
         app.fake.hook(|_, path, _| path.ends_with("/namespaces/pure-chaos").then(|| refusal(500, "x", "")));
@@ -251,7 +251,7 @@ fn who_may_not_delete_pods_may_not_opt_in() {
         assert_eq!((&answer["allowed"], &answer["status"]["code"]), (&json!(false), &json!(403)));
         let message = answer["status"]["message"].as_str().unwrap();
         assert!(
-            message.contains("user powerless lacks that right (verb delete, resource pods, namespace a)"),
+            message.contains("user powerless may not opt in namespace a: this needs the right to delete"),
             "{message}"
         );
         assert!(!app.remembers());
@@ -259,7 +259,8 @@ fn who_may_not_delete_pods_may_not_opt_in() {
         created["operation"] = json!("CREATE");
         created["oldObject"] = Value::Null;
         let answer = app.review("opt-in", created).await;
-        assert!(answer["status"]["message"].as_str().unwrap().contains("create it, then annotate it"));
+        let message = answer["status"]["message"].as_str().unwrap();
+        assert!(message.contains("create the namespace first, then annotate it"), "{message}");
         // Such a user also can't set what a later opt-in would obey, and can't avoid the check with
         // an end in the past.
         for (annotations, key) in [
@@ -270,7 +271,7 @@ fn who_may_not_delete_pods_may_not_opt_in() {
             assert_eq!(answer["status"]["code"], 403);
             let message = answer["status"]["message"].as_str().unwrap();
             assert!(
-                message.starts_with(&format!("metadata.annotations[{key}]: Forbidden: only who may")),
+                message.starts_with(&format!("metadata.annotations[{key}]: Forbidden: user powerless")),
                 "{message}"
             );
         }
@@ -291,7 +292,7 @@ fn a_right_that_cant_be_asked_for_is_none() {
             assert_eq!((&answer["allowed"], &answer["status"]["code"]), (&json!(false), &json!(403)));
             let message = answer["status"]["message"].as_str().unwrap();
             assert!(
-                message.contains("failed to ask whether user kim may delete Pods in namespace a"),
+                message.contains("failed to check whether user kim may delete Pods in namespace a"),
                 "{message}"
             );
         }

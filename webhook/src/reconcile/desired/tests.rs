@@ -59,7 +59,7 @@ fn an_admission_makes_the_verdict() {
     assert_eq!(
         unseen.reason.as_deref(),
         Some(
-            "set while the webhook did not see it; remove the annotation and set it again: \
+            "the webhook did not review this opt-in; remove the annotation and set it again: \
              kubectl annotate namespace a chaos- ; kubectl annotate namespace a chaos=yes"
         )
     );

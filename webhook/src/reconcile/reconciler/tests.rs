@@ -328,7 +328,7 @@ fn who_read_that_nothing_is_killed_reads_when_that_ends() {
         assert_eq!(
             fake.notes("a"),
             [
-                "kim opted this namespace in to chaos: by dry-run no Pod is killed, and what would be is only told",
+                "kim opted this namespace in to chaos: its rounds are dry runs, which kill no Pod",
                 "kim opted this namespace in to chaos: its Pods may be killed from now on",
             ]
         );

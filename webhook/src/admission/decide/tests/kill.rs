@@ -136,7 +136,7 @@ fn the_lock_holds_what_was_consented_to() {
     // Settings, way of the kill, options, the Pod, part of the denial.
     let cases = [
         (&[][..], "evict", json!(null), &web, ""),
-        (&[], "evict", none.clone(), &web, "a grace period of the Pod's own, and this one is of 0 s"),
+        (&[], "evict", none.clone(), &web, "the Pod's own grace period, and this kill has"),
         (&[], "delete", own.clone(), &web, "consents to evictions only, and this is a DELETE"),
         (&[], "delete", dry.clone(), &web, "consents to evictions only"),
         (&[("dry-run", "true")], "evict", json!({}), &web, "consents to dry runs only"),
@@ -153,15 +153,15 @@ fn the_lock_holds_what_was_consented_to() {
         (&delete, "delete", none.clone(), &web, "purechaos.dev/mode=force for none"),
         (&delete, "evict", json!({}), &web, ""),
         (&force, "delete", none.clone(), &web, ""),
-        (&force, "delete", none, &member, "never for the Pods of a StatefulSet"),
+        (&force, "delete", none, &member, "never kills the Pods of a StatefulSet"),
         (&delete, "delete", own.clone(), &member, ""),
-        (&delete, "delete", own.clone(), &excluded, "consents to no kill of this Pod"),
+        (&delete, "delete", own.clone(), &excluded, "does not consent to a kill of this Pod"),
         (
             &[("mode", "delete"), ("targets", "app=db")],
             "delete",
             own.clone(),
             &web,
-            "none of its purechaos.dev/targets",
+            "the Pod does not match purechaos.dev/targets",
         ),
         (&[("mode", "delete"), ("targets", "app=web")], "delete", own.clone(), &web, ""),
         (&[("active-hours", "Mon 12:00-12:01 UTC")], "evict", json!({}), &web, ""),

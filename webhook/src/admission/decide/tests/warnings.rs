@@ -10,7 +10,7 @@ fn an_opt_in_tells_what_was_laid_in_wait() {
     new["purechaos.dev/limit"] = json!("4");
     let (_, told) = outcome(&decided(&request("UPDATE", "a", Some(old.clone()), Some(new.clone()))));
     let line =
-        |setting: &str| format!("set before this opt-in, and counts from now on: purechaos.dev/{setting}");
+        |setting: &str| format!("this opt-in uses a setting that was there before: purechaos.dev/{setting}");
     assert_eq!(told, [line("mode=evict"), line("single-replica=allow")].join("|"));
     // The setting is not reported at a later change, nor if it comes together with the opt-in.
     let mut later = new.clone();
@@ -32,7 +32,7 @@ fn who_sets_an_instant_that_has_passed_is_told() {
         annotations
     };
     let told = |old: Value, new: Value| outcome(&decided(&request("UPDATE", "a", Some(old), Some(new)))).1;
-    let line = format!("no effect: purechaos.dev/also-at has passed: {past}");
+    let line = format!("purechaos.dev/also-at has no effect: {past} has passed");
     assert_eq!(told(json!({}), with(json!({}))), line);
     assert_eq!(told(json!({"chaos": "yes"}), with(json!({}))), line);
     // The `also-at` of an earlier round is still there.
@@ -51,7 +51,8 @@ fn an_opt_in_is_told_of_a_default_that_budgets_do_not_stop() {
     let yes = json!({"chaos": "yes"});
     assert_eq!(
         told(json!({}), yes.clone()),
-        "by this platform's default purechaos.dev/mode=delete Pods die whatever a PodDisruptionBudget says"
+        "this opt-in uses the platform's default purechaos.dev/mode=delete, \
+         which ignores PodDisruptionBudgets"
     );
     assert_eq!(told(yes.clone(), json!({"chaos": "yes", "purechaos.dev/limit": "2"})), "", "no news");
     for mode in ["evict", "delete"] {
@@ -89,10 +90,7 @@ fn what_is_written_as_a_label_is_told_to_be_an_annotation() {
     let (none, yes) = (json!({}), json!({"chaos": "yes"}));
     let (code, warning) = labelled("a", none.clone(), none.clone(), yes.clone());
     assert_eq!(code, 200);
-    assert!(
-        warning.starts_with("no effect: label chaos=yes; an annotation opts in: kubectl annotate"),
-        "{warning}"
-    );
+    assert!(warning.starts_with("label chaos=yes has no effect; to opt in: kubectl annotate"), "{warning}");
     for (annotations, old, labels) in [
         (none.clone(), yes.clone(), yes.clone()),
         (yes.clone(), none.clone(), yes.clone()),
