@@ -4,6 +4,8 @@
 pub mod access;
 pub mod conditions;
 pub mod list;
+pub mod live_consent;
+pub mod observe;
 pub mod owners;
 pub mod pod_watch;
 pub mod pods;

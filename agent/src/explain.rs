@@ -22,7 +22,8 @@ use runtime::clock::{Clock, SystemClock};
 
 use crate::args::{ExplainArgs, Output, read_policy_file};
 use crate::cluster::access;
-use crate::cluster::list::{observe, read_namespace};
+use crate::cluster::live_consent::read_namespace;
+use crate::cluster::observe::observe;
 use crate::cluster::policy_config_map;
 use crate::explain::explanation::{Explanation, PodVerdict, Text, Unseen, Verdict};
 use crate::guard;
@@ -154,14 +155,14 @@ pub async fn explain(
             let resting = resting(&status, now);
             let backing_off = status.backing_off.iter().filter(|known| backoff::refuses(known, now));
             let backing_off = backing_off.map(|known| known.workload.uid.clone()).collect();
-            let circumstances = GuardContext {
+            let guard_context = GuardContext {
                 now,
                 settings,
                 pending: &pending,
                 backing_off: &backing_off,
                 resting: &resting,
             };
-            Some(verdicts(screen(&observation, &circumstances)))
+            Some(verdicts(screen(&observation, &guard_context)))
         }
         (Ok(_), None) => None,
         (Err(error), _) if error.is_forbidden() => {

@@ -78,8 +78,8 @@ async fn once(args: OnceArgs) -> anyhow::Result<Tally> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let mut rng = generator();
     let (instance, identity) = identity(&mut rng);
-    let mut candidacy = LeaderElector::new(client.clone(), Arc::clone(&clock), identity);
-    candidacy.win_unless_held().await.map_err(|why| {
+    let mut elector = LeaderElector::new(client.clone(), Arc::clone(&clock), identity);
+    elector.win_unless_held().await.map_err(|why| {
         anyhow::anyhow!("{why}: nothing was killed. If the agent runs, it serves the schedules itself")
     })?;
     let policy = match file {
@@ -89,7 +89,7 @@ async fn once(args: OnceArgs) -> anyhow::Result<Tally> {
     let policy = match policy {
         Ok(policy) => policy,
         Err(why) => {
-            candidacy.release().await;
+            elector.release().await;
             anyhow::bail!("{why}: nothing was killed. To grant what is needed, run: {GRANT}");
         }
     };
@@ -97,7 +97,7 @@ async fn once(args: OnceArgs) -> anyhow::Result<Tally> {
     let registry = prometheus::Registry::new();
     let reads_nodes = Arc::new(reads_nodes.into());
     let context =
-        Context::new(client, clock, policy, &registry, instance, candidacy.leadership(), reads_nodes)?;
+        Context::new(client, clock, policy, &registry, instance, elector.leadership(), reads_nodes)?;
     let events = context.events.clone();
     // Cancelled by a signal, by the loss of the Lease, and at the end of the work.
     let done = end.child_token();
@@ -108,12 +108,12 @@ async fn once(args: OnceArgs) -> anyhow::Result<Tally> {
         tally
     };
     let keeping = async {
-        let kept = candidacy.keep(&done).await;
+        let kept = elector.keep(&done).await;
         done.cancel();
         kept
     };
     let (tally, kept) = tokio::join!(work, keeping);
-    candidacy.release().await;
+    elector.release().await;
     events.finish().await;
     kept?;
     let mut tally = tally?;

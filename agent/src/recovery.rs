@@ -229,11 +229,11 @@ impl Recovery {
     pub fn judge(
         &mut self,
         pods: Option<&[&TrackedPod]>,
-        surroundings: &WorkloadState,
+        workload_state: &WorkloadState,
         at: Instant,
     ) -> Option<RecoveryOutcome> {
         let timed_out = (at >= self.deadline).then_some(RecoveryOutcome::TimedOut);
-        let workload = match surroundings {
+        let workload = match workload_state {
             WorkloadState::NamespaceDeleted => return Some(RecoveryOutcome::NamespaceDeleted),
             WorkloadState::OptedOut => return Some(RecoveryOutcome::OptedOut),
             WorkloadState::WorkloadDeleted => return Some(RecoveryOutcome::WorkloadDeleted),

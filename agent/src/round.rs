@@ -12,7 +12,9 @@ use rand::Rng;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::list::{NotPermitted, ObserveError, authority, is_going, observe};
+use crate::cluster::list::ListError;
+use crate::cluster::live_consent::{NotPermitted, authority, is_going};
+use crate::cluster::observe::observe;
 use crate::cluster::pod_watch::PodWatch;
 use crate::cluster::snapshot::NamespaceSnapshot;
 use crate::context::Context;
@@ -59,7 +61,7 @@ struct Look {
 }
 
 impl Look {
-    async fn take(context: &Context, namespace: &str) -> Result<Self, ObserveError> {
+    async fn take(context: &Context, namespace: &str) -> Result<Self, ListError> {
         let observation =
             observe(&context.client, namespace, context.reads_nodes.load(Ordering::Relaxed)).await?;
         Ok(Self { observation, at: context.clock.monotonic() })
@@ -69,11 +71,11 @@ impl Look {
 /// Serves one slot.
 pub async fn round(
     context: &Context,
-    occasion: &RoundInput<'_>,
+    round_input: &RoundInput<'_>,
     status_writer: &mut StatusWriter,
     rng: &mut impl Rng,
 ) -> RoundReport {
-    let RoundInput { namespace, serve, watch, pending, owed, end: _ } = occasion;
+    let RoundInput { namespace, serve, watch, pending, owed, end: _ } = round_input;
     let DueSlot { slot, timetable, dry_run } = *serve;
     let now = context.clock.wall();
     // Reads the record and the Namespaces live, because a watch may lag behind. Needs the client.
@@ -121,14 +123,14 @@ pub async fn round(
     // Asks the guards and selects victims. Needs no client.
     let mut pending = (*pending).clone();
     pending.extend(status_writer.open());
-    let circumstances = GuardContext {
+    let guard_context = GuardContext {
         now: context.clock.wall(),
         settings: &settings,
         pending: &pending,
         backing_off: &status_writer.backing_off(now),
         resting: &status_writer.resting(now),
     };
-    let mut screening = screen(&look.observation, &circumstances);
+    let mut screening = screen(&look.observation, &guard_context);
     let allowed: BTreeSet<WorkloadReference> =
         screening.candidates.iter().map(|candidate| candidate.workload.reference.clone()).collect();
     let turns = Turns { timetable, namespace_uid: &record.spec.namespace_uid, slot, owed };
@@ -157,10 +159,10 @@ pub async fn round(
         report.owed = Some(kept);
         let mut kills = Kills {
             context,
-            occasion,
+            round_input,
             settings: &settings,
             record: &record.spec,
-            circumstances: &circumstances,
+            guard_context: &guard_context,
             asked: look.at,
             look,
         };

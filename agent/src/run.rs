@@ -49,25 +49,25 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let mut rng = generator();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (instance, identity) = identity(&mut rng);
-    let mut candidacy = LeaderElector::new(client.clone(), Arc::clone(&clock), identity);
+    let mut elector = LeaderElector::new(client.clone(), Arc::clone(&clock), identity);
     let page = status_page::Sources {
         activity_log: ActivityLog::default(),
         clock: Arc::clone(&clock),
-        leadership: candidacy.leadership(),
+        leadership: elector.leadership(),
         synced: Arc::clone(&state.synced),
-        other: candidacy.other(),
+        other: elector.other(),
     };
     let activity_log = page.activity_log.clone();
     let rights = observe_rights(client.clone(), policy.ceilings.modes.clone(), state.clone(), end.clone());
     let nodes = observe_nodes_right(client.clone(), Arc::clone(&state.reads_nodes), end.clone());
     let lead = async {
-        if !candidacy.win(&end).await {
+        if !elector.win(&end).await {
             return Ok(());
         }
         state.leads.store(true, Ordering::Relaxed);
         leader.set(1);
         let reads_nodes = Arc::clone(&state.reads_nodes);
-        let leadership = candidacy.leadership();
+        let leadership = elector.leadership();
         let context = Context {
             activity_log,
             watches,
@@ -77,13 +77,13 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         // Does not use `try_join!`, which would drop the other tasks when one fails. Here the other
         // tasks end in order.
         let (kept, halt, records) = tokio::join!(
-            essential("lease", end.clone(), candidacy.keep(&end)),
+            essential("lease", end.clone(), elector.keep(&end)),
             essential("halt", end.clone(), observe_halt(context.clone(), end.clone())),
             essential("records", end.clone(), supervise(context, rng, state.synced.clone(), end.clone())),
         );
         // No task kills any more, so the next leader may begin.
         leader.set(0);
-        candidacy.release().await;
+        elector.release().await;
         events.finish().await;
         kept.and(records).and(halt)
     };

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use agent::args::Output;
-use agent::cluster::list::{ObserveError, list_all};
+use agent::cluster::list::{ListError, list_all};
 use agent::explain::explanation::one_line;
 use anyhow::Context;
 use clap::CommandFactory;
@@ -146,7 +146,7 @@ fn unanswered(error: anyhow::Error, target: &Target) -> anyhow::Error {
     let (mut failed, mut call) = (String::new(), None);
     for cause in error.chain() {
         call = cause.downcast_ref::<CallError>();
-        if let Some(ObserveError::Call { what, cause }) = cause.downcast_ref() {
+        if let Some(ListError::Call { what, cause }) = cause.downcast_ref() {
             failed.push_str(&format!("failed to list {what}: "));
             call = Some(cause);
         }
@@ -186,10 +186,10 @@ async fn show(
         if all_namespaces { Api::all(client.clone()) } else { Api::namespaced(client.clone(), place) };
     let records = list_all(&records, ListParams::default()).await.map_err(|error| {
         let advice = match &error {
-            ObserveError::Call { cause, .. } if cause.code() == Some(404) => {
+            ListError::Call { cause, .. } if cause.code() == Some(404) => {
                 "Pure Chaos isn't installed in this cluster".to_owned()
             }
-            ObserveError::Call { cause, .. } if cause.code() == Some(403) && all_namespaces => format!(
+            ListError::Call { cause, .. } if cause.code() == Some(403) && all_namespaces => format!(
                 "to see the record of a namespace that you may view, run: {}",
                 suggest::chaos(target, &["status", "-n", "NAMESPACE"])
             ),

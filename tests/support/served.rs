@@ -105,7 +105,7 @@ impl Webhook {
             },
         );
         // The watches don't run: there is no other namespace to see.
-        parts.notes.only(&std::collections::BTreeSet::new());
+        parts.pending_admissions.only(&std::collections::BTreeSet::new());
         let manifest = read("manifests/base/webhook-configuration.yaml");
         parts.guard.configuration(Some(&serde_saphyr::from_str(&manifest).unwrap()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::callers::Callers;
 use crate::admission::configuration_watch::ConfigurationWatch;
-use crate::admission::pending_admissions::Notes;
+use crate::admission::pending_admissions::PendingAdmissions;
 use crate::admission::routes::{Reviews, router};
 use crate::args::{Config, RunArgs};
 use crate::events::REPORTER;
@@ -27,7 +27,7 @@ use crate::reconcile::reconciler::Records;
 use crate::reconcile::store::Objects;
 use crate::reconcile::watches::Watches;
 use crate::reconcile::worker::work;
-use crate::reconcile::write_throttle::Pace;
+use crate::reconcile::write_throttle::WriteThrottle;
 use crate::server::Server;
 use crate::server::body::Budget;
 
@@ -49,7 +49,7 @@ pub struct Parts {
     /// The namespaces that are due.
     pub queue: Arc<Queue>,
     /// The remembered admissions.
-    pub notes: Arc<Notes>,
+    pub pending_admissions: Arc<PendingAdmissions>,
     /// Knows whether the API server asks for a review of every opt-in.
     pub guard: Arc<ConfigurationWatch>,
 }
@@ -84,13 +84,13 @@ impl Parts {
         let policy = Arc::new(policy);
         let queue = Arc::new(Queue::new(Arc::clone(&clock), seed));
         let guard = Arc::new(ConfigurationWatch::new(Arc::clone(&clock)));
-        let notes = Arc::new(Notes::new(Arc::clone(&guard)));
+        let pending_admissions = Arc::new(PendingAdmissions::new(Arc::clone(&guard)));
         let callers = Arc::new(Callers::new(keys, Arc::clone(&clock), metrics.clone()));
         let reviews = Reviews {
             callers: Arc::clone(&callers),
             client: client.clone(),
             policy: Arc::clone(&policy),
-            notes: Arc::clone(&notes),
+            pending_admissions: Arc::clone(&pending_admissions),
             queue: Arc::clone(&queue),
             metrics: metrics.clone(),
             clock: Arc::clone(&clock),
@@ -101,19 +101,19 @@ impl Parts {
         let records = Records {
             objects: Objects { client: client.clone(), events, accounts },
             policy,
-            notes: Arc::clone(&notes),
+            pending_admissions: Arc::clone(&pending_admissions),
             queue: Arc::clone(&queue),
             clock,
-            pace: Pace::default(),
+            write_throttle: WriteThrottle::default(),
         };
         let watches = Watches::new(
             Arc::clone(&queue),
-            Arc::clone(&notes),
+            Arc::clone(&pending_admissions),
             metrics.clone(),
             (callers, Arc::clone(&guard)),
             configuration,
         );
-        Self { reviews: Arc::new(reviews), records, watches, queue, notes, guard }
+        Self { reviews: Arc::new(reviews), records, watches, queue, pending_admissions, guard }
     }
 }
 
@@ -159,7 +159,7 @@ pub async fn serve(config: Config, client: Client, end: CancellationToken) -> an
         keys: Arc::clone(&keys),
         configuration: webhook_configuration,
     };
-    let Parts { reviews, records, watches, queue, notes, .. } =
+    let Parts { reviews, records, watches, queue, pending_admissions, .. } =
         Parts::new(&client, policy, &metrics, Arc::clone(&clock), replica);
     let watches = Arc::new(watches);
 
@@ -181,7 +181,7 @@ pub async fn serve(config: Config, client: Client, end: CancellationToken) -> an
     let serving_task = async {
         let outcome = essential("server", end.clone(), server.serve(end.clone())).await;
         let until = clock.monotonic() + LAST_RECORDS;
-        while notes.is_waiting(clock.monotonic()) && clock.monotonic() < until {
+        while pending_admissions.is_waiting(clock.monotonic()) && clock.monotonic() < until {
             tokio::time::sleep(LAST_RECORDS / 20).await;
         }
         all.cancel();

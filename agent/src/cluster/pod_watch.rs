@@ -17,7 +17,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::cluster::list::{ObserveError, list_with_version};
+use crate::cluster::list::{ListError, list_with_version};
 use crate::cluster::pods::SlimPod;
 use crate::cluster::snapshot::{PodView, newest};
 
@@ -169,7 +169,7 @@ impl PodWatch {
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
-    List(#[from] ObserveError),
+    List(#[from] ListError),
     #[error(transparent)]
     Call(#[from] CallError),
     #[error("{} ({})", .0.message, .0.code)]

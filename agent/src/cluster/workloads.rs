@@ -15,7 +15,7 @@ use runtime::client::{CallError, call};
 use serde::{Deserialize, Deserializer};
 use sha2::{Digest, Sha256};
 
-use crate::cluster::list::{ObserveError, list};
+use crate::cluster::list::{ListError, list};
 use crate::cluster::pods::{controller, slim_metadata};
 use crate::cluster::snapshot::{ReplicaSetView, WorkloadView, above};
 
@@ -189,7 +189,7 @@ pub fn replica_set(set: &Slim<ReplicaSet>) -> ReplicaSetView {
 ///
 /// # Errors
 /// When the list can't be completed.
-pub async fn replica_sets(client: &Client, namespace: &str) -> Result<Vec<ReplicaSetView>, ObserveError> {
+pub async fn replica_sets(client: &Client, namespace: &str) -> Result<Vec<ReplicaSetView>, ListError> {
     let sets = list::<Slim<ReplicaSet>>(client, namespace).await?;
     Ok(sets.iter().filter(|set| set.metadata.deletion_timestamp.is_none()).map(replica_set).collect())
 }
@@ -270,7 +270,7 @@ pub enum ReadError {
     Call(#[from] CallError),
     /// The list of the ReplicaSets below the workload failed.
     #[error(transparent)]
-    List(#[from] ObserveError),
+    List(#[from] ListError),
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use runtime::text::cut;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::list::namespace_view;
+use crate::cluster::live_consent::namespace_view;
 use crate::cluster::pods;
 use crate::context::Context;
 use crate::telemetry::activity::Halt;

@@ -67,7 +67,7 @@ pub struct NamespaceTask {
     record: Arc<OptIn>,
     timetable: Option<Timetable>,
     /// The agent serves no slot at or before this instant.
-    floor: SlotWatermark,
+    watermark: SlotWatermark,
     upcoming: Upcoming,
     status_writer: StatusWriter,
     recoveries: RecoveryTracker,
@@ -104,7 +104,7 @@ impl NamespaceTask {
         context.activity_log.begin(&name);
         context.activity_log.show(&name, &record, &status_writer, None);
         Self {
-            floor: SlotWatermark::new(status_writer.last_slot(), now),
+            watermark: SlotWatermark::new(status_writer.last_slot(), now),
             upcoming: Upcoming::default(),
             timetable: timetable(&record, &context),
             recoveries: RecoveryTracker::resume(&context, &name, &record, &status_writer),
@@ -202,7 +202,7 @@ impl NamespaceTask {
         }
         if timetable != self.timetable {
             // The slots of a new schedule begin now. Its earlier slots are not served.
-            self.floor.raise(self.context.clock.wall());
+            self.watermark.raise(self.context.clock.wall());
             self.timetable = timetable;
             self.owed.clear();
         }
@@ -234,7 +234,7 @@ impl NamespaceTask {
     fn next(&mut self) -> Next {
         let Some(timetable) = &self.timetable else { return Next::default() };
         let (uid, now) = (&self.record.spec.namespace_uid, self.context.clock.wall());
-        self.upcoming.at(timetable, uid, self.floor, self.status_writer.last_slot(), now)
+        self.upcoming.at(timetable, uid, self.watermark, self.status_writer.last_slot(), now)
     }
 
     /// Reports a last slot that is more than two rounds in the future. This means that a clock is
@@ -283,7 +283,7 @@ impl NamespaceTask {
     async fn serve_due_slot(&mut self) {
         if !self.leads() {
             // This process is about to end. Another process may serve these slots.
-            self.floor.raise(self.context.clock.wall());
+            self.watermark.raise(self.context.clock.wall());
             self.deferred = None;
             return;
         }
@@ -303,7 +303,7 @@ impl NamespaceTask {
         let (Some(slot), Some(timetable)) = (self.due_slot(), self.timetable.clone()) else { return };
         let report = self.serve(DueSlot { slot, timetable: Some(&timetable), dry_run: false }).await;
         if !report.is_deferred {
-            self.floor.raise(slot);
+            self.watermark.raise(slot);
             self.deferred = None;
         } else if self.deferred.replace(slot) == Some(slot) {
             // The agent has already reported that this slot waits.
@@ -319,7 +319,7 @@ impl NamespaceTask {
         let (slot, reason) = match due(
             timetable,
             uid,
-            self.floor,
+            self.watermark,
             self.status_writer.last_slot(),
             self.deferred,
             now,
@@ -344,7 +344,7 @@ impl NamespaceTask {
                  somebody asked for a round or the schedule changed",
             ),
         };
-        self.floor.raise(slot);
+        self.watermark.raise(slot);
         self.deferred = None;
         self.skip(slot, reason);
         None
@@ -356,7 +356,7 @@ impl NamespaceTask {
     }
 
     async fn serve(&mut self, serve: DueSlot<'_>) -> RoundReport {
-        let occasion = RoundInput {
+        let round_input = RoundInput {
             namespace: &self.name,
             serve,
             watch: self.recoveries.watch(),
@@ -364,7 +364,7 @@ impl NamespaceTask {
             owed: &self.owed,
             end: &self.end,
         };
-        let report = round(&self.context, &occasion, &mut self.status_writer, &mut self.rng).await;
+        let report = round(&self.context, &round_input, &mut self.status_writer, &mut self.rng).await;
         self.keep_up();
         report
     }

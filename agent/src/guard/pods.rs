@@ -74,7 +74,7 @@ pub struct Screening {
 
 /// Asks the guards about every Pod.
 #[must_use]
-pub fn screen(observation: &NamespaceSnapshot, circumstances: &GuardContext) -> Screening {
+pub fn screen(observation: &NamespaceSnapshot, guard_context: &GuardContext) -> Screening {
     let mut siblings: BTreeMap<String, Vec<&PodView>> = BTreeMap::new();
     let mut workloads = Vec::with_capacity(observation.pods.len());
     for pod in &observation.pods {
@@ -90,11 +90,11 @@ pub fn screen(observation: &NamespaceSnapshot, circumstances: &GuardContext) -> 
         let none = Vec::new();
         let all =
             workload.as_ref().and_then(|workload| siblings.get(&workload.reference.uid)).unwrap_or(&none);
-        match assess(pod, workload.as_ref(), all, observation, circumstances) {
+        match assess(pod, workload.as_ref(), all, observation, guard_context) {
             Ok(candidate) => screening.candidates.push(candidate),
             Err(refusal) => screening.refused.push(Refused {
                 because: match refusal {
-                    Refusal::Excluded => exclusion(pod, workload.as_ref(), circumstances.settings),
+                    Refusal::Excluded => exclusion(pod, workload.as_ref(), guard_context.settings),
                     _ => None,
                 },
                 pod: pod.name.clone(),
@@ -125,7 +125,7 @@ pub fn exclusion(pod: &PodView, workload: Option<&WorkloadView>, settings: &Sett
 pub fn screen_again(
     live: &PodView,
     observation: &NamespaceSnapshot,
-    circumstances: &GuardContext,
+    guard_context: &GuardContext,
 ) -> Result<Candidate, Refusal> {
     let workload = observation.workload_of(live);
     let is_sibling = |pod: &&PodView| {
@@ -135,7 +135,7 @@ pub fn screen_again(
             && of == workload.as_ref().map(|workload| workload.reference.uid.clone())
     };
     let all: Vec<&PodView> = observation.pods.iter().filter(is_sibling).chain([live]).collect();
-    assess(live, workload.as_ref(), &all, observation, circumstances)
+    assess(live, workload.as_ref(), &all, observation, guard_context)
 }
 
 /// Asks the guards about one Pod. `all` are the Pods of its workload, including the Pod itself.
@@ -144,12 +144,12 @@ fn assess(
     workload: Option<&WorkloadView>,
     all: &[&PodView],
     observation: &NamespaceSnapshot,
-    circumstances: &GuardContext,
+    guard_context: &GuardContext,
 ) -> Result<Candidate, Refusal> {
     let workload = workload.ok_or(Refusal::NoController)?;
     let ready = all.iter().filter(|pod| pod.counts_as_ready()).count();
     let ready = u32::try_from(ready).unwrap_or(u32::MAX);
-    if let Some(refusal) = check(pod, workload, ready, observation, circumstances) {
+    if let Some(refusal) = check(pod, workload, ready, observation, guard_context) {
         return Err(refusal);
     }
     let others = all.iter().filter(|other| other.uid != pod.uid && !other.is_lost());
@@ -167,9 +167,9 @@ fn check(
     workload: &WorkloadView,
     ready: u32,
     observation: &NamespaceSnapshot,
-    circumstances: &GuardContext,
+    guard_context: &GuardContext,
 ) -> Option<Refusal> {
-    let GuardContext { now, settings, pending, backing_off, resting } = circumstances;
+    let GuardContext { now, settings, pending, backing_off, resting } = guard_context;
     let uid = &workload.reference.uid;
     let kind = workload.reference.kind.as_str();
     let age = now.duration_since(pod.created);

@@ -11,7 +11,7 @@ struct Story {
     recovery: Recovery,
     start: Instant,
     pods: Vec<TrackedPod>,
-    surroundings: WorkloadState,
+    workload_state: WorkloadState,
 }
 
 impl Story {
@@ -34,7 +34,7 @@ impl Story {
             recovery: Recovery::begin(&kill, &kill.candidate.others),
             start,
             pods: Vec::new(),
-            surroundings: WorkloadState::Present(workload),
+            workload_state: WorkloadState::Present(workload),
         };
         for name in ["a", "b", "c"] {
             story.pods.push(TrackedPod {
@@ -57,7 +57,7 @@ impl Story {
     }
 
     fn resize(&mut self, to: u32) {
-        if let WorkloadState::Present(workload) = &mut self.surroundings {
+        if let WorkloadState::Present(workload) = &mut self.workload_state {
             workload.desired = Some(to);
         }
     }
@@ -73,7 +73,7 @@ impl Story {
 
     fn judge(&mut self, after: u64) -> Option<RecoveryOutcome> {
         let pods: Vec<&TrackedPod> = self.pods.iter().collect();
-        self.recovery.judge(Some(&pods), &self.surroundings, self.start + Duration::from_secs(after))
+        self.recovery.judge(Some(&pods), &self.workload_state, self.start + Duration::from_secs(after))
     }
 }
 
@@ -177,7 +177,7 @@ fn timed_out_at_the_deadline_and_not_before() {
     let mut story = Story::new();
     assert_eq!(story.judge(299), None);
     assert_eq!(story.judge(300), Some(RecoveryOutcome::TimedOut));
-    story.surroundings = WorkloadState::Unknown;
+    story.workload_state = WorkloadState::Unknown;
     assert_eq!(story.judge(299), None);
     assert_eq!(story.judge(300), Some(RecoveryOutcome::TimedOut));
 }
@@ -221,7 +221,7 @@ fn disturbed_when_another_pod_or_the_replacement_is_lost() {
 #[test]
 fn rolled_out_when_the_template_changes() {
     let mut story = Story::new();
-    if let WorkloadState::Present(workload) = &mut story.surroundings {
+    if let WorkloadState::Present(workload) = &mut story.workload_state {
         workload.template = Some("another".to_owned());
     }
     story.appears("d", 1, true);
@@ -230,14 +230,14 @@ fn rolled_out_when_the_template_changes() {
 
 #[test]
 fn what_ended_the_surroundings_comes_first() {
-    for (surroundings, outcome) in [
+    for (workload_state, outcome) in [
         (WorkloadState::NamespaceDeleted, RecoveryOutcome::NamespaceDeleted),
         (WorkloadState::OptedOut, RecoveryOutcome::OptedOut),
         (WorkloadState::WorkloadDeleted, RecoveryOutcome::WorkloadDeleted),
     ] {
         let mut story = Story::new();
         story.appears("d", 1, true);
-        story.surroundings = surroundings;
+        story.workload_state = workload_state;
         assert_eq!(story.judge(400), Some(outcome));
     }
 }
@@ -266,7 +266,7 @@ fn a_resumed_recovery_is_counted_but_not_measured() {
     let seen: Vec<TrackedPod> =
         pods.into_iter().map(|pod| TrackedPod { pod, first_seen: story.start }).collect();
     let seen: Vec<&TrackedPod> = seen.iter().collect();
-    let present = story.surroundings.clone();
+    let present = story.workload_state.clone();
     assert_eq!(resumed.duration(), None);
     assert_eq!(
         resumed.clone().judge(Some(&seen), &present, story.start),
@@ -302,12 +302,12 @@ fn after_a_gap_it_is_counted_but_not_measured() {
 #[test]
 fn without_pods_only_surroundings_and_deadline_end_it() {
     let mut story = Story::new();
-    let present = story.surroundings.clone();
+    let present = story.workload_state.clone();
     assert_eq!(story.recovery.judge(None, &present, story.start), None, "nobody looked, so nothing is lost");
     let later = story.start + DEADLINE;
     assert_eq!(story.recovery.judge(None, &present, later), Some(RecoveryOutcome::TimedOut));
     story.resize(2);
-    let rescaled = story.surroundings.clone();
+    let rescaled = story.workload_state.clone();
     assert_eq!(story.recovery.judge(None, &rescaled, story.start), Some(RecoveryOutcome::Rescaled));
 }
 

@@ -72,7 +72,7 @@ pub const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
 pub fn due(
     timetable: &Timetable,
     namespace_uid: &str,
-    floor: SlotWatermark,
+    watermark: SlotWatermark,
     last: Option<Timestamp>,
     deferred: Option<Timestamp>,
     now: Timestamp,
@@ -86,7 +86,7 @@ pub fn due(
             .is_none_or(|next| Duration::try_from(next.duration_since(now)).is_ok_and(|gap| gap >= least));
         deferred == Some(slot) && is_far && !is_later(slot, LONGEST_WAIT)
     };
-    match timetable.newest_in(namespace_uid, floor.instant(), now) {
+    match timetable.newest_in(namespace_uid, watermark.instant(), now) {
         None => Due::Nothing,
         Some(slot) if is_later(slot, LATEST) && !may_wait(slot) => Due::Missed(slot),
         Some(slot) if timetable.is_too_soon(slot, last) => Due::TooSoon(slot),
@@ -108,15 +108,15 @@ mod tests {
     #[test]
     fn a_slot_is_due_once_and_not_too_late() {
         let timetable = Settings::built_in().timetable(Duration::from_secs(60));
-        let floor: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
+        let watermark: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
         // The tests of `policy` have the same value.
         let slot: Timestamp = "2026-11-23T12:04:44.363Z".parse().unwrap();
         let after = |time: Duration| slot.checked_add(time).unwrap();
-        let at = |floor, now| due(&timetable, UID, SlotWatermark(floor), None, None, now);
-        assert_eq!(at(floor, slot.checked_sub(Duration::from_millis(1)).unwrap()), Due::Nothing);
-        assert_eq!(at(floor, slot), Due::Round(slot));
-        assert_eq!(at(floor, after(LATEST)), Due::Round(slot));
-        assert_eq!(at(floor, after(LATEST + Duration::from_millis(1))), Due::Missed(slot));
+        let at = |watermark, now| due(&timetable, UID, SlotWatermark(watermark), None, None, now);
+        assert_eq!(at(watermark, slot.checked_sub(Duration::from_millis(1)).unwrap()), Due::Nothing);
+        assert_eq!(at(watermark, slot), Due::Round(slot));
+        assert_eq!(at(watermark, after(LATEST)), Due::Round(slot));
+        assert_eq!(at(watermark, after(LATEST + Duration::from_millis(1))), Due::Missed(slot));
         assert_eq!(at(slot, after(LATEST)), Due::Nothing, "served before");
         assert_eq!(at(after(LATEST), slot), Due::Nothing, "the clock stepped back");
     }
@@ -124,12 +124,12 @@ mod tests {
     #[test]
     fn a_round_that_was_asked_for_keeps_its_distance() {
         let asked: Timestamp = "2026-11-23T12:01:00Z".parse().unwrap();
-        let floor: Timestamp = "2026-11-23T12:00:30Z".parse().unwrap();
+        let watermark: Timestamp = "2026-11-23T12:00:30Z".parse().unwrap();
         let mut settings = Settings::built_in();
         settings.also_at = Some(asked);
         let timetable = settings.timetable(Duration::from_secs(60));
         let before = |seconds| Some(asked.checked_sub(Duration::from_secs(seconds)).unwrap());
-        let with = |last| due(&timetable, UID, SlotWatermark(floor), last, None, asked);
+        let with = |last| due(&timetable, UID, SlotWatermark(watermark), last, None, asked);
         assert_eq!(with(None), Due::Round(asked));
         assert_eq!(with(before(60)), Due::Round(asked));
         assert_eq!(with(before(59)), Due::TooSoon(asked));
@@ -224,7 +224,7 @@ mod tests {
         happenings: &[Happening],
     ) -> Result<Vec<(Timestamp, Timestamp)>, TestCaseError> {
         let mut now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let (mut last_slot, mut floor, mut began) = (None, SlotWatermark::new(None, now), now);
+        let (mut last_slot, mut watermark, mut began) = (None, SlotWatermark::new(None, now), now);
         let mut served = Vec::new();
         let second = Duration::from_secs(1);
         let mut timetable = timetable.clone();
@@ -238,7 +238,7 @@ mod tests {
                     now
                 }
                 Happening::Restarts => {
-                    (floor, began) = (SlotWatermark::new(last_slot, now), now);
+                    (watermark, began) = (SlotWatermark::new(last_slot, now), now);
                     now
                 }
                 Happening::RecordLost => {
@@ -253,11 +253,11 @@ mod tests {
             };
             let before = served.len();
             loop {
-                match due(&timetable, UID, floor, last_slot, None, now) {
+                match due(&timetable, UID, watermark, last_slot, None, now) {
                     Due::Nothing => {}
-                    Due::Missed(slot) | Due::TooSoon(slot) => floor.raise(slot),
+                    Due::Missed(slot) | Due::TooSoon(slot) => watermark.raise(slot),
                     Due::Round(slot) => {
-                        floor.raise(slot);
+                        watermark.raise(slot);
                         prop_assert!(
                             slot > began || now < began,
                             "a kill at the start: {slot}, begun {began}"
@@ -267,7 +267,7 @@ mod tests {
                         served.push((slot, now));
                     }
                 }
-                let next = timetable.next_after(UID, floor.instant()).filter(|next| *next <= end);
+                let next = timetable.next_after(UID, watermark.instant()).filter(|next| *next <= end);
                 match next {
                     // The agent sleeps in the same way: until the next slot, or not at all.
                     Some(next) => now = now.max(next),

@@ -16,7 +16,7 @@ use runtime::clock::Clock;
 use runtime::text::without_paths;
 use strum::{IntoStaticStr, VariantArray};
 
-use crate::cluster::list::{self, NotPermitted};
+use crate::cluster::live_consent::{self, NotPermitted};
 use crate::cluster::pods::SlimPod;
 use crate::cluster::snapshot::{NamespaceSnapshot, PodView};
 use crate::guard::namespace::{Forbidden, without_right};
@@ -96,7 +96,7 @@ pub struct KillContext<'a> {
     /// The namespace as the round last listed it.
     pub observation: &'a NamespaceSnapshot,
     /// The other inputs of the guards.
-    pub circumstances: &'a GuardContext<'a>,
+    pub guard_context: &'a GuardContext<'a>,
 }
 
 /// Tries to kill one candidate. Before that, it reads the Namespaces and the Pod once more, but not
@@ -104,8 +104,8 @@ pub struct KillContext<'a> {
 ///
 /// This function never retries. The API server charges a PodDisruptionBudget before it checks
 /// preconditions, so retries would use up the budget.
-pub async fn kill(client: &Client, warrant: KillContext<'_>, candidate: &Candidate) -> Attempt {
-    let pods: Api<SlimPod> = Api::namespaced(client.clone(), warrant.namespace);
+pub async fn kill(client: &Client, kill_context: KillContext<'_>, candidate: &Candidate) -> Attempt {
+    let pods: Api<SlimPod> = Api::namespaced(client.clone(), kill_context.namespace);
     let name = &candidate.pod.name;
     let resource_version = match call(pods.get(name)).await {
         Ok(pod) => {
@@ -118,7 +118,7 @@ pub async fn kill(client: &Client, warrant: KillContext<'_>, candidate: &Candida
                 );
             }
             // Asks the same guards as before, now for the Pod as it is at this moment.
-            if let Err(refusal) = screen_again(&live, warrant.observation, warrant.circumstances) {
+            if let Err(refusal) = screen_again(&live, kill_context.observation, kill_context.guard_context) {
                 let sentence = format!("Pod {name} has changed since it was chosen: {}", refusal.meaning());
                 return Attempt::Refused(refusal, sentence);
             }
@@ -128,27 +128,30 @@ pub async fn kill(client: &Client, warrant: KillContext<'_>, candidate: &Candida
             return Attempt::Refused(Refusal::Changed, format!("Pod {name} is gone"));
         }
         Err(error) if error.code() == Some(403) => {
-            let is_going = list::is_going(client, warrant.namespace).await;
-            return without_right(warrant.namespace, is_going, &error).into();
+            let is_going = live_consent::is_going(client, kill_context.namespace).await;
+            return without_right(kill_context.namespace, is_going, &error).into();
         }
         Err(error) => {
             return Attempt::Failed(Failure::ServerError, format!("failed to read Pod {name}: {error}"));
         }
     };
     // Checks consent last, so that nothing slow comes between this check and the kill.
-    let authority = list::authority(client, warrant.namespace).await;
-    let mut settings = match authority.permits(warrant.record, warrant.policy, warrant.clock.wall()) {
-        Ok(settings) => settings,
-        Err(NotPermitted::Refused(forbidden)) => return forbidden.into(),
-        Err(NotPermitted::Unreadable(sentence)) => return Attempt::Failed(Failure::ServerError, sentence),
-    };
-    settings.dry_run |= warrant.dry_run;
-    if !warrant.leadership.holds(warrant.clock.monotonic()) {
+    let authority = live_consent::authority(client, kill_context.namespace).await;
+    let mut settings =
+        match authority.permits(kill_context.record, kill_context.policy, kill_context.clock.wall()) {
+            Ok(settings) => settings,
+            Err(NotPermitted::Refused(forbidden)) => return forbidden.into(),
+            Err(NotPermitted::Unreadable(sentence)) => {
+                return Attempt::Failed(Failure::ServerError, sentence);
+            }
+        };
+    settings.dry_run |= kill_context.dry_run;
+    if !kill_context.leadership.holds(kill_context.clock.monotonic()) {
         return Attempt::NotLeading;
     }
     let sent = match settings.mode {
-        Mode::Evict => evict(client, warrant.namespace, candidate, resource_version, &settings).await,
-        Mode::Delete | Mode::Force => delete(client, warrant.namespace, candidate, &settings).await,
+        Mode::Evict => evict(client, kill_context.namespace, candidate, resource_version, &settings).await,
+        Mode::Delete | Mode::Force => delete(client, kill_context.namespace, candidate, &settings).await,
     };
     match sent {
         Ok(()) if settings.dry_run => Attempt::DryRun,
@@ -157,7 +160,8 @@ pub async fn kill(client: &Client, warrant: KillContext<'_>, candidate: &Candida
         // rights there were deleted first.
         Err(error)
             if error.code() == Some(403)
-                && (is_terminating(&error) || list::is_going(client, warrant.namespace).await) =>
+                && (is_terminating(&error)
+                    || live_consent::is_going(client, kill_context.namespace).await) =>
         {
             Attempt::Refused(Refusal::NamespaceTerminating, error.to_string())
         }

@@ -7,7 +7,7 @@ use policy::settings::Settings;
 use tokio::time::Instant;
 
 use super::{Look, RoundInput, budget_spent, intent};
-use crate::cluster::list::is_going;
+use crate::cluster::live_consent::is_going;
 use crate::context::Context;
 use crate::guard::namespace::without_right;
 use crate::guard::pods::{Candidate, GuardContext, screen_again};
@@ -34,10 +34,10 @@ const STALE: Duration = Duration::from_secs(1);
 /// What all kills of a round have in common.
 pub(super) struct Kills<'a> {
     pub context: &'a Context,
-    pub occasion: &'a RoundInput<'a>,
+    pub round_input: &'a RoundInput<'a>,
     pub settings: &'a Settings,
     pub record: &'a OptInSpec,
-    pub circumstances: &'a GuardContext<'a>,
+    pub guard_context: &'a GuardContext<'a>,
     pub look: Look,
     /// When the agent last began to request a kill.
     pub asked: Instant,
@@ -62,7 +62,7 @@ impl Kills<'_> {
                 None => (self.context.budget.reserve(clock.monotonic()), None),
             };
             let uid = victim.pod.uid.as_str();
-            if self.occasion.end.is_cancelled() {
+            if self.round_input.end.is_cancelled() {
                 status_writer.settled(uid);
                 "this process is about to end".clone_into(&mut report.sentence);
                 break;
@@ -109,7 +109,7 @@ impl Kills<'_> {
         decided: Option<Intent>,
         status_writer: &mut StatusWriter,
     ) -> Attempt {
-        let RoundInput { namespace, serve, .. } = *self.occasion;
+        let RoundInput { namespace, serve, .. } = *self.round_input;
         if let Err(attempt) = self.look_again(victim).await {
             return attempt;
         }
@@ -122,7 +122,7 @@ impl Kills<'_> {
             let sentence = format!("failed to write the intent to kill Pod {pod} to the record: {error}");
             return Attempt::Failed(Failure::ServerError, sentence);
         }
-        let warrant = KillContext {
+        let kill_context = KillContext {
             namespace,
             record: self.record,
             policy: &self.context.policy,
@@ -130,10 +130,10 @@ impl Kills<'_> {
             leadership: &self.context.leadership,
             dry_run: serve.dry_run,
             observation: &self.look.observation,
-            circumstances: self.circumstances,
+            guard_context: self.guard_context,
         };
         self.asked = self.context.clock.monotonic();
-        kill(&self.context.client, warrant, victim).await
+        kill(&self.context.client, kill_context, victim).await
     }
 
     /// Looks at the namespace again if the last look is too old, and then asks the guards again.
@@ -141,7 +141,7 @@ impl Kills<'_> {
         if self.context.clock.monotonic() - self.look.at <= STALE {
             return Ok(());
         }
-        let namespace = self.occasion.namespace;
+        let namespace = self.round_input.namespace;
         self.look = match Look::take(self.context, namespace).await {
             Ok(look) => look,
             Err(error) if error.is_forbidden() => {
@@ -155,7 +155,7 @@ impl Kills<'_> {
         let Some(pod) = observation.pods.iter().find(|pod| pod.uid == victim.pod.uid) else {
             return Err(Attempt::Refused(Refusal::Changed, format!("Pod {name} is gone")));
         };
-        *victim = screen_again(pod, observation, self.circumstances).map_err(|refusal| {
+        *victim = screen_again(pod, observation, self.guard_context).map_err(|refusal| {
             let sentence = format!("Pod {name} has changed since it was chosen: {}", refusal.meaning());
             Attempt::Refused(refusal, sentence)
         })?;
@@ -171,7 +171,7 @@ impl Kills<'_> {
         status_writer: &mut StatusWriter,
         report: &mut RoundReport,
     ) -> bool {
-        let (context, namespace, mode) = (self.context, self.occasion.namespace, self.settings.mode);
+        let (context, namespace, mode) = (self.context, self.round_input.namespace, self.settings.mode);
         let workload = victim.workload.reference.clone();
         context.tell(namespace, &Fact::Tried { victim: &victim, mode, attempt: &attempt });
         report.tried.extend(tried(namespace, &victim, mode, &attempt, context.clock.wall()));

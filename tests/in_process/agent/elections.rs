@@ -73,13 +73,13 @@ impl Election {
         let life = async move {
             for life in 0.. {
                 let identity = format!("{number}-{life}");
-                let mut candidacy = LeaderElector::new(client.clone(), clock.clone(), identity);
-                leaderships.lock().unwrap().push(candidacy.leadership());
-                if !candidacy.win(&ended).await {
+                let mut elector = LeaderElector::new(client.clone(), clock.clone(), identity);
+                leaderships.lock().unwrap().push(elector.leadership());
+                if !elector.win(&ended).await {
                     return;
                 }
-                let kept = candidacy.keep(&ended).await;
-                candidacy.release().await;
+                let kept = elector.keep(&ended).await;
+                elector.release().await;
                 if kept.is_ok() {
                     return;
                 }

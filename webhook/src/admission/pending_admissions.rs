@@ -38,7 +38,7 @@ const MOST: usize = 2_000;
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
 
 /// The remembered admissions of one replica.
-pub struct Notes {
+pub struct PendingAdmissions {
     inner: Mutex<Inner>,
     guard: Arc<ConfigurationWatch>,
 }
@@ -81,7 +81,7 @@ struct Held {
     version: u64,
 }
 
-impl Notes {
+impl PendingAdmissions {
     /// Creates an empty memory. Annotations that are stored while `guard` does not hold are never
     /// admitted.
     #[must_use]

@@ -17,7 +17,7 @@ use runtime::clock::Clock;
 use crate::admission::access::may_delete_pods;
 use crate::admission::callers::Callers;
 use crate::admission::decide::{self, Decision, kill};
-use crate::admission::pending_admissions::Notes;
+use crate::admission::pending_admissions::PendingAdmissions;
 use crate::admission::review::{self, Answer, AuditAnnotations, Code, Malformed, Request};
 use crate::metrics::{Metrics, Outcome, Rule};
 use crate::namespaces;
@@ -40,7 +40,7 @@ pub struct Reviews {
     /// The platform's policy.
     pub policy: Arc<PlatformPolicy>,
     /// Remembers admissions.
-    pub notes: Arc<Notes>,
+    pub pending_admissions: Arc<PendingAdmissions>,
     /// The queue to which namespaces with an admission are added.
     pub queue: Arc<Queue>,
     /// Counts the answers.
@@ -138,12 +138,12 @@ impl Reviews {
             return (outcome, decision);
         };
         let namespace = note.namespace.clone();
-        let message = if !self.notes.is_complete() {
+        let message = if !self.pending_admissions.is_complete() {
             "the webhook has just started, and has not read every namespace yet: try again"
-        } else if !self.notes.is_guarded() {
+        } else if !self.pending_admissions.is_guarded() {
             "the webhook configuration has just changed, or lets opt-ins through without a review: \
              try again in a few seconds"
-        } else if self.notes.remember(note, self.clock.wall(), self.clock.monotonic()) {
+        } else if self.pending_admissions.remember(note, self.clock.wall(), self.clock.monotonic()) {
             self.queue.add_after(&namespace, LOOK_AFTER);
             return (outcome, decision);
         } else {

@@ -1,6 +1,6 @@
 //! Makes the records and RoleBindings what [`crate::reconcile::desired`] says. Each pass over a
 //! namespace reads everything live, decides, and writes what differs. Between passes, only
-//! [`Notes`] and [`Pace`] remember something.
+//! [`PendingAdmissions`] and [`WriteThrottle`] remember something.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,14 +13,14 @@ use runtime::client::call;
 use runtime::clock::Clock;
 use runtime::text::cut;
 
-use crate::admission::pending_admissions::Notes;
+use crate::admission::pending_admissions::PendingAdmissions;
 use crate::events::News;
 use crate::namespaces::{self, Stored};
 use crate::reconcile::binding::{Rights, Step, step};
 use crate::reconcile::desired::{ADOPTED, Desired, LONGEST_REASON, desired, how_to_make_room, kept};
 use crate::reconcile::queue::Queue;
 use crate::reconcile::store::{Found, LookError, Objects};
-use crate::reconcile::write_throttle::Pace;
+use crate::reconcile::write_throttle::WriteThrottle;
 
 /// The most attempts in a row when somebody else writes at the same time. After these, the queue's
 /// back-off applies.
@@ -38,13 +38,13 @@ pub struct Records {
     /// The platform's policy.
     pub policy: Arc<PlatformPolicy>,
     /// The remembered admissions.
-    pub notes: Arc<Notes>,
+    pub pending_admissions: Arc<PendingAdmissions>,
     /// The queue, which here provides the jitter.
     pub queue: Arc<Queue>,
     /// The wall clock and the monotonic clock.
     pub clock: Arc<dyn Clock>,
     /// Delays writes that should not happen yet.
-    pub pace: Pace,
+    pub write_throttle: WriteThrottle,
 }
 
 impl Records {
@@ -77,24 +77,24 @@ impl Records {
             .await
             .map_err(LookError::of("read the namespace"))?;
         let Some(live) = live else {
-            self.notes.gone(name);
-            self.pace.forget(name);
+            self.pending_admissions.gone(name);
+            self.write_throttle.forget(name);
             return Ok(None);
         };
         let now = self.clock.monotonic();
         let known = found.as_ref().and_then(|found| found.spec.as_ref());
         if let Some(admission) = kept(&live, known) {
-            self.notes.hold(&live, &admission);
+            self.pending_admissions.hold(&live, &admission);
         }
-        let remembered = self.notes.admission_of(&live, now);
+        let remembered = self.pending_admissions.admission_of(&live, now);
         let wall = self.clock.wall();
         match desired(&live, known, remembered, &self.policy, wall) {
             Desired::LeftAlone => {
-                self.pace.forget(name);
+                self.write_throttle.forget(name);
                 Ok(None)
             }
             Desired::Nothing(why) => {
-                self.pace.forget(name);
+                self.write_throttle.forget(name);
                 self.objects.bind(name, existing, Rights::None).await?;
                 self.objects.remove(&live.view, found.as_ref(), why).await?;
                 Ok(None)
@@ -154,11 +154,11 @@ impl Records {
             && spec.verdict != Verdict::NotUnderstood
             && known.map(|known| (known.verdict, &known.namespace_uid))
                 != Some((spec.verdict, &spec.namespace_uid))
-            && let Some(wait) = self.pace.before_not_admitted(name, &digest, now)
+            && let Some(wait) = self.write_throttle.before_not_admitted(name, &digest, now)
         {
             return Ok(Some(wait));
         }
-        if let Some(wait) = self.pace.before_again(name, &spec, now) {
+        if let Some(wait) = self.write_throttle.before_again(name, &spec, now) {
             return Ok(Some(wait));
         }
         // Change the RoleBinding before the record, both to give rights and to take them: the agent
@@ -172,7 +172,7 @@ impl Records {
             if known != Some(&spec) {
                 self.objects.write(&live.view, found, &spec).await?;
             }
-            self.pace.wrote(name, spec, now);
+            self.write_throttle.wrote(name, spec, now);
             return bound.map(|_| None);
         }
         let binding = bound?;
@@ -194,7 +194,7 @@ impl Records {
                 self.explain(live, None).await?;
             }
         }
-        self.pace.wrote(name, spec, self.clock.monotonic());
+        self.write_throttle.wrote(name, spec, self.clock.monotonic());
         Ok(None)
     }
 

@@ -22,7 +22,7 @@ use policy::well_known::{AGENT_BINDING, RECORD};
 
 use crate::admission::callers::Callers;
 use crate::admission::configuration_watch::ConfigurationWatch;
-use crate::admission::pending_admissions::Notes;
+use crate::admission::pending_admissions::PendingAdmissions;
 use crate::metrics::Metrics;
 use crate::namespaces::Stored;
 use crate::reconcile::queue::Queue;
@@ -42,7 +42,7 @@ const SETTLING: Duration = Duration::from_secs(1);
 /// The four watches, and the little that they remember.
 pub struct Watches {
     queue: Arc<Queue>,
-    notes: Arc<Notes>,
+    pending_admissions: Arc<PendingAdmissions>,
     metrics: Metrics,
     known: Mutex<Known>,
     synced: AtomicBool,
@@ -68,13 +68,13 @@ impl Watches {
     #[must_use]
     pub fn new(
         queue: Arc<Queue>,
-        notes: Arc<Notes>,
+        pending_admissions: Arc<PendingAdmissions>,
         metrics: Metrics,
         (callers, guard): (Arc<Callers>, Arc<ConfigurationWatch>),
         configuration: String,
     ) -> Self {
         let (known, synced) = (Mutex::default(), AtomicBool::new(false));
-        Self { queue, notes, metrics, known, synced, callers, guard, configuration }
+        Self { queue, pending_admissions, metrics, known, synced, callers, guard, configuration }
     }
 
     /// Returns whether every Namespace has been seen once.
@@ -155,25 +155,25 @@ impl Watches {
             Event::Init => listed.clear(),
             Event::InitApply(metadata) => {
                 let seen = Stored::of(metadata);
-                self.notes.listed(&seen);
+                self.pending_admissions.listed(&seen);
                 self.look_if_ours(&seen, Duration::ZERO);
                 listed.insert(seen.view.name);
             }
             Event::InitDone => {
-                self.notes.only(listed);
+                self.pending_admissions.only(listed);
                 listed.clear();
                 self.synced.store(true, Ordering::Release);
             }
             Event::Apply(metadata) => {
                 let seen = Stored::of(metadata);
-                self.notes.changed(&seen);
+                self.pending_admissions.changed(&seen);
                 // The replica that admitted the opt-in writes first. This replica waits, and then
                 // finds nothing to do.
-                let is_elsewhere = seen.opts_in() && !self.notes.holds(&seen);
+                let is_elsewhere = seen.opts_in() && !self.pending_admissions.holds(&seen);
                 self.look_if_ours(&seen, if is_elsewhere { PATIENCE } else { Duration::ZERO });
             }
             // Kubernetes deletes the record and the RoleBinding together with the namespace.
-            Event::Delete(metadata) => self.notes.gone(&metadata.name.unwrap_or_default()),
+            Event::Delete(metadata) => self.pending_admissions.gone(&metadata.name.unwrap_or_default()),
         }
     }
 

@@ -19,7 +19,7 @@ pub const REST: Duration = Duration::from_secs(5);
 
 /// What each namespace waits for.
 #[derive(Debug, Default)]
-pub struct Pace(Mutex<Inner>);
+pub struct WriteThrottle(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -29,7 +29,7 @@ struct Inner {
     written: BTreeMap<String, (OptInSpec, Instant)>,
 }
 
-impl Pace {
+impl WriteThrottle {
     /// Returns how long to wait before the webhook writes that annotations with this digest were
     /// not admitted; `None` when the wait is over.
     pub fn before_not_admitted(&self, namespace: &str, digest: &str, now: Instant) -> Option<Duration> {
@@ -78,21 +78,21 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn patience_is_for_each_digest_and_ends() {
-        let pace = Pace::default();
+        let write_throttle = WriteThrottle::default();
         let now = || SystemClock.monotonic();
-        assert_eq!(pace.before_not_admitted("a", "d1", now()), Some(PATIENCE));
+        assert_eq!(write_throttle.before_not_admitted("a", "d1", now()), Some(PATIENCE));
         tokio::time::sleep(PATIENCE / 2).await;
-        assert_eq!(pace.before_not_admitted("a", "d1", now()), Some(PATIENCE / 2));
-        assert_eq!(pace.before_not_admitted("a", "d2", now()), Some(PATIENCE));
+        assert_eq!(write_throttle.before_not_admitted("a", "d1", now()), Some(PATIENCE / 2));
+        assert_eq!(write_throttle.before_not_admitted("a", "d2", now()), Some(PATIENCE));
         tokio::time::sleep(PATIENCE).await;
-        assert_eq!(pace.before_not_admitted("a", "d2", now()), None);
-        pace.forget("a");
-        assert_eq!(pace.before_not_admitted("a", "d2", now()), Some(PATIENCE));
+        assert_eq!(write_throttle.before_not_admitted("a", "d2", now()), None);
+        write_throttle.forget("a");
+        assert_eq!(write_throttle.before_not_admitted("a", "d2", now()), Some(PATIENCE));
     }
 
     #[tokio::test(start_paused = true)]
     async fn only_the_same_record_rests() {
-        let pace = Pace::default();
+        let write_throttle = WriteThrottle::default();
         let now = || SystemClock.monotonic();
         let spec = |uid: &str| OptInSpec {
             namespace_uid: uid.to_owned(),
@@ -102,11 +102,11 @@ mod tests {
             settings: None,
             halt: None,
         };
-        assert_eq!(pace.before_again("a", &spec("1"), now()), None);
-        pace.wrote("a", spec("1"), now());
-        assert_eq!(pace.before_again("a", &spec("1"), now()), Some(REST));
-        assert_eq!(pace.before_again("a", &spec("2"), now()), None);
+        assert_eq!(write_throttle.before_again("a", &spec("1"), now()), None);
+        write_throttle.wrote("a", spec("1"), now());
+        assert_eq!(write_throttle.before_again("a", &spec("1"), now()), Some(REST));
+        assert_eq!(write_throttle.before_again("a", &spec("2"), now()), None);
         tokio::time::sleep(REST).await;
-        assert_eq!(pace.before_again("a", &spec("1"), now()), None);
+        assert_eq!(write_throttle.before_again("a", &spec("1"), now()), None);
     }
 }

@@ -53,7 +53,7 @@ async fn start_with(drain: Duration, client_cas: Option<Arc<RootCertStore>>) -> 
         Arc::new(SystemClock),
         replica_of(1),
     );
-    parts.notes.only(&std::collections::BTreeSet::new());
+    parts.pending_admissions.only(&std::collections::BTreeSet::new());
     parts.guard.configuration(Some(&serde_json::from_value(crate::fake::configuration()).unwrap()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

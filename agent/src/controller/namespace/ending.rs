@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::NamespaceTask;
-use crate::cluster::list::read_namespace;
+use crate::cluster::live_consent::read_namespace;
 use crate::recovery::RecoveryOutcome;
 use crate::recovery::tracker::Ended;
 

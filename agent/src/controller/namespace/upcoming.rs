@@ -22,7 +22,7 @@ pub(super) struct Upcoming(Option<Known>);
 
 #[derive(Debug)]
 struct Known {
-    floor: SlotWatermark,
+    watermark: SlotWatermark,
     last: Option<Timestamp>,
     /// When the search happened. If the clock was set back since then, a new search may find an
     /// earlier slot.
@@ -42,19 +42,19 @@ impl Upcoming {
         &mut self,
         timetable: &Timetable,
         uid: &str,
-        floor: SlotWatermark,
+        watermark: SlotWatermark,
         last: Option<Timestamp>,
         now: Timestamp,
     ) -> Next {
         let still_holds = |known: &&Known| {
             let is_to_come = known.next.round.is_none_or(|round| now < round);
-            known.floor == floor && known.last == last && known.at <= now && is_to_come
+            known.watermark == watermark && known.last == last && known.at <= now && is_to_come
         };
         if let Some(known) = self.0.as_ref().filter(still_holds) {
             return known.next;
         }
-        let next = look(timetable, uid, floor, last, now);
-        self.0 = Some(Known { floor, last, at: now, next });
+        let next = look(timetable, uid, watermark, last, now);
+        self.0 = Some(Known { watermark, last, at: now, next });
         next
     }
 }
@@ -62,12 +62,12 @@ impl Upcoming {
 fn look(
     timetable: &Timetable,
     uid: &str,
-    floor: SlotWatermark,
+    watermark: SlotWatermark,
     last: Option<Timestamp>,
     now: Timestamp,
 ) -> Next {
-    let slot = timetable.next_after(uid, floor.instant());
-    let from = floor.instant().max(now).max(last.unwrap_or(Timestamp::MIN));
+    let slot = timetable.next_after(uid, watermark.instant());
+    let from = watermark.instant().max(now).max(last.unwrap_or(Timestamp::MIN));
     // The search ends, because a slot that is at least the shortest interval away is never too
     // soon.
     let rounds =
@@ -96,16 +96,16 @@ mod tests {
         let start: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
         for schedule in ["every 10m", "cron 7 */2 * * *", "mtbf 8h"] {
             let timetable = timetable(schedule);
-            let (mut upcoming, mut floor, mut last) =
+            let (mut upcoming, mut watermark, mut last) =
                 (Upcoming::default(), SlotWatermark::new(None, start), None);
             let mut now = start;
             for step in 0..600_i64 {
                 // The clock moves forward, and sometimes back.
                 now += if step % 50 == 49 { -700 } else { 60 + step % 7 }.seconds();
-                let seen = upcoming.at(&timetable, UID, floor, last, now);
-                assert_eq!(seen, look(&timetable, UID, floor, last, now), "{schedule} at {now}");
+                let seen = upcoming.at(&timetable, UID, watermark, last, now);
+                assert_eq!(seen, look(&timetable, UID, watermark, last, now), "{schedule} at {now}");
                 if let Some(slot) = seen.slot.filter(|slot| *slot <= now) {
-                    floor.raise(slot);
+                    watermark.raise(slot);
                     last = Some(slot);
                 }
             }
@@ -115,24 +115,28 @@ mod tests {
     #[test]
     fn nothing_is_looked_for_twice() {
         let start: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
-        let (floor, mut upcoming) = (SlotWatermark::new(None, start), Upcoming::default());
-        let known = upcoming.at(&timetable("every 10m"), UID, floor, None, start);
+        let (watermark, mut upcoming) = (SlotWatermark::new(None, start), Upcoming::default());
+        let known = upcoming.at(&timetable("every 10m"), UID, watermark, None, start);
         // Another timetable would give another slot. `upcoming` does not ask it until `forget` says
         // that the record has changed.
         let other = timetable("cron 0 3 * * *");
         let later = start + 3.minutes();
-        assert_eq!(upcoming.at(&other, UID, floor, None, later), known);
+        assert_eq!(upcoming.at(&other, UID, watermark, None, later), known);
         assert_ne!(
             upcoming.at(&other, UID, SlotWatermark::new(None, later), None, later),
             known,
             "another floor"
         );
-        upcoming.at(&timetable("every 10m"), UID, floor, None, start);
-        assert_ne!(upcoming.at(&other, UID, floor, Some(start), later), known, "another last slot");
-        upcoming.at(&timetable("every 10m"), UID, floor, None, start);
-        assert_ne!(upcoming.at(&other, UID, floor, None, known.round.unwrap()), known, "the round has come");
-        upcoming.at(&timetable("every 10m"), UID, floor, None, start);
+        upcoming.at(&timetable("every 10m"), UID, watermark, None, start);
+        assert_ne!(upcoming.at(&other, UID, watermark, Some(start), later), known, "another last slot");
+        upcoming.at(&timetable("every 10m"), UID, watermark, None, start);
+        assert_ne!(
+            upcoming.at(&other, UID, watermark, None, known.round.unwrap()),
+            known,
+            "the round has come"
+        );
+        upcoming.at(&timetable("every 10m"), UID, watermark, None, start);
         upcoming.forget();
-        assert_ne!(upcoming.at(&other, UID, floor, None, later), known);
+        assert_ne!(upcoming.at(&other, UID, watermark, None, later), known);
     }
 }

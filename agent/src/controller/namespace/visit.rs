@@ -11,7 +11,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::{LOOK_INTERVAL, NamespaceTask};
-use crate::cluster::list::read_namespace;
+use crate::cluster::live_consent::read_namespace;
 use crate::recovery::tracker::Ended;
 use crate::round::due::DueSlot;
 use crate::round::report::RoundReport;
@@ -102,8 +102,8 @@ impl NamespaceTask {
             Ok(namespace) if namespace.annotations.contains_key(&Key::Schedule.annotation()) => {
                 let timetable = self.timetable.clone()?;
                 let opted_in = self.record.creation_timestamp().map_or(now, |created| created.0);
-                let floor = self.status_writer.last_slot().unwrap_or(opted_in);
-                let slot = timetable.newest_in(&self.record.spec.namespace_uid, floor, now)?;
+                let watermark = self.status_writer.last_slot().unwrap_or(opted_in);
+                let slot = timetable.newest_in(&self.record.spec.namespace_uid, watermark, now)?;
                 let is_too_soon = timetable.is_too_soon(slot, self.status_writer.last_slot());
                 (!is_too_soon).then_some((slot, Some(timetable)))
             }

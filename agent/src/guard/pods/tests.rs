@@ -162,8 +162,8 @@ fn each_workload_guard_refuses() {
         (&none, &web, &web, Refusal::BackingOff),
         (&web, &web, &web, Refusal::RecoveryPending),
     ] {
-        let circumstances = GuardContext { now: noon(), settings: &settings, pending, backing_off, resting };
-        assert_eq!(screen(&observation, &circumstances).refused[0].refusal, expected);
+        let guard_context = GuardContext { now: noon(), settings: &settings, pending, backing_off, resting };
+        assert_eq!(screen(&observation, &guard_context).refused[0].refusal, expected);
     }
 }
 

@@ -10,7 +10,8 @@ use runtime::client::CallError;
 use tokio::time::Instant;
 
 use super::{Ended, RecoveryTracker};
-use crate::cluster::list::{list, read_namespace};
+use crate::cluster::list::list;
+use crate::cluster::live_consent::read_namespace;
 use crate::cluster::pods::SlimPod;
 use crate::cluster::snapshot::{PodView, WorkloadView, newest};
 use crate::cluster::workloads::{self, ReadError};
@@ -90,14 +91,14 @@ impl RecoveryTracker {
                 Consent::parse(&namespace.annotations) != Consent::Yes
                     || matches!(eligibility, Eligibility::Expired(_))
             };
-            let surroundings = surroundings(namespace, workload, is_over);
+            let workload_state = workload_state(namespace, workload, is_over);
             let is_of_workload = |seen: &&TrackedPod| {
                 self.owner_cache.known(&seen.pod).is_some_and(|workload| workload.uid == *uid)
             };
             let pods: Vec<&TrackedPod> = self.pod_store.sightings().filter(is_of_workload).collect();
-            let mut outcome = recovery.judge(is_known.then_some(pods.as_slice()), &surroundings, at);
+            let mut outcome = recovery.judge(is_known.then_some(pods.as_slice()), &workload_state, at);
             if outcome == Some(RecoveryOutcome::TimedOut) {
-                outcome = self.judge_live(uid, &surroundings, at).await;
+                outcome = self.judge_live(uid, &workload_state, at).await;
             }
             if let Some(outcome) = outcome {
                 let says = match outcome {
@@ -116,7 +117,7 @@ impl RecoveryTracker {
     async fn judge_live(
         &mut self,
         workload_uid: &str,
-        surroundings: &WorkloadState,
+        workload_state: &WorkloadState,
         at: Instant,
     ) -> Option<RecoveryOutcome> {
         let now = self.context.clock.monotonic();
@@ -124,7 +125,7 @@ impl RecoveryTracker {
             return None;
         }
         let (client, namespace) = (&self.context.client, &self.namespace);
-        let listed = match surroundings {
+        let listed = match workload_state {
             WorkloadState::Unknown => Err("the namespace or the workload could not be read".to_owned()),
             _ => tokio::try_join!(
                 list::<SlimPod>(client, namespace),
@@ -136,7 +137,7 @@ impl RecoveryTracker {
             Ok((pods, replica_sets)) => {
                 (self.failed_looks, self.next_live_look) = (0, None);
                 self.owner_cache.learn(&replica_sets, self.pod_store.sightings().map(|seen| &seen.pod));
-                let sighting = |pod: PodView| {
+                let tracked = |pod: PodView| {
                     let first_seen = self.pod_store.first_seen(&pod.uid).unwrap_or(now);
                     TrackedPod { pod, first_seen }
                 };
@@ -144,11 +145,11 @@ impl RecoveryTracker {
                     self.owner_cache.known(&seen.pod).is_some_and(|workload| workload.uid == workload_uid)
                 };
                 let pods: Vec<TrackedPod> =
-                    pods.into_iter().map(PodView::from).map(sighting).filter(is_of_workload).collect();
+                    pods.into_iter().map(PodView::from).map(tracked).filter(is_of_workload).collect();
                 let recovery = self.pending.get_mut(workload_uid)?;
                 // Nobody saw when the workload recovered.
                 recovery.interrupt(now);
-                recovery.judge(Some(&pods.iter().collect::<Vec<_>>()), surroundings, at)
+                recovery.judge(Some(&pods.iter().collect::<Vec<_>>()), workload_state, at)
             }
             Err(error) => {
                 let (first, most) = LIVE_PAUSES;
@@ -169,7 +170,7 @@ impl RecoveryTracker {
 
 /// Combines the reads of the namespace and of the workload. If a read that is needed failed, for
 /// missing rights or any other reason, the state is unknown.
-fn surroundings(
+fn workload_state(
     namespace: Result<NamespaceView, CallError>,
     workload: Result<Option<WorkloadView>, ReadError>,
     is_over: impl Fn(&NamespaceView) -> bool,

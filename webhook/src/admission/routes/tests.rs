@@ -26,7 +26,7 @@ fn app_of(clock: impl Clock, policy: PlatformPolicy) -> App {
     let registry = Registry::new();
     let metrics = Metrics::new(&registry).unwrap();
     let parts = Parts::new(&fake.client(), policy, &metrics, Arc::clone(&clock), replica_of(1));
-    parts.notes.only(&std::collections::BTreeSet::new());
+    parts.pending_admissions.only(&std::collections::BTreeSet::new());
     parts.guard.configuration(Some(&serde_json::from_value(crate::fake::configuration()).unwrap()));
     App { clock, fake, parts, registry }
 }
@@ -63,7 +63,7 @@ impl App {
     }
 
     fn remembers(&self) -> bool {
-        self.parts.notes.is_waiting(self.parts.records.clock.monotonic())
+        self.parts.pending_admissions.is_waiting(self.parts.records.clock.monotonic())
     }
 }
 

@@ -45,7 +45,11 @@ fn admit(fake: &Fake, parts: &Parts, namespace: &str, annotations: Value) {
         digest,
         set_by: String::new(),
     };
-    assert!(parts.notes.remember(note, parts.records.clock.wall(), parts.records.clock.monotonic()));
+    assert!(parts.pending_admissions.remember(
+        note,
+        parts.records.clock.wall(),
+        parts.records.clock.monotonic()
+    ));
     fake.namespace(namespace, annotations);
 }
 
