@@ -1,24 +1,14 @@
 //! `kubectl chaos`, as people type it and with their rights.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
-use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 use tests::cluster::{Namespace, Output, eventually, kubectl, object, run};
 use tests::repository::root;
 
-/// The binary, which is built on first use.
-fn plugin() -> &'static Path {
-    static BUILT: LazyLock<PathBuf> = LazyLock::new(|| {
-        let mut cargo = Command::new(env!("CARGO"));
-        run(cargo.current_dir(root()).args(["build", "--quiet", "--locked", "--package", "kubectl-chaos"]))
-            .succeeds();
-        root().join("target/debug/kubectl-chaos")
-    });
-    &BUILT
-}
+const PLUGIN: &str = env!("CARGO_BIN_EXE_kubectl-chaos-process");
 
 /// A kubeconfig of its own, with two contexts: the admin's, and this user's.
 struct Person {
@@ -43,7 +33,7 @@ impl Person {
     }
 
     fn chaos(&self, arguments: &[&str]) -> Output {
-        run(Command::new(plugin()).args(arguments).env("KUBECONFIG", &self.file))
+        run(Command::new(PLUGIN).args(arguments).env("KUBECONFIG", &self.file))
     }
 
     /// Pastes the command that the plugin printed.
@@ -138,13 +128,13 @@ fn who_may_not_delete_pods_is_refused_in_the_webhooks_words() {
 fn kubectls_own_completion_knows_the_plugin() {
     let folder = std::env::temp_dir().join(format!("plugin-path-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
-    let script = run(Command::new(plugin()).args(["completion", "kubectl"])).succeeds();
+    let script = run(Command::new(PLUGIN).args(["completion", "kubectl"])).succeeds();
     for (name, is_script) in [("kubectl-chaos", false), ("kubectl_complete-chaos", true)] {
         let file = folder.join(name);
         if is_script {
             std::fs::write(&file, &script).unwrap();
         } else {
-            std::fs::copy(plugin(), &file).unwrap();
+            std::fs::copy(PLUGIN, &file).unwrap();
         }
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
