@@ -2,6 +2,7 @@
 //! recovery has all the time that it needs.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::http::Request;
 use jiff::Timestamp;
@@ -29,6 +30,8 @@ pub struct Scene {
     pub namespace: Namespace,
     client: Client,
     runtime: Runtime,
+    /// Whether the node of [`Scene::make_node`] exists.
+    has_node: AtomicBool,
 }
 
 impl Scene {
@@ -37,7 +40,7 @@ impl Scene {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let client = runtime.block_on(client(&kubeconfig()));
-        Self { namespace: Namespace::new(prefix), client, runtime }
+        Self { namespace: Namespace::new(prefix), client, runtime, has_node: AtomicBool::new(false) }
     }
 
     fn of_kind(&self, api_version: &str, kind: &str) -> Api<DynamicObject> {
@@ -157,7 +160,10 @@ impl Scene {
     pub fn kill(&self, settings: &[&str], kills: i64) {
         self.opt_in(settings);
         // After an eviction that met a change, the workload rests for two minutes.
-        within(PATIENCE * 4, "a kill", || (self.status().pending_count == Some(kills)).then_some(()));
+        within(PATIENCE * 4, "a kill", || {
+            self.beat();
+            (self.status().pending_count == Some(kills)).then_some(())
+        });
         self.namespace.annotate(&["purechaos.dev/halt=one case"]).succeeds();
     }
 
@@ -209,6 +215,19 @@ impl Scene {
             "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
             "spec": {"taints": [{"key": "purechaos.dev/hollow", "effect": "NoSchedule"}]}
         });
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let node = serde_json::from_value(node).unwrap();
+        self.runtime.block_on(nodes.create(&PostParams::default(), &node)).unwrap();
+        self.has_node.store(true, Ordering::Relaxed);
+        self.beat();
+    }
+
+    /// Sends a heartbeat of the node, if there is one. After 40 s without one the node counts as
+    /// lost, and its Pods as not Ready.
+    fn beat(&self) {
+        if !self.has_node.load(Ordering::Relaxed) {
+            return;
+        }
         let now = Timestamp::now();
         let ready = json!({
             "type": "Ready", "status": "True", "reason": "Hollow", "lastHeartbeatTime": now, "lastTransitionTime": now
@@ -216,14 +235,13 @@ impl Scene {
         let room = json!({"pods": "9"});
         let status = json!({"status": {"conditions": [ready], "capacity": room, "allocatable": room}});
         let nodes: Api<Node> = Api::all(self.client.clone());
-        self.runtime.block_on(async {
-            nodes.create(&PostParams::default(), &serde_json::from_value(node).unwrap()).await.unwrap();
-            nodes.patch_status(name, &PatchParams::default(), &Patch::Strategic(&status)).await.unwrap();
-        });
+        let (name, how) = (&self.namespace.name, PatchParams::default());
+        self.runtime.block_on(nodes.patch_status(name, &how, &Patch::Strategic(&status))).unwrap();
     }
 
     /// Removes the node. Returns false if it was removed before.
     pub fn remove_node(&self) -> bool {
+        self.has_node.store(false, Ordering::Relaxed);
         let nodes: Api<Node> = Api::all(self.client.clone());
         self.runtime.block_on(nodes.delete(&self.namespace.name, &DeleteParams::default())).is_ok()
     }
