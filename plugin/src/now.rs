@@ -32,7 +32,7 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How long the plugin waits for the record of a new opt-in.
 const APPEARS: Duration = Duration::from_secs(5);
 
-/// Asks for a round, waits for it, and prints what came of it.
+/// Asks for a round, waits until the round has ended, and prints the result.
 ///
 /// # Errors
 /// Returns an error if no round can be asked for, if the round is skipped or not made within

@@ -79,9 +79,9 @@ impl ActiveHours {
         self.spans.iter().any(|span| span.contains(today, yesterday, minute))
     }
 
-    /// The first instant, from `instant` on, that is in a span. `None` if no span opens today or on
-    /// the next eight days. Then all spans are empty, or a clock change skips the only span of that
-    /// week.
+    /// `instant`, if it is in a span, and otherwise the next instant at which a span opens. `None` if
+    /// no span opens today or on the next eight days. Then all spans are empty, or a clock change
+    /// skips the only span of that week.
     #[must_use]
     pub fn next_opening(&self, instant: Timestamp) -> Option<Timestamp> {
         if self.contains(instant) {

@@ -31,7 +31,8 @@ impl Days {
         self.0.iter().any(|(first, last)| (*first..=*last).contains(&day))
     }
 
-    /// The first day, from `day` on, that is in no range. `None` only at the end of the calendar.
+    /// `day`, if it is in no range, and otherwise the next day that is in none. `None` only at the end
+    /// of the calendar.
     #[must_use]
     pub fn next_free(&self, mut day: Date) -> Option<Date> {
         while let Some((_, last)) = self.0.iter().find(|(first, last)| (*first..=*last).contains(&day)) {

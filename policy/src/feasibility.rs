@@ -77,8 +77,8 @@ pub fn is_excepted(settings: &Settings, policy: &PlatformPolicy, instant: Timest
     [&settings.except, &policy.except].into_iter().flatten().any(|days| days.cover(day))
 }
 
-/// The first instant, from `instant` on, that is in the active hours and not on an excepted day.
-/// `None` if the search finds none.
+/// The earliest instant, not before `instant`, at which a round may take place: it is in the active
+/// hours, and not on an excepted day. `None` if the search finds none.
 fn next_allowed(settings: &Settings, policy: &PlatformPolicy, instant: Timestamp) -> Option<Timestamp> {
     let zone = settings.zone();
     let mut instant = instant;

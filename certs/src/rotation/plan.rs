@@ -32,7 +32,7 @@ pub struct Policy {
 pub enum Reason {
     /// There is no certificate.
     Missing,
-    /// What is stored is not a certificate with its key.
+    /// The Secret exists, but does not hold a certificate with the matching key.
     Damaged,
     /// The certificate begins in the future, because a clock that was ahead issued it.
     NotYetValid,

@@ -10,8 +10,8 @@ use crate::schedule::Schedule;
 use crate::settings::{Key, Problem};
 use crate::well_known::{self, EXCLUDE};
 
-/// The longest text, in bytes, that is compared with the names of time zones. No time zone has a
-/// longer name.
+/// The length in bytes above which a text is not compared with the names of time zones. No time
+/// zone has a longer name.
 const LONGEST_ZONE: usize = 40;
 /// One letter of a time zone's name may be wrong for each so many letters, and at most two in
 /// total. An abbreviation such as `WEST` is shorter, so none of its letters may be wrong.

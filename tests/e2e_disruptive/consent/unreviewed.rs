@@ -92,7 +92,7 @@ fn annotations_set_unseen_count_only_when_they_are_removed_and_set_again() {
         );
     }
     until_opt_ins_are_reviewed();
-    // Setting the same value again is no change, and nobody's consent.
+    // Setting the same value again is no change, so it admits nothing.
     namespace.annotate(&["chaos=yes", RARELY, "--overwrite"]).succeeds();
     kubectl(&["label", "namespace", &namespace.name, "team=a"]).succeeds();
     later_is_recorded("unseen-later");

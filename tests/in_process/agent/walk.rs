@@ -103,7 +103,7 @@ fn nothing_breaks_whatever_happens() {
         report.log.iter().filter(|line| !line.ends_with("> Nothing")).for_each(|line| println!("{line}"));
         println!("{:?}", report.violation);
         println!(
-            "the whole walk: SEED={seed} cargo test -p tests --test walk -- --nocapture; what is left of it: STEPS={}",
+            "the whole walk: SEED={seed} cargo test -p tests --test in_process -- --nocapture agent::walk; the steps that are needed: STEPS={}",
             steps.join(","),
             seed = walk.seed
         );

@@ -8,9 +8,9 @@
 //!
 //! The API server asks for a review before it stores a change, and each change of `chaos` or of a
 //! setting is reviewed. So a fresh note becomes held only by a version in which these keys differ
-//! from the version seen before. Two kinds of reviews are nobody's consent: a review of annotations
-//! that are already stored, and a review of annotations that were stored while nothing had to be
-//! reviewed ([`crate::admission::configuration_watch`]).
+//! from the version seen before. Two kinds of reviews admit nothing: a review of annotations that are
+//! already stored, and a review of annotations that were stored while the API server did not have
+//! to ask for a review ([`crate::admission::configuration_watch`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -53,6 +53,14 @@ fn admit(fake: &Fake, parts: &Parts, namespace: &str, annotations: Value) {
     fake.namespace(namespace, annotations);
 }
 
+/// A replica that has admitted the opt-in of namespace `a`.
+fn admitted() -> (Fake, Parts) {
+    let fake = Fake::new();
+    let one = parts(&fake, 1);
+    admit(&fake, &one, "a", yes());
+    (fake, one)
+}
+
 async fn look(parts: &Parts, namespace: &str) -> Option<Duration> {
     parts.records.look(namespace).await.unwrap()
 }
@@ -64,9 +72,7 @@ fn yes() -> Value {
 #[test]
 fn an_admitted_opt_in_becomes_record_and_binding_and_goes_again() {
     virtual_time(async {
-        let fake = Fake::new();
-        let one = parts(&fake, 1);
-        admit(&fake, &one, "a", yes());
+        let (fake, one) = admitted();
         assert_eq!(look(&one, "a").await, None);
         assert_eq!(
             fake.writes(),
@@ -157,9 +163,7 @@ fn a_widened_consent_that_nobody_admitted_loses_the_rights() {
 #[test]
 fn a_conflict_is_read_again_and_the_newer_opt_in_wins() {
     virtual_time(async {
-        let fake = Fake::new();
-        let one = parts(&fake, 1);
-        admit(&fake, &one, "a", yes());
+        let (fake, one) = admitted();
         look(&one, "a").await;
         fake.namespace("a", json!({}));
         // While this replica removes the record, somebody opts in again, and the other replica
@@ -192,9 +196,7 @@ fn a_conflict_is_read_again_and_the_newer_opt_in_wins() {
 #[test]
 fn conflicts_without_end_are_left_to_the_queue() {
     virtual_time(async {
-        let fake = Fake::new();
-        let one = parts(&fake, 1);
-        admit(&fake, &one, "a", yes());
+        let (fake, one) = admitted();
         fake.hook(|method, path, _| {
             (*method == Method::POST && path.ends_with("/optins")).then(|| refusal(409, "AlreadyExists", ""))
         });
@@ -212,9 +214,7 @@ fn conflicts_without_end_are_left_to_the_queue() {
 fn what_is_refused_is_told_in_the_refusers_words_until_it_is_done() {
     virtual_time(async {
         for plural in ["/rolebindings", "/optins"] {
-            let fake = Fake::new();
-            let one = parts(&fake, 1);
-            admit(&fake, &one, "a", yes());
+            let (fake, one) = admitted();
             fake.hook(move |method, path, _| {
                 let is_meant = *method == Method::POST && path.ends_with(plural);
                 is_meant.then(|| refusal(403, "exceeded quota: q", ""))
@@ -249,9 +249,7 @@ fn what_is_refused_is_told_in_the_refusers_words_until_it_is_done() {
 #[test]
 fn a_halt_of_a_namespace_is_in_its_record_and_goes_with_it() {
     virtual_time(async {
-        let fake = Fake::new();
-        let one = parts(&fake, 1);
-        admit(&fake, &one, "a", yes());
+        let (fake, one) = admitted();
         look(&one, "a").await;
         let halt = |fake: &Fake| fake.record("a").unwrap()["spec"]["halt"].clone();
         assert_eq!(halt(&fake), Value::Null);
@@ -268,9 +266,7 @@ fn a_halt_of_a_namespace_is_in_its_record_and_goes_with_it() {
 #[test]
 fn an_opt_out_names_the_recoveries_that_nobody_watches_any_more() {
     virtual_time(async {
-        let fake = Fake::new();
-        let one = parts(&fake, 1);
-        admit(&fake, &one, "a", yes());
+        let (fake, one) = admitted();
         look(&one, "a").await;
         fake.with(|store| {
             let mut record = store.get("optins", "a", "chaos").unwrap();
@@ -292,9 +288,7 @@ fn an_opt_out_names_the_recoveries_that_nobody_watches_any_more() {
 #[test]
 fn a_terminating_namespace_is_left_alone() {
     virtual_time(async {
-        let fake = Fake::new();
-        let one = parts(&fake, 1);
-        admit(&fake, &one, "a", yes());
+        let (fake, one) = admitted();
         look(&one, "a").await;
         fake.with(|store| {
             let mut namespace = store.get("namespaces", "", "a").unwrap();

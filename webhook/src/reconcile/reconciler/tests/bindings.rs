@@ -77,9 +77,7 @@ fn a_binding_without_its_owner_goes_with_the_opt_in_all_the_same() {
 #[test]
 fn what_hands_edit_is_put_right() {
     virtual_time(async {
-        let fake = Fake::new();
-        let one = parts(&fake, 1);
-        admit(&fake, &one, "a", yes());
+        let (fake, one) = admitted();
         look(&one, "a").await;
         let good = fake.record("a").unwrap()["spec"].clone();
         let edits: [fn(&mut crate::fake::Store); 6] = [

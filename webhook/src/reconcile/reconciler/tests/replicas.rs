@@ -5,9 +5,7 @@ use super::*;
 #[test]
 fn a_record_deleted_while_its_namespace_opted_out_unseen_is_not_restored() {
     virtual_time(async {
-        let fake = Fake::new();
-        let one = parts(&fake, 1);
-        admit(&fake, &one, "a", yes());
+        let (fake, one) = admitted();
         look(&one, "a").await;
         // The namespace opts out and in again while the webhook does not see it, and the other
         // replica removes the record in between.
