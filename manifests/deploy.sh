@@ -29,7 +29,11 @@ images:
 END
 
 kubectl apply -k "$folder"
-kubectl wait --for=condition=Established --timeout=30s crd/optins.purechaos.dev >/dev/null
+# While a new definition has no conditions, kubectl wait fails at once instead of waiting.
+for _ in {1..60}; do
+    kubectl wait --for=condition=Established --timeout=1s crd/optins.purechaos.dev >/dev/null 2>&1 && break
+    sleep 0.5
+done
 for part in certs webhook agent; do
     kubectl -n pure-chaos rollout status --timeout=120s "deployment/$part"
 done

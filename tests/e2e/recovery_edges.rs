@@ -16,6 +16,7 @@ use tests::case::Step::{
     OptIn, OptOut, RemoveNode, Rollout, Scale,
 };
 use tests::cluster::{PATIENCE, kubectl, kubectl_with, within};
+use tests::manifests::established;
 use tests::scene::{Scene, is_terminating, workload};
 
 /// How many cases are played at the same time, because the node is small.
@@ -118,8 +119,7 @@ fn kinds_that_are_rare_recover_too() {
         }
     });
     kubectl_with(&["apply"], &definition).succeeds();
-    kubectl(&["wait", "--for=condition=Established", "crd/kites.tests.purechaos.dev", "--timeout=60s"])
-        .succeeds();
+    established(&["crd/kites.tests.purechaos.dev"]);
     std::thread::scope(|scope| {
         for kind in ["Kite", "ReplicationController"] {
             scope.spawn(move || {

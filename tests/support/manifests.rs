@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::cluster::{PATIENCE, kubeconfig, kubectl, run};
+use crate::cluster::{PATIENCE, eventually, kubeconfig, kubectl, run};
 use crate::repository::root;
 
 /// One way to install.
@@ -77,6 +77,19 @@ pub fn with_component(component: &str) -> String {
     yaml
 }
 
+/// Waits until the API server serves these CustomResourceDefinitions.
+///
+/// While a new definition has no conditions, `kubectl wait` fails at once instead of waiting:
+/// kubernetes/kubernetes#66439.
+#[track_caller]
+pub fn established(definitions: &[&str]) {
+    eventually("the definitions are established", || {
+        kubectl(&[&["wait", "--for=condition=Established", "--timeout=10s"], definitions].concat())
+            .ok
+            .then_some(())
+    });
+}
+
 /// The kinds of other projects that components use, defined on the test cluster until this value is
 /// dropped.
 pub struct ForeignKinds(Vec<String>);
@@ -90,7 +103,7 @@ impl ForeignKinds {
         for file in &files {
             // A client-side apply would make an annotation that is too long.
             kubectl(&["apply", "--server-side", "-f", file]).succeeds();
-            kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "-f", file]).succeeds();
+            established(&["-f", file]);
         }
         Self(files)
     }
