@@ -98,7 +98,8 @@ pub struct Plan {
 ///
 /// No wait lasts forever if an endpoint can't be reached. The swap happens at the latest when half
 /// of the lookahead is left before the certificate ends, so a missing answer never lets a
-/// certificate expire. An expired CA leaves the bundle at the latest one lookahead after its end,
+/// certificate expire. The bundle isn't given time to settle if the certificate would expire
+/// meanwhile. An expired CA leaves the bundle at the latest one lookahead after its end,
 /// when no clock can take anything that the CA signed for valid. Repairs (a missing or unusable
 /// serving certificate) never wait.
 ///
@@ -139,10 +140,12 @@ fn act(stored: &Stored, ca: &Certificate, bundle: &[Certificate], now: Timestamp
     if of_ca {
         return Act::Rest;
     }
-    match policy.settle.saturating_sub(stored.injected_for) {
-        Duration::ZERO => swap(stored, bundle, serving, Reason::PreviousCa, now, policy),
-        rest => Act::Wait(rest),
+    let rest = policy.settle.saturating_sub(stored.injected_for);
+    let outlives_it = now.checked_add(rest).is_ok_and(|then| then < serving.not_after());
+    if rest > Duration::ZERO && outlives_it {
+        return Act::Wait(rest);
     }
+    swap(stored, bundle, serving, Reason::PreviousCa, now, policy)
 }
 
 /// Swaps a serving certificate that is still good, or waits for the endpoints.

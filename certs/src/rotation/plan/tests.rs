@@ -152,6 +152,12 @@ fn states_and_acts() {
             Act::Wait(Duration::from_secs(120)),
         ),
         (
+            "a previous CA's, which ends before the bundle has settled",
+            Stored { serving: Ok(old_leaf.clone()), ..order() },
+            (4 * DAY) as i64 - 119,
+            Act::IssueServing(PreviousCa),
+        ),
+        (
             "a previous CA's, published before the wait",
             Stored { serving: Ok(old_leaf), published: old_only, ..order() },
             0,
