@@ -61,7 +61,7 @@ crd: ## Write the record's CustomResourceDefinition into the manifests
 	mv manifests/base/crd.yaml.new manifests/base/crd.yaml
 
 images: ## Build the images and push them to REGISTRY
-	@registry="$$(manifests/registry.sh)"; $(MAKE) --no-print-directory build; REGISTRY="$$registry" hack/images.sh
+	@registry="$$(manifests/registry.sh)"; $(MAKE) --no-print-directory build PROFILE=$${PROFILE:-$(if $(CONTEXT)$(REGISTRY),dist,local)}; REGISTRY="$$registry" hack/images.sh
 
 cluster-up: ## Boot a local Kubernetes cluster: NAME=demo
 	@hack/cluster/up.sh

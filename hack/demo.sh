@@ -135,7 +135,7 @@ run kubectl -n "$namespace" scale deployment random-logger --replicas=10
 run kubectl -n "$namespace" wait deployment random-logger --for=jsonpath='{.status.readyReplicas}'=10 --timeout=120s
 
 heading "Its owner opts in"
-run kubectl annotate namespace "$namespace" chaos=yes purechaos.dev/schedule='every 10s'
+run kubectl annotate namespace "$namespace" chaos=yes purechaos.dev/schedule='every 5s'
 scheduled() { [[ -n "$(kubectl -n "$namespace" get optin chaos -o jsonpath='{.status.nextSlot}' 2>/dev/null)" ]]; }
 within 10 "no record for $namespace" scheduled
 run kubectl get chaos -A
@@ -219,8 +219,8 @@ settled() { (($(kubectl -n "$namespace" get pods -o name | wc -l) == 10)); }
 within 60 "Pods that were killed do not go" settled
 at_opt_out="$(names)"
 echo
-echo "Watching for 25 s, two and a half times the schedule ..."
-sleep 25
+echo "Watching for 13 s, two and a half times the schedule ..."
+sleep 13
 if [[ "$(names)" != "$at_opt_out" ]]; then
     echo "A Pod died after the opt-out." >&2
     exit 1

@@ -3,7 +3,7 @@
 # (host:port, with an optional path). ARCH names the architectures. The default is amd64. With
 # several architectures, each image name stands for all of them. The tag contains a hash of the
 # images' content, so that a node never runs an older image with the same name. The script writes
-# the tag to target/images-tag. Set TAG to use another tag.
+# the tag to TAG_FILE, by default target/images-tag. Set TAG to use another tag.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
@@ -84,4 +84,6 @@ for target in agent webhook certs; do
     fi
     echo "$image"
 done
-echo "$tag" >target/images-tag
+# Other scripts may be reading this file.
+echo "$tag" >"$work/tag"
+mv "$work/tag" "${TAG_FILE:-target/images-tag}"

@@ -2,7 +2,8 @@
 # Builds the static binaries of the images for one architecture into target/static/ARCH. ARCH is the
 # name that container images use. On a machine of another architecture, the script cross-compiles
 # with packages from Debian and a target from rustup. If these are not available, the script exits
-# with 3. Arguments after the architecture limit the build to these packages.
+# with 3. Arguments after the architecture limit the build to these packages. PROFILE=local builds
+# faster, and larger and slower binaries, for the local cluster.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -27,5 +28,7 @@ fi
 # The binaries are static, because an image contains nothing except the program.
 packages=("${@:2}")
 ((${#packages[@]})) || packages=(agent webhook certs)
-RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist --target "$target" --bins "${packages[@]/#/--package=}"
-install -D --target-directory="target/static/$1" "${packages[@]/#/target/$target/dist/}"
+profile="${PROFILE:-dist}"
+RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile "$profile" --target "$target" --bins "${packages[@]/#/--package=}"
+# Other programs may be reading these files, so a file that stays the same is not written.
+install -C -D --target-directory="target/static/$1" "${packages[@]/#/target/$target/$profile/}"

@@ -30,7 +30,8 @@ if [[ $module == kubernetes* ]]; then
         flags+=" -X $package.gitVersion=$version -X $package.gitMajor=$major -X $package.gitMinor=$minor -X $package.gitTreeState=clean"
     done
 fi
-CGO_ENABLED=0 GOWORK=off go build -trimpath -ldflags "$flags" -o "$folder/" tool
+# Nobody debugs these binaries, and a build without debug information takes a tenth less time.
+CGO_ENABLED=0 GOWORK=off go build -trimpath -gcflags=all=-dwarf=false -ldflags "$flags" -o "$folder/" tool
 if [[ -f $folder/server ]]; then
     # etcd's main package is server/v3, so Go names the binary `server`.
     mv "$folder/server" "$folder/etcd"

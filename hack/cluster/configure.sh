@@ -85,6 +85,15 @@ server = 'http://$REGISTRY'
 END
 done
 
+cat >"$config/registry.yaml" <<END
+version: 0.1
+log: {level: warn, accesslog: {disabled: true}}
+storage:
+  filesystem: {rootdirectory: /run/registry}
+  delete: {enabled: true}
+http: {addr: "$REGISTRY"}
+END
+
 # Pods have point-to-point links instead of a bridge. Traffic between two Pods of one node through a
 # Service then passes the node's rules in both directions.
 cat >"$config/cni/pods.conflist" <<END

@@ -135,6 +135,7 @@ wait_until 30 "containerd" ctr version
 for archive in "$CLUSTER"/images/*.tar; do
     ctr --namespace k8s.io image import "$archive"
 done
+start docker-registry serve "$config/registry.yaml"
 start kubelet --config "$config/kubelet.yaml" --kubeconfig "$pki/kubelet.conf" --hostname-override node --node-ip "$NODE_IP"
 start kube-proxy --config "$config/kube-proxy.yaml"
 

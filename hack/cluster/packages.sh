@@ -6,7 +6,7 @@ set -euo pipefail
 if (($#)); then
     wanted=("$@")
 else
-    wanted=(runc nftables buildah busybox-static iproute2 procps util-linux)
+    wanted=(runc nftables buildah busybox-static docker-registry iproute2 procps util-linux)
 fi
 
 missing=()
@@ -42,7 +42,7 @@ echo "Installing Debian packages: ${missing[*]}"
 for package in "${missing[@]}"; do
     # Only the programs of these packages are needed. A masked unit keeps a package from starting
     # its server on this machine.
-    case $package in prometheus | prometheus-alertmanager | webhook) ;; *) continue ;; esac
+    case $package in docker-registry | prometheus | prometheus-alertmanager | webhook) ;; *) continue ;; esac
     if [[ -d /etc/systemd/system && ! -e /etc/systemd/system/$package.service ]]; then
         ln -s /dev/null "/etc/systemd/system/$package.service"
         echo "($package.service is masked, because only the program is needed; systemctl unmask $package undoes that)"

@@ -83,7 +83,7 @@ if [[ -f $CLUSTER/registry ]] && node_process >/dev/null && node_ready && regist
     exec "$HERE/status.sh"
 fi
 
-modules=(kubernetes tools)
+modules=(kubernetes)
 [[ $MODULE == kubernetes ]] || modules+=("$MODULE")
 for module in "${modules[@]}"; do
     "$HERE/build.sh" "$module" --check ||
@@ -115,7 +115,7 @@ build_images() {
     mkdir -p "$CLUSTER/images"
     cp "$(command -v busybox)" "$BIN/busybox"
     local image
-    for image in pause registry random-logger; do
+    for image in pause random-logger; do
         image_tool build --build-context "programs=$BIN" -t "localhost/$image:local" "$HERE/images/$image"
         rm -f "$CLUSTER/images/$image.tar"
         image_tool push "localhost/$image:local" "docker-archive:$CLUSTER/images/$image.new:localhost/$image:local"
@@ -160,8 +160,6 @@ step "Node started" up.log start_node
 step "API server answers" node.log within 60 kubectl get --raw /readyz
 KUBECONFIG_FILE="$CLUSTER/pki/super-admin.conf" step "Rights" up.log within 20 kubectl apply -f "$HERE/access.yaml"
 step "Node is Ready" node.log within 60 node_ready
-step "Registry deployed" up.log within 20 kubectl apply -f "$HERE/registry.yaml"
-# The check goes through the Service, whose rules are written a moment after the Pod is ready.
 step "Registry answers" up.log within 60 registry_answers
 step "Image chentex/random-logger pushed" up.log within 60 \
     image_tool push --tls-verify=false localhost/random-logger:local "docker://$REGISTRY/chentex/random-logger:latest"

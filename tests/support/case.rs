@@ -113,6 +113,7 @@ impl Play {
         let Self { case, scene, .. } = self;
         let mut web = workload(case.kind, "web", 2);
         let pod = &mut web["spec"]["template"]["spec"];
+        let mut gone = None;
         match case.special {
             Special::Nothing => {}
             Special::Deaf => {
@@ -124,7 +125,7 @@ impl Play {
                 pod["containers"][0]["image"] =
                     json!(format!("chentex/random-logger:{}", scene.namespace.name));
                 pod["containers"][0]["imagePullPolicy"] = json!("Always");
-                tags::add(scene);
+                gone = Some(tags::add(&scene.namespace.name));
             }
             Special::FakeNode => {
                 let name = &scene.namespace.name;
@@ -145,8 +146,8 @@ impl Play {
             }
             self.before.insert(pod.uid().unwrap());
         }
-        if case.special == Special::ImageGone {
-            tags::remove(scene);
+        if let Some(manifest) = gone {
+            tags::remove(&manifest);
         }
     }
 

@@ -176,12 +176,9 @@ impl Scene {
 
     /// The agent's metrics.
     pub fn metrics(&self) -> String {
-        self.raw(
-            "GET",
-            "/api/v1/namespaces/pure-chaos/services/agent:metrics/proxy/metrics",
-            "*/*",
-            Vec::new(),
-        )
+        let path = "/api/v1/namespaces/pure-chaos/services/agent:metrics/proxy/metrics";
+        let request = Request::get(path).body(Vec::new()).unwrap();
+        self.runtime.block_on(self.client.request_text(request)).unwrap()
     }
 
     /// The sum of a metric's series for this namespace.
@@ -196,14 +193,6 @@ impl Scene {
             (outcome.label().to_owned(), self.total(metrics, "pure_chaos_recoveries_total", &label))
         };
         agent::recovery::RecoveryOutcome::ALL.iter().map(count).filter(|(_, count)| *count > 0.0).collect()
-    }
-
-    /// Sends a raw request, and returns the answer's body.
-    #[track_caller]
-    pub fn raw(&self, method: &str, path: &str, content: &str, body: Vec<u8>) -> String {
-        let request = Request::builder().method(method).uri(path);
-        let request = request.header("Accept", content).header("Content-Type", content).body(body).unwrap();
-        self.runtime.block_on(self.client.request_text(request)).unwrap()
     }
 
     /// Makes a node without a machine that has the namespace's name. Only Pods that tolerate it

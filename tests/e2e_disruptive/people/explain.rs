@@ -10,7 +10,7 @@ use tests::repository::root;
 
 /// The binary that the images are made of.
 fn agent() -> PathBuf {
-    root().join("target/x86_64-unknown-linux-gnu/dist/agent")
+    root().join("target/static/amd64/agent")
 }
 
 /// The user of the test's own kubeconfig.

@@ -31,8 +31,7 @@ fn stand_ins() -> [(&'static str, String); 2] {
             // ready binaries into the images with the same Dockerfile.
             format!(
                 "echo \"(a stand-in for docker $2: all three images are built and pushed once, by buildah)\"\n\
-                 [[ -e $STAND_INS/built ]] || {{ before=\"$(<{root}/target/images-tag)\"; REGISTRY=\"$REGISTRY\" TAG=0.1.0 {root}/hack/images.sh; \
-                 echo \"$before\" >{root}/target/images-tag; touch \"$STAND_INS/built\"; }}"
+                 [[ -e $STAND_INS/built ]] || REGISTRY=\"$REGISTRY\" TAG=0.1.0 TAG_FILE=\"$STAND_INS/built\" {root}/hack/images.sh"
             ),
         ),
     ]
