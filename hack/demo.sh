@@ -10,7 +10,7 @@ wanted=3
 
 if [[ -z ${CONTEXT:-} ]]; then
     if ! NAME="${NAME:-demo}" hack/cluster/build.sh kubernetes --check; then
-        echo "The first time takes a quarter of an hour on two cores: Kubernetes, its tools and Pure Chaos are compiled here. Later it takes 2 minutes."
+        echo "The first time takes about 10 minutes on two cores: Kubernetes and Pure Chaos are compiled here. Later it takes less than 2 minutes."
     fi
     hack/cluster/up.sh
 fi
