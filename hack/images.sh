@@ -84,6 +84,4 @@ for target in agent webhook certs; do
     fi
     echo "$image"
 done
-# Other scripts may be reading this file.
-echo "$tag" >"$work/tag"
-mv "$work/tag" "${TAG_FILE:-target/images-tag}"
+echo "$tag" >"${TAG_FILE:-target/images-tag}"

@@ -30,5 +30,4 @@ packages=("${@:2}")
 ((${#packages[@]})) || packages=(agent webhook certs)
 profile="${PROFILE:-dist}"
 RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile "$profile" --target "$target" --bins "${packages[@]/#/--package=}"
-# Other programs may be reading these files, so a file that stays the same is not written.
-install -C -D --target-directory="target/static/$1" "${packages[@]/#/target/$target/$profile/}"
+install -D --target-directory="target/static/$1" "${packages[@]/#/target/$target/$profile/}"

@@ -30,8 +30,9 @@ END
 
 kubectl apply -k "$folder"
 # While a new definition has no conditions, kubectl wait fails at once instead of waiting.
-for _ in {1..60}; do
-    kubectl wait --for=condition=Established --timeout=1s crd/optins.purechaos.dev >/dev/null 2>&1 && break
+attempts=20
+until said="$(kubectl wait --for=condition=Established --timeout=1s crd/optins.purechaos.dev 2>&1)"; do
+    ((attempts--)) || { echo "$said" >&2; exit 1; }
     sleep 0.5
 done
 for part in certs webhook agent; do

@@ -9,7 +9,7 @@ use crate::repository::root;
 
 /// How long an action may take that should take a second or two. A busy machine must not fail a
 /// test.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The kubeconfig of the cluster that tests may break.
 pub fn kubeconfig() -> String {
