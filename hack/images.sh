@@ -84,4 +84,6 @@ for target in agent webhook certs; do
     fi
     echo "$image"
 done
-echo "$tag" >"${TAG_FILE:-target/images-tag}"
+# Nobody reads half of it.
+echo "$tag" >"$work/tag"
+mv "$work/tag" "${TAG_FILE:-target/images-tag}"

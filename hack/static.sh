@@ -30,4 +30,5 @@ packages=("${@:2}")
 ((${#packages[@]})) || packages=(agent webhook certs)
 profile="${PROFILE:-dist}"
 RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile "$profile" --target "$target" --bins "${packages[@]/#/--package=}"
-install -D --target-directory="target/static/$1" "${packages[@]/#/target/$target/$profile/}"
+# Another build may run the same program meanwhile, so an equal file stays as it is.
+install -C -D --target-directory="target/static/$1" "${packages[@]/#/target/$target/$profile/}"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs all tests: first those that need no cluster, then those on a real node. The script boots the
-# node, and removes it again unless KEEP=1 is set. SOAK=1 runs the long forms of the tests instead,
+# Runs all tests: first those that need no cluster, then those on real nodes. The script boots the
+# nodes, and removes them again unless KEEP=1 is set. SOAK=1 runs the long forms of the tests instead,
 # and nothing else: see `tests/support/soak.rs`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -25,21 +25,32 @@ side_by_side=(
     e2e/recovery_edges e2e/recovery e2e/budgets e2e/kills e2e/manifests tools/alerts tools/alerts_webhook e2e/plugin e2e/opt_in
     tools/page tools/promql tools/dashboard_schema
 )
-# These groups run one after the other, in this order. Groups that take things away come last.
-alone=(
-    operations/components
-    consent/opt_in_role consent/rules consent/records consent/bindings
+# These groups take things away, so each has a cluster to itself while it runs. There are two
+# clusters, because the tests mostly wait, and both lists take about the same time. The first cluster
+# begins with the groups above.
+first=(
+    people/explain operations/once operations/leader safeguards/halt_by_alert
+    safeguards/race safeguards/hammer operations/availability operations/rotation operations/drift
+)
+second=(
+    operations/components consent/opt_in_role consent/rules consent/records consent/bindings
     safeguards/locks safeguards/look
     consent/bypass consent/caller consent/large_namespaces consent/unreviewed
     kills/truth
-    operations/outage safeguards/race safeguards/hammer operations/availability operations/rotation operations/drift
-    people/explain safeguards/halt_by_alert operations/leader operations/once safeguards/rights
-    people/walkthrough operations/deploy operations/upgrade people/demo operations/lifecycle
+    operations/outage
 )
+# This group reads what all groups above requested, on both clusters.
+between=(safeguards/rights)
+# These groups install and remove Pure Chaos.
+first_then=(people/walkthrough people/demo operations/lifecycle)
+second_then=(operations/deploy operations/upgrade)
 if [[ ${SOAK:-} == 1 ]]; then
     side_by_side=(e2e/manifests)
-    alone=(safeguards/race operations/rotation operations/leader)
+    first=(operations/leader)
+    second=(safeguards/race operations/rotation)
+    between=() first_then=() second_then=()
 fi
+all=("${side_by_side[@]}" "${first[@]}" "${second[@]}" "${between[@]}" "${first_then[@]}" "${second_then[@]}")
 
 reason=""
 if [[ "$(uname -s)" != Linux ]]; then
@@ -50,101 +61,158 @@ elif ! unshare --mount --pid --net --fork --mount-proc true 2>/dev/null; then
     reason="the node needs namespaces of its own, and this machine or container allows none: try a privileged container"
 fi
 if [[ -n $reason ]]; then
-    say "SKIPPED ($reason): arm64 ${side_by_side[*]} ${alone[*]}"
+    say "SKIPPED ($reason): arm64 ${all[*]}"
     exit
 fi
 
 outputs=$(mktemp --directory)
-behind=""
+touch "$outputs/failed"
+clusters=(test test-2)
+processes=()
 finish() {
-    [[ -z $behind ]] || kill -- "-$behind" 2>/dev/null || true
-    if [[ ${KEEP:-} == 1 ]]; then
-        echo "KEEP=1: the cluster is left up; make cluster-down NAME=test removes it"
-    else
-        env NAME=test hack/cluster/down.sh || true
-    fi
-    env NAME=scratch hack/cluster/down.sh || true
+    local process cluster
+    for process in "${processes[@]}"; do
+        kill -- "-$process" 2>/dev/null || true
+    done
+    for cluster in "${clusters[@]}"; do
+        if [[ ${KEEP:-} == 1 ]]; then
+            echo "KEEP=1: cluster $cluster is left up; make cluster-down NAME=$cluster removes it"
+        else
+            NAME=$cluster hack/cluster/down.sh || true
+        fi
+    done
+    NAME=scratch hack/cluster/down.sh || true
     rm -rf "$outputs"
 }
 trap finish EXIT
 
 # The environment must not decide which cluster the rest of this script uses.
 unset CONTEXT REGISTRY OVERLAY KUBECONFIG
-export NAME=test
 # The long run tests the images that a release contains.
 export PROFILE=local
 [[ ${SOAK:-} != 1 ]] || PROFILE=dist
 
-# group TARGET MODULE: runs the tests of one module, one after the other.
-group() {
-    cargo test --locked --package tests --features cluster,tools --test "$1" -- --test-threads=1 --nocapture "$2::"
+# report TITLE FILE: prints a title and what the file contains. Reports of several processes do not
+# mix.
+report() {
+    (
+        flock 9
+        say "$1"
+        cat "$2"
+    ) 9>"$outputs/lock"
 }
-# failed NAME OUTPUT: repeats the panics at the end, because the rest of the output is long. Returns 1.
-failed() {
-    say "FAILED: $1"
-    grep --after-context=8 "panicked at" "$2" || true
-    return 1
+# group TARGET NAME: runs the tests of one group, one after the other, and reports them.
+group() {
+    local module="${2//\//::}" output="$outputs/${2//\//-}" begun=$SECONDS code=0
+    # The name of a group starts with its target, or with a module of the target e2e_disruptive.
+    cargo test --locked --package tests --features cluster,tools --test "$1" -- \
+        --test-threads=1 --nocapture "${module#"$1::"}::" >"$output" 2>&1 || code=$?
+    report "$2 ($((SECONDS - begun)) s)" "$output"
+    ((code == 0)) || echo "$2" >>"$outputs/failed"
+    return "$code"
+}
+# at_once GROUP...: runs the groups, three at a time.
+at_once() {
+    local name running=0
+    for name in "$@"; do
+        ((running++ < 3)) || wait -n || true
+        group "${name%%/*}" "$name" &
+    done
+    wait
+}
+# one_by_one GROUP...: runs the groups, one after the other. Stops after the first that fails,
+# because it can leave the cluster broken.
+one_by_one() {
+    local name
+    for name in "$@"; do
+        # This group needs the first version, which is built in the background.
+        [[ $name != operations/upgrade ]] || tail --pid="$behind" --follow /dev/null
+        group e2e_disruptive "$name" || return
+    done
+}
+# boot: boots the cluster NAME, and installs Pure Chaos there.
+boot() {
+    local begun=$SECONDS code=0
+    { hack/cluster/up.sh && make --no-print-directory deploy OVERLAY=test; } >"$outputs/$NAME" 2>&1 || code=$?
+    report "Cluster $NAME ($((SECONDS - begun)) s)" "$outputs/$NAME"
+    ((code == 0)) || echo "$NAME" >>"$outputs/failed"
+    return "$code"
+}
+# on CLUSTER COMMAND...: runs the command, with this cluster as the one to test.
+on() {
+    export NAME="$1" PURE_CHAOS_TEST_KUBECONFIG="$PWD/.cluster/$1/kubeconfig"
+    "${@:2}"
+}
+# start COMMAND...: runs the command in a process group of its own, so that `finish` can end it.
+start() {
+    set -m
+    "$@" </dev/null &
+    set +m
+    processes+=($!)
+}
+# await PROCESS...: waits for these processes. If one of them or a group failed, repeats the panics,
+# because the rest of the output is long, and exits.
+await() {
+    local process code=0 name
+    for process in "$@"; do
+        wait "$process" || code=1
+    done
+    while read -r name; do
+        code=1
+        say "FAILED: $name"
+        grep --after-context=8 "panicked at" "$outputs/${name//\//-}" || true
+    done <"$outputs/failed"
+    ((code == 0)) || exit 1
 }
 
 say "Debian packages"
+hack/cluster/packages.sh
 hack/cluster/packages.sh curl jq prometheus prometheus-alertmanager webhook
-say "Cluster test"
-hack/cluster/up.sh
-say "Images, and Pure Chaos on the cluster"
-make --no-print-directory deploy NAME=test OVERLAY=test
-PURE_CHAOS_TEST_KUBECONFIG="$PWD/.cluster/test/kubeconfig"
-export PURE_CHAOS_TEST_KUBECONFIG
+say "Kubernetes, and the tools of the tests"
+for module in kubernetes tools; do
+    hack/cluster/build.sh "$module" --check || hack/cluster/build.sh "$module"
+done
+say "Programs of the images"
+make --no-print-directory build
 say "Programs of the tests"
-hack/cluster/build.sh tools --check || hack/cluster/build.sh tools
 cargo test --locked --package tests --features cluster,tools --no-run
 
 # These builds use no cluster, so they run while tests wait. They get only the processor time that
 # nothing else needs.
 idly=(chrt --idle 0)
 "${idly[@]}" true 2>/dev/null || idly=(nice -n 19)
-# shellcheck disable=SC2016
-setsid "${idly[@]}" bash -ec '
-    if [[ ${SOAK:-} != 1 ]] && tests/first-version.sh --check; then tests/first-version.sh --build; fi
-    tests/arm64.sh
-' >"$outputs/behind" 2>&1 &
+build_behind() {
+    local begun=$SECONDS
+    # shellcheck disable=SC2016
+    "${idly[@]}" bash -ec '
+        if [[ ${SOAK:-} != 1 ]] && tests/first-version.sh --check; then tests/first-version.sh --build; fi
+        tests/arm64.sh
+    ' >"$outputs/behind" 2>&1 || echo behind >>"$outputs/failed"
+    report "Binaries for arm64, and the first version ($((SECONDS - begun)) s)" "$outputs/behind"
+}
+start build_behind
 behind=$!
-built_behind() {
-    [[ -n $behind ]] || return 0
-    say "Binaries for arm64, and the first version"
-    wait "$behind" || { cat "$outputs/behind"; failed "the build" "$outputs/behind"; }
-    behind=""
-    cat "$outputs/behind"
-}
 
-say "Side by side: ${side_by_side[*]}"
-at_once=3
-declare -A name_of=()
-broken=()
-# next: waits until one of the running groups ends, and prints its output.
-next() {
-    local process code=0 name
-    wait -n -p process "${!name_of[@]}" || code=$?
-    name="${name_of[$process]}"
-    unset "name_of[$process]"
-    say "$name"
-    cat "$outputs/${name//\//-}"
-    ((code == 0)) || broken+=("$name")
+on_first() {
+    boot
+    at_once "${side_by_side[@]}"
+    one_by_one "${first[@]}"
 }
-for name in "${side_by_side[@]}"; do
-    ((${#name_of[@]} < at_once)) || next
-    group "${name%%/*}" "${name#*/}" >"$outputs/${name//\//-}" 2>&1 &
-    name_of[$!]=$name
-done
-# The cluster may go only when none of them uses it.
-while ((${#name_of[@]})); do next; done
-for name in "${broken[@]}"; do failed "$name" "$outputs/${name//\//-}" || true; done
-((!${#broken[@]}))
-
-for name in "${alone[@]}"; do
-    # This group needs the first version, which the builds in the background compile.
-    [[ $name != operations/upgrade ]] || built_behind
-    say "$name"
-    group e2e_disruptive "${name//\//::}" 2>&1 | tee "$outputs/alone" || failed "$name" "$outputs/alone"
-done
-built_behind
+on_second() {
+    boot
+    one_by_one "${second[@]}"
+}
+say "On ${clusters[0]}: ${side_by_side[*]} ${first[*]}; on ${clusters[1]}: ${second[*]}"
+start on "${clusters[0]}" on_first
+start on "${clusters[1]}" on_second
+await "${processes[@]:1}"
+if ((${#between[@]})); then
+    start on "${clusters[0]}" one_by_one "${between[@]}"
+    await "${processes[-1]}"
+    say "On ${clusters[0]}: ${first_then[*]}; on ${clusters[1]}: ${second_then[*]}"
+    processes=("$behind")
+    start on "${clusters[0]}" one_by_one "${first_then[@]}"
+    start on "${clusters[1]}" one_by_one "${second_then[@]}"
+fi
+await "${processes[@]}"
 say "All tests passed"

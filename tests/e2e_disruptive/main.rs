@@ -1,5 +1,5 @@
 //! Tests on a real node that change what the whole cluster shares, or that measure it, so that each
-//! group runs alone.
+//! group has a cluster to itself while it runs.
 
 mod consent {
     mod bindings;

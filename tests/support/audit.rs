@@ -1,4 +1,4 @@
-//! The audit logs of the local cluster's API servers: what the accounts of `pure-chaos` asked for,
+//! The audit logs of the local clusters' API servers: what the accounts of `pure-chaos` asked for,
 //! whether the API server allowed it, and when.
 
 use std::fs::File;
@@ -15,10 +15,10 @@ pub fn folder() -> PathBuf {
     Path::new(&kubeconfig()).parent().unwrap().to_owned()
 }
 
-/// All audit logs: of the first API server, of the second one if it has run, and the files to which
-/// they rotated large logs.
-fn logs() -> Vec<PathBuf> {
-    let files = std::fs::read_dir(folder()).unwrap().map(|file| file.unwrap().path());
+/// All audit logs of a cluster: of the first API server, of the second one if it has run, and the
+/// files to which they rotated large logs.
+fn logs(folder: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
     let is_log = |file: &PathBuf| {
         let name = file.file_name().unwrap().to_string_lossy();
         name.starts_with("audit") && name.ends_with(".log")
@@ -103,35 +103,44 @@ impl Request {
     }
 }
 
+/// The requests of our accounts in a log, from this byte on.
+fn requests_in(log: &Path, offset: u64) -> Vec<Request> {
+    let mut file = File::open(log).unwrap();
+    file.seek(SeekFrom::Start(offset)).unwrap();
+    BufReader::new(file).lines().filter_map(|line| Request::parse(&line.unwrap())).collect()
+}
+
+/// All requests so far, for each cluster that `make test` booted: `test`, and those whose names
+/// begin with that name.
+pub fn requests_by_cluster() -> Vec<Vec<Request>> {
+    let this = folder();
+    let name = this.file_name().unwrap().to_string_lossy();
+    let is_ours = |folder: &PathBuf| folder.file_name().unwrap().to_string_lossy().starts_with(&*name);
+    let clusters = std::fs::read_dir(this.parent().unwrap()).unwrap().map(|folder| folder.unwrap().path());
+    clusters
+        .filter(is_ours)
+        .map(|cluster| logs(&cluster).iter().flat_map(|log| requests_in(log, 0)).collect())
+        .collect()
+}
+
 /// A position in the audit logs, from which a test reads on.
 pub struct Mark {
     logs: Vec<(PathBuf, u64)>,
 }
 
 impl Mark {
-    /// The start of all logs.
-    pub fn start() -> Self {
-        Self { logs: logs().into_iter().map(|log| (log, 0)).collect() }
-    }
-
     /// The end of all logs.
     pub fn now() -> Self {
-        Self { logs: logs().into_iter().map(|log| (log.clone(), log.metadata().unwrap().len())).collect() }
+        let end = |log: PathBuf| (log.clone(), log.metadata().unwrap().len());
+        Self { logs: logs(&folder()).into_iter().map(end).collect() }
     }
 
     /// All requests since then, in no order.
     pub fn requests(&self) -> Vec<Request> {
         // If the API server has rotated a log since, the position would be in another file.
-        assert_eq!(logs().len(), self.logs.len(), "an audit log was put aside meanwhile, or is new");
-        let mut requests = Vec::new();
-        for (log, offset) in &self.logs {
-            let mut file = File::open(log).unwrap();
-            file.seek(SeekFrom::Start(*offset)).unwrap();
-            for line in BufReader::new(file).lines() {
-                requests.extend(Request::parse(&line.unwrap()));
-            }
-        }
-        requests
+        let number = logs(&folder()).len();
+        assert_eq!(number, self.logs.len(), "an audit log was put aside meanwhile, or is new");
+        self.logs.iter().flat_map(|(log, offset)| requests_in(log, *offset)).collect()
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the accounts of `pure-chaos` may do: they have rights on Pods only in namespaces that
 //! consent, no right that leads to more, and no right that they don't use. The last test counts the
-//! requests that all cluster tests before it caused, so this file runs after those.
+//! requests that all cluster tests before it caused, on all clusters, so this file runs after those.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use kube::Api;
 use kube::api::PostParams;
 use serde_json::{Value, json};
-use tests::audit::{Mark, Request};
+use tests::audit::{Mark, Request, requests_by_cluster};
 use tests::cluster::{Namespace, eventually, kubeconfig, kubectl, kubectl_with, metrics, object, total};
 use tests::excuses::{excuse, is_shown_otherwise};
 use tests::repository::read;
@@ -270,6 +270,67 @@ fn provoke_the_rare() {
     told.unwrap();
 }
 
+/// What the requests of our accounts show about the rights that they have.
+#[derive(Default)]
+struct Findings<'a> {
+    /// How many requests each right allowed.
+    used: BTreeMap<&'a Right, usize>,
+    /// How many refusals each excuse explains.
+    excuses: BTreeMap<&'static str, usize>,
+    /// Refusals without an excuse, and requests that no role of ours allowed.
+    wrong: BTreeSet<String>,
+}
+
+impl<'a> Findings<'a> {
+    /// Counts the requests of one cluster.
+    fn count(&mut self, requests: &[Request], granted: &'a BTreeSet<Right>, lent: &BTreeSet<Right>) {
+        let mut changes: BTreeMap<&str, Vec<&Request>> = BTreeMap::new();
+        for request in requests {
+            let is_change = matches!(request.resource.as_str(), "optins" | "rolebindings")
+                && matches!(request.verb.as_str(), "create" | "patch" | "delete");
+            // When a namespace is deleted, no part of Pure Chaos deletes its RoleBinding. So the last
+            // use of the rights shows when they ended.
+            let is_use = request.allowed && role(request) == Some("pure-chaos-agent");
+            if is_use || (is_change && request.account == "webhook" && request.is_accepted()) {
+                changes.entry(&request.namespace).or_default().push(request);
+            }
+        }
+        // A test forged some records, so this also counts the requests in which the agent wrote a
+        // status.
+        let recorded: BTreeSet<&str> = requests
+            .iter()
+            .filter(|request| request.resource.starts_with("optins") && request.is_accepted())
+            .map(|request| request.namespace.as_str())
+            .collect();
+
+        for request in requests {
+            let Request { account, verb, uri, .. } = request;
+            if request.code == 403 {
+                match excuse(request, &changes, &recorded, lent) {
+                    Some(excuse) => *self.excuses.entry(excuse).or_default() += 1,
+                    None => {
+                        self.wrong.insert(format!("refused: {account} {verb} {uri}"));
+                    }
+                }
+            }
+            if !request.allowed {
+                continue;
+            }
+            let rights: Vec<&Right> = granted.iter().filter(|right| right.is_used_by(request)).collect();
+            for right in &rights {
+                *self.used.entry(right).or_default() += 1;
+            }
+            // A test lends an account these rights, to try the other locks alone.
+            let is_lent_by_a_test = role(request) == Some("cluster-admin");
+            // Everybody may ask who they are and what they may do.
+            let is_everybodys = role(request) == Some("system:basic-user");
+            if rights.is_empty() && !is_lent_by_a_test && !is_everybodys {
+                self.wrong.insert(format!("allowed by {:?}: {account} {verb} {uri}", request.reason));
+            }
+        }
+    }
+}
+
 #[test]
 fn what_is_granted_is_used_and_what_is_asked_for_is_granted() {
     provoke_the_rare();
@@ -289,59 +350,16 @@ fn what_is_granted_is_used_and_what_is_asked_for_is_granted() {
         granted.iter().filter(|right| right.role == "pure-chaos-agent").cloned().collect();
     assert!(granted.len() > 40 && lent.len() > 10, "{granted:?}");
 
-    let requests: Vec<Request> =
-        Mark::start().requests().into_iter().filter(|request| request.by_pod).collect();
-    let mut changes: BTreeMap<&str, Vec<&Request>> = BTreeMap::new();
-    for request in &requests {
-        let is_change = matches!(request.resource.as_str(), "optins" | "rolebindings")
-            && matches!(request.verb.as_str(), "create" | "patch" | "delete");
-        // When a namespace is deleted, no part of Pure Chaos deletes its RoleBinding. So the last
-        // use of the rights shows when they ended.
-        let is_use = request.allowed && role(request) == Some("pure-chaos-agent");
-        if is_use || (is_change && request.account == "webhook" && request.is_accepted()) {
-            changes.entry(&request.namespace).or_default().push(request);
-        }
+    let mut clusters = requests_by_cluster();
+    for requests in &mut clusters {
+        requests.retain(|request| request.by_pod);
     }
-
-    // A test forged some records, so this also counts the requests in which the agent wrote a
-    // status.
-    let recorded: BTreeSet<&str> = requests
-        .iter()
-        .filter(|request| request.resource.starts_with("optins") && request.is_accepted())
-        .map(|request| request.namespace.as_str())
-        .collect();
-
-    let mut used: BTreeMap<&Right, usize> = BTreeMap::new();
-    let mut excuses: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut wrong = BTreeSet::new();
-    for request in &requests {
-        if request.code == 403 {
-            match excuse(request, &changes, &recorded, &lent) {
-                Some(excuse) => *excuses.entry(excuse).or_default() += 1,
-                None => {
-                    wrong.insert(format!("refused: {} {} {}", request.account, request.verb, request.uri));
-                }
-            }
-        }
-        if !request.allowed {
-            continue;
-        }
-        let rights: Vec<&Right> = granted.iter().filter(|right| right.is_used_by(request)).collect();
-        for right in &rights {
-            *used.entry(right).or_default() += 1;
-        }
-        // A test lends an account these rights, to try the other locks alone.
-        let is_lent_by_a_test = role(request) == Some("cluster-admin");
-        // Everybody may ask who they are and what they may do.
-        let is_everybodys = role(request) == Some("system:basic-user");
-        if rights.is_empty() && !is_lent_by_a_test && !is_everybodys {
-            wrong.insert(format!(
-                "allowed by {:?}: {} {} {}",
-                request.reason, request.account, request.verb, request.uri
-            ));
-        }
+    let mut findings = Findings::default();
+    for requests in &clusters {
+        findings.count(requests, &granted, &lent);
     }
-    println!("{} requests, {} rights", requests.len(), granted.len());
+    let Findings { used, excuses, wrong } = findings;
+    println!("{:?} requests, {} rights", clusters.iter().map(Vec::len).collect::<Vec<_>>(), granted.len());
     for right in &granted {
         let Right { role, group, resource, verb, name } = right;
         let count = used.get(right).copied().unwrap_or(0);
@@ -350,9 +368,10 @@ fn what_is_granted_is_used_and_what_is_asked_for_is_granted() {
     for (excuse, count) in &excuses {
         println!("{count:>8} × refused because {excuse}");
     }
+    let all = clusters.concat();
     let unused: Vec<&Right> = granted
         .iter()
-        .filter(|right| !used.contains_key(right) && !is_shown_otherwise(right, &requests))
+        .filter(|right| !used.contains_key(right) && !is_shown_otherwise(right, &all))
         .collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(unused.is_empty(), "granted, and never used: {unused:#?}");
