@@ -35,6 +35,8 @@ check: ## Formatting, lints, documentation, scripts, manifests
 	cargo fmt --all --check
 	@echo "check: lints"
 	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
+	@echo "check: the plugin alone, which has the agent without its feature controller"
+	cargo clippy --locked --package kubectl-chaos -- -D warnings
 	@echo "check: documentation"
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
 	@echo "check: scripts, workflows, whitespace"

@@ -7,6 +7,7 @@ pub mod list;
 pub mod live_consent;
 pub mod observe;
 pub mod owners;
+#[cfg(feature = "controller")]
 pub mod pod_watch;
 pub mod pods;
 pub mod policy_config_map;

@@ -15,24 +15,38 @@
 //! | [`refusal`] | the reasons why the agent leaves a Pod, a workload or a namespace alone |
 //! | `identity` | the identity of this process, and its source of randomness |
 //!
+//! Without the feature `controller`, the crate contains [`explain`] and what it needs, for
+//! `kubectl chaos`.
+//!
 //! These modules do no I/O and never await: [`guard`], [`leader_election::rule`], [`round::due`],
 //! [`round::select`], the file `recovery.rs` of [`recovery`], and [`telemetry::fact`].
 
 pub mod args;
 pub mod cluster;
+#[cfg(feature = "controller")]
 pub mod context;
+#[cfg(feature = "controller")]
 pub mod controller;
 pub mod explain;
 pub mod guard;
+#[cfg(feature = "controller")]
 mod identity;
+#[cfg(feature = "controller")]
 pub mod leader_election;
+#[cfg(feature = "controller")]
 pub mod once;
+#[cfg(feature = "controller")]
 pub mod recovery;
 pub mod refusal;
+#[cfg(feature = "controller")]
 pub mod round;
+#[cfg(feature = "controller")]
 pub mod run;
+#[cfg(feature = "controller")]
 pub mod status;
+#[cfg(feature = "controller")]
 pub mod status_page;
+#[cfg(feature = "controller")]
 pub mod telemetry;
 
 pub use args::Args;

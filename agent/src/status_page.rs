@@ -11,11 +11,11 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, html};
-use policy::well_known::SYSTEM_NAMESPACE;
+use policy::well_known::{LEASE, SYSTEM_NAMESPACE};
 use runtime::clock::Clock;
 use tokio::sync::watch;
 
-use crate::leader_election::lease::{LEASE, Leadership};
+use crate::leader_election::lease::Leadership;
 use crate::telemetry::activity::{ActivityLog, Decision, DecisionLine, Halt, PendingLine, Snapshot};
 
 mod bars;

@@ -31,6 +31,8 @@ pub const RECORD: &str = "chaos";
 /// The name of the RoleBinding that gives the agent its rights in an eligible namespace, and of the
 /// ClusterRole to which the RoleBinding refers.
 pub const AGENT_BINDING: &str = "pure-chaos-agent";
+/// Name of the agent's Lease, in namespace [`SYSTEM_NAMESPACE`].
+pub const LEASE: &str = "agent";
 
 /// Whether a key is one of Pure Chaos, or a mistyped one. The API server also accepts
 /// `PureChaos.dev/dry-run` and `pure-chaos.dev/dry-run`. Somebody who writes such a key expects a

@@ -11,10 +11,8 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
 use kube::api::PostParams;
 use kube::{Api, Client};
 use policy::settings::Mode;
-use policy::well_known::{AGENT_BINDING, SYSTEM_NAMESPACE};
+use policy::well_known::{AGENT_BINDING, LEASE, SYSTEM_NAMESPACE};
 use runtime::client::{CallError, call};
-
-use crate::leader_election::lease::LEASE;
 
 /// The right to use one verb on one resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

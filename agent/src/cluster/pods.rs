@@ -2,7 +2,6 @@
 //! `managedFields` and most of the spec. So memory depends on the number of Pods and not on their
 //! size.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -22,7 +21,8 @@ use crate::cluster::snapshot::{Controller, PodView};
 pub const PAGE: u32 = 100;
 
 /// A Pod with only the fields that the agent needs.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Resource)]
+#[resource(inherit = Pod)]
 pub struct SlimPod {
     #[serde(deserialize_with = "slim_metadata")]
     metadata: ObjectMeta,
@@ -113,29 +113,6 @@ pub fn slim_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Objec
         owner_references,
         ..ObjectMeta::default()
     })
-}
-
-impl Resource for SlimPod {
-    type DynamicType = ();
-    type Scope = <Pod as Resource>::Scope;
-    fn kind((): &()) -> Cow<'_, str> {
-        Pod::kind(&())
-    }
-    fn group((): &()) -> Cow<'_, str> {
-        Pod::group(&())
-    }
-    fn version((): &()) -> Cow<'_, str> {
-        Pod::version(&())
-    }
-    fn plural((): &()) -> Cow<'_, str> {
-        Pod::plural(&())
-    }
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
 }
 
 /// The longest name and the longest kind that an object can have. An ownerReference can contain any

@@ -9,7 +9,7 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
-use policy::well_known::SYSTEM_NAMESPACE;
+use policy::well_known::{LEASE, SYSTEM_NAMESPACE};
 use runtime::client::CallError;
 use runtime::clock::Clock;
 use tokio::sync::watch;
@@ -18,8 +18,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::leader_election::rule::{Election, LEASE_DURATION, RENEW_DEADLINE, Seen, Step};
 
-/// The Lease's name, in namespace `pure-chaos`.
-pub const LEASE: &str = "agent";
 /// How often a leader renews the Lease.
 const RENEW_INTERVAL: Duration = Duration::from_secs(2);
 /// How often a standby reads the Lease. A standby takes over a released Lease within a second.

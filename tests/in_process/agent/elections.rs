@@ -5,7 +5,8 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use agent::leader_election::lease::{LEASE, LeaderElector, Leadership};
+use agent::leader_election::lease::{LeaderElector, Leadership};
+use policy::well_known::LEASE;
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 use runtime::clock::{Clock, TokioClock};
