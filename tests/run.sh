@@ -30,7 +30,7 @@ side_by_side=(
 # begins with the groups above.
 first=(
     people/explain operations/once operations/leader safeguards/halt_by_alert
-    safeguards/race safeguards/hammer operations/availability operations/rotation operations/drift
+    safeguards/race safeguards/hammer operations/drift
 )
 second=(
     operations/components consent/opt_in_role consent/rules consent/records consent/bindings
@@ -39,8 +39,9 @@ second=(
     kills/truth
     operations/outage
 )
-# This group reads what all groups above requested, on both clusters.
-between=(safeguards/rights)
+# Nothing may fail in the first two groups, under a load that needs the whole machine. The last one
+# reads what all groups requested, on both clusters.
+between=(operations/availability operations/rotation safeguards/rights)
 # These groups install and remove Pure Chaos.
 first_then=(people/walkthrough people/demo operations/lifecycle)
 second_then=(operations/deploy operations/upgrade)
