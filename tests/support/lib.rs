@@ -10,7 +10,7 @@ pub mod dashboard;
 pub mod disruption;
 pub mod excuses;
 pub mod exported;
-pub mod fake_api;
+pub use fake_api;
 pub mod fake_node;
 pub mod generator;
 pub mod lateness;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::fake::Fake;
+use crate::fake::{CONFIGURATION, Fake, configuration, namespace};
 use crate::server::tests::{ask, connect, pair};
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
@@ -78,9 +78,8 @@ async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
 async fn the_whole_process_from_start_to_end() {
     let fake = Fake::new();
     let directory = Mounted::new();
-    fake.with(|store| store.put("namespaces", "", "a", json!({"metadata": {"uid": "uid-a"}})));
-    let configuration = crate::fake::configuration();
-    fake.with(|store| store.put("validatingwebhookconfigurations", "", "pure-chaos", configuration));
+    fake.put(&namespace("a"), json!({"metadata": {"name": "a", "uid": "uid-a"}}));
+    fake.put(CONFIGURATION, configuration());
     let (address, metrics_address) = (free().await, free().await);
     let config = Config {
         common: CommonArgs { metrics_address, log_format: LogFormat::Text, kubeconfig: None },

@@ -1,8 +1,9 @@
 use super::*;
-use crate::fake::{Fake, POWERLESS, path, refusal, replica_of, virtual_time};
+use crate::fake::{Fake, POWERLESS, path, replica_of, virtual_time};
 use crate::run::Parts;
 use axum::body::{Body, to_bytes};
 use axum::http::Method;
+use fake_api::{Answer, FAULT};
 use jiff::Timestamp;
 use prometheus::{Registry, TextEncoder};
 use runtime::clock::TokioClock;
@@ -129,15 +130,17 @@ fn what_cannot_be_read_is_not_killed_and_answered_in_time() {
             answer["status"]["message"].as_str().unwrap().to_owned()
         };
         assert!(message(app.review("kill", kill("gone")).await).contains("the namespace does not exist"));
-        app.fake.hook(|_, path, _| path.ends_with("/namespaces/a").then(|| refusal(500, "etcd is away", "")));
-        assert!(message(app.review("kill", kill("a")).await).contains("etcd is away"));
-        app.fake.hook(|_, path, _| path.ends_with("/namespaces/pure-chaos").then(|| refusal(500, "x", "")));
+        app.fake.fail("GET", "/namespaces/a", usize::MAX, Answer::Status(500, Value::Null));
+        assert!(message(app.review("kill", kill("a")).await).contains(FAULT));
+        app.fake.heal();
+        app.fake.fail("GET", "/namespaces/pure-chaos", usize::MAX, Answer::Status(500, Value::Null));
         assert!(message(app.review("kill", kill("a")).await).contains("pure-chaos can't be read"));
         // The API server does not answer the webhook. The webhook answers well before the API
         // server gives up.
         let clock = Arc::clone(&app.parts.records.clock);
         for silent in ["/namespaces/a", "/namespaces/pure-chaos"] {
-            app.fake.hook(move |_, path, _| path.ends_with(silent).then_some((0, Value::Null)));
+            app.fake.heal();
+            app.fake.fail("GET", silent, usize::MAX, Answer::After(Duration::MAX));
             let start = clock.monotonic();
             assert!(message(app.review("kill", kill("a")).await).contains("can't be read"));
             assert_eq!(clock.monotonic() - start, namespaces::LOCK_TIMEOUT);
@@ -284,10 +287,9 @@ fn who_may_not_delete_pods_may_not_opt_in() {
 fn a_right_that_cant_be_asked_for_is_none() {
     virtual_time(async {
         let app = app();
-        for answer in [refusal(500, "etcd is away", ""), (0, Value::Null)] {
-            let answer_of = answer.clone();
-            app.fake
-                .hook(move |_, path, _| path.ends_with("/subjectaccessreviews").then(|| answer_of.clone()));
+        for answer in [Answer::Status(500, Value::Null), Answer::After(Duration::MAX)] {
+            app.fake.heal();
+            app.fake.fail("POST", "/subjectaccessreviews", usize::MAX, answer);
             let answer = app.review("opt-in", opt_in(json!({"chaos": "yes"}), false)).await;
             assert_eq!((&answer["allowed"], &answer["status"]["code"]), (&json!(false), &json!(403)));
             let message = answer["status"]["message"].as_str().unwrap();
@@ -308,7 +310,7 @@ fn the_platform_can_turn_the_check_off() {
             TokioClock::starting_at("2026-11-23T12:00:00Z".parse().unwrap()),
             PlatformPolicy { require_pod_delete: false, ..PlatformPolicy::built_in() },
         );
-        app.fake.hook(|_, path, _| path.ends_with("/subjectaccessreviews").then(|| panic!("nobody asks")));
+        app.fake.before("POST", "/subjectaccessreviews", |_| panic!("nobody asks"));
         let answer = app.review("opt-in", by(POWERLESS, opt_in(json!({"chaos": "yes"}), false))).await;
         assert_eq!(answer["allowed"], true);
     });
@@ -320,7 +322,7 @@ fn the_platform_can_turn_the_check_off() {
 fn who_does_not_know_the_path_is_turned_away_unread() {
     virtual_time(async {
         let app = app();
-        app.fake.hook(|_, path, _| panic!("{path} was asked for a stranger"));
+        app.fake.intercept(|call| panic!("{} was asked for a stranger", call.path));
         let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
             "request": by("someone@example.com", opt_in(json!({"chaos": "yes"}), false))});
         let foreign = certs::path::segment::Keys::of([8; 32], [9; 32]).path("opt-in", app.clock.wall());

@@ -1,11 +1,11 @@
 use super::*;
 use crate::admission::decide::Note;
-use crate::fake::{Fake, refusal, replica_of, virtual_time};
+use crate::fake::{CONFIGURATION, Fake, binding, configuration, namespace, record, replica_of, virtual_time};
 use crate::metrics::Metrics;
 use crate::reconcile::worker::work;
 use crate::reconcile::write_throttle::{PATIENCE, REST};
 use crate::run::Parts;
-use axum::http::Method;
+use fake_api::{Answer, FAULT};
 use policy::eligibility::NamespaceView;
 use runtime::clock::TokioClock;
 use serde_json::{Value, json};
@@ -16,22 +16,17 @@ mod replicas;
 fn parts(fake: &Fake, seed: u64) -> Parts {
     let clock = TokioClock::starting_at("2026-11-23T12:00:00Z".parse().unwrap());
     let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
-    let configured = fake.with(|store| store.get("validatingwebhookconfigurations", "", "pure-chaos"));
-    if configured.is_none() {
-        let configuration = crate::fake::configuration();
-        fake.with(|store| store.put("validatingwebhookconfigurations", "", "pure-chaos", configuration));
+    if fake.get(CONFIGURATION).is_none() {
+        fake.put(CONFIGURATION, configuration());
     }
     let parts =
         Parts::new(&fake.client(), PlatformPolicy::built_in(), &metrics, Arc::new(clock), replica_of(seed));
-    parts.guard.configuration(Some(&serde_json::from_value(crate::fake::configuration()).unwrap()));
+    parts.guard.configuration(Some(&serde_json::from_value(configuration()).unwrap()));
     parts
 }
 
-fn uid(fake: &Fake, namespace: &str) -> String {
-    fake.with(|store| store.get("namespaces", "", namespace)).unwrap()["metadata"]["uid"]
-        .as_str()
-        .unwrap()
-        .to_owned()
+fn uid(fake: &Fake, name: &str) -> String {
+    fake.get(&namespace(name)).unwrap()["metadata"]["uid"].as_str().unwrap().to_owned()
 }
 
 /// Stores annotations as if this replica had admitted them.
@@ -104,7 +99,7 @@ fn an_admitted_opt_in_becomes_record_and_binding_and_goes_again() {
             "rights go first"
         );
         one.records.objects.events.finish().await;
-        assert_eq!(fake.events("a"), ["ChaosOptedIn", "ChaosOptedOut"]);
+        assert_eq!(fake.events_in("a"), ["ChaosOptedIn", "ChaosOptedOut"]);
     });
 }
 
@@ -131,7 +126,7 @@ fn what_nobody_admitted_gets_a_record_that_says_so_and_no_binding() {
         one.records.objects.events.finish().await;
         assert!(fake.binding("b").is_none());
         for namespace in ["a", "b"] {
-            assert_eq!(fake.events(namespace), ["ChaosRefused"], "the agent has no right to tell it");
+            assert_eq!(fake.events_in(namespace), ["ChaosRefused"], "the agent has no right to tell it");
         }
     });
 }
@@ -168,17 +163,9 @@ fn a_conflict_is_read_again_and_the_newer_opt_in_wins() {
         fake.namespace("a", json!({}));
         // While this replica removes the record, somebody opts in again, and the other replica
         // writes that opt-in.
-        let mut is_first = true;
-        fake.hook(move |method, path, store| {
-            if *method == Method::DELETE && path.ends_with("/optins/chaos") && std::mem::take(&mut is_first) {
-                let mut namespace = store.get("namespaces", "", "a").unwrap();
-                namespace["metadata"]["annotations"] = yes();
-                store.put("namespaces", "", "a", namespace);
-                let mut record = store.get("optins", "a", "chaos").unwrap();
-                record["spec"]["admission"]["user"] = json!("sam");
-                store.put("optins", "a", "chaos", record);
-            }
-            None
+        fake.before("DELETE", "/optins/chaos", |api| {
+            api.change(&namespace("a"), |namespace| namespace["metadata"]["annotations"] = yes());
+            api.change(&record("a"), |record| record["spec"]["admission"]["user"] = json!("sam"));
         });
         fake.writes();
         look(&one, "a").await;
@@ -189,7 +176,7 @@ fn a_conflict_is_read_again_and_the_newer_opt_in_wins() {
             1
         );
         one.records.objects.events.finish().await;
-        assert_eq!(fake.events("a"), ["ChaosOptedIn", "ChaosOptedIn"], "by kim, then by sam");
+        assert_eq!(fake.events_in("a"), ["ChaosOptedIn", "ChaosOptedIn"], "by kim, then by sam");
     });
 }
 
@@ -197,13 +184,11 @@ fn a_conflict_is_read_again_and_the_newer_opt_in_wins() {
 fn conflicts_without_end_are_left_to_the_queue() {
     virtual_time(async {
         let (fake, one) = admitted();
-        fake.hook(|method, path, _| {
-            (*method == Method::POST && path.ends_with("/optins")).then(|| refusal(409, "AlreadyExists", ""))
-        });
+        fake.fail("POST", "/optins", usize::MAX, Answer::Status(409, Value::Null));
         assert!(matches!(one.records.look("a").await, Err(LookError::Conflict(_))));
         let tries = fake.writes().into_iter().filter(|write| write.ends_with("/optins"));
         assert_eq!(tries.count(), TRIES as usize);
-        fake.no_hook();
+        fake.heal();
         look(&one, "a").await;
         assert_eq!(fake.verdict("a"), "Admitted", "the admission is not lost meanwhile");
     });
@@ -215,10 +200,7 @@ fn what_is_refused_is_told_in_the_refusers_words_until_it_is_done() {
     virtual_time(async {
         for plural in ["/rolebindings", "/optins"] {
             let (fake, one) = admitted();
-            fake.hook(move |method, path, _| {
-                let is_meant = *method == Method::POST && path.ends_with(plural);
-                is_meant.then(|| refusal(403, "exceeded quota: q", ""))
-            });
+            fake.fail("POST", plural, usize::MAX, Answer::Status(403, Value::Null));
             for _ in 0..3 {
                 assert!(one.records.look("a").await.is_err(), "{plural}: it is tried again");
                 tokio::time::sleep(REST).await;
@@ -226,22 +208,22 @@ fn what_is_refused_is_told_in_the_refusers_words_until_it_is_done() {
             let reason = |fake: &Fake| fake.record("a").map(|record| record["spec"]["reason"].clone());
             if plural == "/rolebindings" {
                 let reason = reason(&fake).unwrap();
-                assert!(reason.as_str().unwrap().contains("exceeded quota: q"), "{reason}");
+                assert!(reason.as_str().unwrap().contains(FAULT), "{reason}");
             }
             assert_eq!(
-                fake.events("a"),
+                fake.events_in("a"),
                 ["ChaosRefused"],
                 "{plural}: once, and nobody is told that Pods may be killed"
             );
-            let note = fake.notes("a").remove(0);
-            assert!(note.contains("exceeded quota: q"), "{note}");
+            let note = fake.notes_in("a").remove(0);
+            assert!(note.contains(FAULT), "{note}");
 
-            fake.no_hook();
+            fake.heal();
             look(&one, "a").await;
             assert!(fake.binding("a").is_some());
             assert_eq!(reason(&fake), Some(Value::Null), "{plural}");
             one.records.objects.events.finish().await;
-            assert_eq!(fake.events("a"), ["ChaosRefused", "ChaosOptedIn"], "{plural}");
+            assert_eq!(fake.events_in("a"), ["ChaosRefused", "ChaosOptedIn"], "{plural}");
         }
     });
 }
@@ -268,16 +250,14 @@ fn an_opt_out_names_the_recoveries_that_nobody_watches_any_more() {
     virtual_time(async {
         let (fake, one) = admitted();
         look(&one, "a").await;
-        fake.with(|store| {
-            let mut record = store.get("optins", "a", "chaos").unwrap();
+        fake.change(&record("a"), |record| {
             record["status"]["pending"] = json!([{"pod": "web-1", "uid": "u", "time": "2026-11-23T12:00:00Z",
                 "steadyState": 3, "workload": {"kind": "Deployment", "name": "web", "uid": "w"}}]);
-            store.put("optins", "a", "chaos", record);
         });
         fake.namespace("a", json!({}));
         look(&one, "a").await;
         one.records.objects.events.finish().await;
-        let notes = fake.notes("a");
+        let notes = fake.notes_in("a");
         assert!(
             notes[1].contains("opted out") && notes[1].contains("Pod web-1 of Deployment web"),
             "{notes:?}"
@@ -290,23 +270,20 @@ fn a_terminating_namespace_is_left_alone() {
     virtual_time(async {
         let (fake, one) = admitted();
         look(&one, "a").await;
-        fake.with(|store| {
-            let mut namespace = store.get("namespaces", "", "a").unwrap();
+        fake.change(&namespace("a"), |namespace| {
             namespace["metadata"]["deletionTimestamp"] = json!("2026-11-23T12:00:00Z");
-            store.put("namespaces", "", "a", namespace);
-            store.remove("rolebindings", "a", "pure-chaos-agent");
         });
+        fake.remove(&binding("a"));
         fake.writes();
         assert_eq!(look(&one, "a").await, None);
         // The deletion may also show only in the refusal of a write.
         admit(&fake, &one, "b", yes());
-        fake.hook(|method, _, _| {
-            (*method == Method::POST).then(|| refusal(403, "Forbidden", "NamespaceTerminating"))
-        });
+        let terminating = json!({"causes": [{"reason": "NamespaceTerminating", "message": ""}]});
+        fake.fail("POST", "", usize::MAX, Answer::Status(403, terminating));
         assert_eq!(look(&one, "b").await, None);
         assert_eq!(fake.writes(), ["POST namespaces/b/rolebindings"], "final, not tried again");
-        fake.no_hook();
-        fake.hook(|method, _, _| (*method == Method::POST).then(|| refusal(403, "Forbidden", "")));
+        fake.heal();
+        fake.fail("POST", "", usize::MAX, Answer::Status(403, Value::Null));
         assert!(matches!(one.records.look("b").await, Err(LookError::Call(..))), "missing rights are no end");
     });
 }
@@ -324,7 +301,7 @@ fn who_read_that_nothing_is_killed_reads_when_that_ends() {
         }
         one.records.objects.events.finish().await;
         assert_eq!(
-            fake.notes("a"),
+            fake.notes_in("a"),
             [
                 "kim opted this namespace in to chaos: its rounds are dry runs, which kill no Pod",
                 "kim opted this namespace in to chaos: its Pods may be killed from now on",

@@ -10,7 +10,7 @@ fn a_record_deleted_while_its_namespace_opted_out_unseen_is_not_restored() {
         // The namespace opts out and in again while the webhook does not see it, and the other
         // replica removes the record in between.
         fake.namespace("a", json!({}));
-        fake.with(|store| store.remove("optins", "a", "chaos"));
+        fake.remove(&record("a"));
         fake.namespace("a", yes());
         look(&one, "a").await;
         tokio::time::sleep(PATIENCE).await;
@@ -27,7 +27,7 @@ fn a_replica_that_was_started_later_heals_as_well() {
         admit(&fake, &one, "a", yes());
         look(&one, "a").await;
         look(&late, "a").await;
-        fake.with(|store| store.remove("optins", "a", "chaos"));
+        fake.remove(&record("a"));
         look(&late, "a").await;
         assert_eq!(fake.verdict("a"), "Admitted");
         assert_eq!(fake.record("a").unwrap()["spec"]["admission"]["user"], "kim");
@@ -68,18 +68,14 @@ fn two_replicas_converge_within_a_second_and_heal() {
             assert!(first <= 20 * 7, "three reads, three writes and an Event each, by one replica: {first}");
             assert!(later <= 20 * 9, "then each replica looks once or twice that all is done: {later}");
             wait(Duration::from_secs(120)).await;
-            assert_eq!(fake.events("n3"), ["ChaosOptedIn"], "once, by whoever wrote it");
+            assert_eq!(fake.events_in("n3"), ["ChaosOptedIn"], "once, by whoever wrote it");
             fake.writes();
             wait(Duration::from_secs(300)).await;
             assert_eq!(fake.writes(), Vec::<String>::new(), "nothing is written when nothing differs");
 
             // A write of the agent into the status causes no request here.
             fake.reads();
-            fake.with(|store| {
-                let mut record = store.get("optins", "n3", "chaos").unwrap();
-                record["status"] = json!({"state": "active"});
-                store.put("optins", "n3", "chaos", record);
-            });
+            fake.change(&record("n3"), |record| record["status"] = json!({"state": "active"}));
             wait(Duration::from_secs(1)).await;
             assert_eq!(fake.reads(), 0);
             // A namespace that has nothing to do with chaos causes no request either.
@@ -87,8 +83,8 @@ fn two_replicas_converge_within_a_second_and_heal() {
             wait(Duration::from_secs(1)).await;
             assert_eq!(fake.reads(), 0);
 
-            fake.with(|store| store.remove("optins", "n3", "chaos"));
-            fake.with(|store| store.remove("rolebindings", "n4", "pure-chaos-agent"));
+            fake.remove(&record("n3"));
+            fake.remove(&binding("n4"));
             wait(Duration::from_secs(1)).await;
             assert_eq!(fake.verdict("n3"), "Admitted");
             assert!(fake.binding("n4").is_some());
@@ -118,7 +114,9 @@ fn an_outage_loses_no_admission() {
         let test = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
             // Writes fail for two minutes, which is longer than a note lives.
-            fake.hook(|method, _, _| (*method != Method::GET).then(|| refusal(500, "InternalError", "")));
+            for verb in ["POST", "PATCH", "DELETE"] {
+                fake.fail(verb, "", usize::MAX, Answer::Status(500, Value::Null));
+            }
             admit(&fake, &one, "a", yes());
             tokio::time::sleep(Duration::from_secs(120)).await;
             assert_eq!(fake.verdict("a"), "none");
@@ -126,7 +124,7 @@ fn an_outage_loses_no_admission() {
             fake.namespace("a", json!({"chaos": "yes", "team": "a"}));
             let tries = fake.writes().len();
             assert!((3..=12).contains(&tries), "{tries} tries: with a back-off");
-            fake.no_hook();
+            fake.heal();
             tokio::time::sleep(Duration::from_secs(100)).await;
             assert_eq!(fake.verdict("a"), "Admitted");
         };
@@ -147,25 +145,13 @@ fn an_outdated_namespace_never_overwrites_a_newer_opt_in() {
         let admitted = admit_later(&fake, &two);
         // After this replica has read the Namespace, somebody narrows the consent. The other
         // replica admits that and writes it.
-        fake.with(|store| store.remove("rolebindings", "a", "pure-chaos-agent"));
-        fake.with(|store| {
-            let mut record = store.get("optins", "a", "chaos").unwrap();
-            record["spec"]["settings"]["limit"] = json!(9);
-            store.put("optins", "a", "chaos", record);
-        });
+        fake.remove(&binding("a"));
+        fake.change(&record("a"), |record| record["spec"]["settings"]["limit"] = json!(9));
         tokio::time::sleep(REST).await;
-        let mut is_first = true;
-        fake.hook(move |method, _, store| {
-            if *method == Method::PATCH && std::mem::take(&mut is_first) {
-                let mut namespace = store.get("namespaces", "", "a").unwrap();
-                namespace["metadata"]["annotations"] =
-                    json!({"chaos": "yes", "purechaos.dev/dry-run": "true"});
-                store.put("namespaces", "", "a", namespace);
-                let mut record = store.get("optins", "a", "chaos").unwrap();
-                record["spec"] = admitted.clone();
-                store.put("optins", "a", "chaos", record);
-            }
-            None
+        fake.before("PATCH", "", move |api| {
+            let dry = json!({"chaos": "yes", "purechaos.dev/dry-run": "true"});
+            api.change(&namespace("a"), |namespace| namespace["metadata"]["annotations"] = dry);
+            api.change(&record("a"), |record| record["spec"] = admitted);
         });
         look(&one, "a").await;
         assert_eq!(fake.record("a").unwrap()["spec"]["settings"]["dryRun"], true);

@@ -1,6 +1,9 @@
-//! A fake Kubernetes API in this process. It keeps objects in a map, serves watches with history,
-//! and notes every call in order. Tests use it to check the exact order of calls, to run in virtual
-//! time, and to inject faults. Tests on a real cluster cover how the real API server behaves.
+//! The fake Kubernetes API of all tests, in the test's own process. It keeps objects in a map,
+//! serves watches with history, and notes every call in order. Tests use it to check the exact
+//! order of calls, to run in virtual time, and to inject faults. Tests on a real cluster cover how
+//! the real API server behaves.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "only tests use this crate")]
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -9,7 +12,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Query, State};
-use axum::http::{Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -20,10 +23,16 @@ mod writes;
 use watches::{Disturbance, watch};
 use writes::{create, kill, patch, replace};
 
+/// The message of every [`Answer::Status`].
+pub const FAULT: &str = "the fault that was asked for";
+
+type Interceptor = Box<dyn FnMut(&Call) -> Option<Answer> + Send>;
+
 /// The API: its objects, and the calls that it received.
 #[derive(Clone, Default)]
 pub struct Api {
     world: Arc<Mutex<World>>,
+    interceptors: Arc<Mutex<Vec<Interceptor>>>,
     changed: Arc<Notify>,
 }
 
@@ -77,6 +86,8 @@ pub enum Answer {
     Done(u16),
     /// The API answers correctly, but only after this time.
     After(Duration),
+    /// The API answers with this object and does nothing.
+    Object(Value),
 }
 
 impl Api {
@@ -98,12 +109,20 @@ impl Api {
         query: &BTreeMap<String, String>,
         body: &Value,
     ) -> Response {
-        answer(self.clone(), method, path.to_owned(), query.clone(), body.clone()).await
+        answer(self.clone(), method, path.to_owned(), query.clone(), body.clone(), false).await
     }
 
-    /// Puts an object at a path, as new or changed. Watches show it.
+    /// Puts an object at a path, as new or changed. Watches show it. If the object has a
+    /// generation, another spec is the next generation.
     pub fn put(&self, path: &str, mut object: Value) {
         let mut world = self.world.lock().unwrap();
+        if let Some(stored) = world.objects.get(path)
+            && let Some(generation) = stored["metadata"]["generation"].as_u64()
+            && object["metadata"]["generation"] == generation
+            && object["spec"] != stored["spec"]
+        {
+            object["metadata"]["generation"] = json!(generation + 1);
+        }
         world.version += 1;
         let version = world.version;
         object["metadata"]["resourceVersion"] = json!(version.to_string());
@@ -138,10 +157,6 @@ impl Api {
         self.world.lock().unwrap().objects.get(path).cloned()
     }
 
-    fn has(&self, path: &str) -> bool {
-        self.world.lock().unwrap().objects.contains_key(path)
-    }
-
     /// All objects, by their paths.
     pub fn objects(&self) -> BTreeMap<String, Value> {
         self.world.lock().unwrap().objects.clone()
@@ -169,11 +184,22 @@ impl Api {
         self.world.lock().unwrap().hooks.push(hook);
     }
 
+    /// Shows each later call to `interceptor` before the API answers it. The interceptor may change
+    /// the API, and may return another answer. [`Self::heal`] does not end this.
+    pub fn intercept(&self, interceptor: impl FnMut(&Call) -> Option<Answer> + Send + 'static) {
+        self.interceptors.lock().unwrap().push(Box::new(interceptor));
+    }
+
     /// All calls so far in order, without watches and Events.
     pub fn calls(&self) -> Vec<Call> {
         let world = self.world.lock().unwrap();
         let is_told = |call: &&Call| call.verb != "WATCH" && !call.path.contains("events.k8s.io");
         world.calls.iter().filter(is_told).cloned().collect()
+    }
+
+    /// All calls in order, with watches and Events, and forgets them.
+    pub fn take_calls(&self) -> Vec<Call> {
+        std::mem::take(&mut self.world.lock().unwrap().calls)
     }
 
     /// The calls that would kill.
@@ -198,9 +224,15 @@ impl Api {
 
     /// The stored Events, in the order in which they were written.
     pub fn stored_events(&self) -> Vec<Value> {
+        self.versions("/events")
+    }
+
+    /// Every version of the objects in collections with this ending, in the order in which they
+    /// were written.
+    pub fn versions(&self, collection: &str) -> Vec<Value> {
         let world = self.world.lock().unwrap();
-        let events = world.history.iter().filter(|(_, of, _)| of.contains("events.k8s.io"));
-        events.map(|(_, _, change)| change["object"].clone()).collect()
+        let versions = world.history.iter().filter(|(_, of, _)| of.ends_with(collection));
+        versions.map(|(_, _, change)| change["object"].clone()).collect()
     }
 
     /// How often a process tried to write an Event so far.
@@ -213,6 +245,7 @@ impl Api {
 impl Api {
     /// Notes a call, and finds the fault and the hook that a test arranged for it.
     fn note(&self, call: Call) -> (Option<Answer>, Option<Hook>) {
+        let answers = self.interceptors.lock().unwrap().iter_mut().map(|ask| ask(&call)).collect::<Vec<_>>();
         let mut world = self.world.lock().unwrap();
         let is_meant = |verb: &str, path: &str| verb == call.verb && call.path.ends_with(path);
         let fault = world.faults.iter_mut().find(|fault| fault.left > 0 && is_meant(fault.verb, &fault.path));
@@ -223,7 +256,7 @@ impl Api {
         let hook = world.hooks.iter().position(|hook| is_meant(hook.verb, &hook.path));
         let hook = hook.map(|at| world.hooks.swap_remove(at));
         world.calls.push(call);
-        (fault, hook)
+        (answers.into_iter().flatten().next().or(fault), hook)
     }
 }
 
@@ -236,10 +269,14 @@ async fn handle(
     method: Method,
     uri: Uri,
     Query(query): Query<BTreeMap<String, String>>,
+    headers: HeaderMap,
     body: Bytes,
 ) -> Response {
     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    answer(api, method.as_str(), uri.path().to_owned(), query, body).await
+    let is_strategic = headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind == "application/strategic-merge-patch+json");
+    answer(api, method.as_str(), uri.path().to_owned(), query, body, is_strategic).await
 }
 
 async fn answer(
@@ -248,8 +285,9 @@ async fn answer(
     path: String,
     query: BTreeMap<String, String>,
     body: Value,
+    is_strategic: bool,
 ) -> Response {
-    let is_collection = !api.has(&path) && is_collection(&path);
+    let is_collection = is_collection(&path) && api.get(&path).is_none();
     let is_watch = query.get("watch").is_some_and(|watch| watch == "true");
     let verb = match method {
         "GET" if is_watch => "WATCH".to_owned(),
@@ -264,31 +302,28 @@ async fn answer(
     if let Some(Answer::After(time)) = fault {
         tokio::time::sleep(time).await;
     }
-    if let Some(Answer::Status(code, details)) = fault {
-        return status(code, "the fault that was asked for", details);
+    match fault {
+        Some(Answer::Status(code, details)) => return status(code, FAULT, details),
+        Some(Answer::Object(object)) => return reply(object),
+        _ => {}
     }
     let answer = match verb.as_str() {
         "WATCH" => return watch(api, path, query),
         "LIST" => list(&api, &path, &query),
         "GET" => api.get(&path).map_or_else(|| status(404, "not found", Value::Null), reply),
-        "PATCH" => patch(&api, path.trim_end_matches("/status"), &body),
+        "PATCH" => patch(&api, path.trim_end_matches("/status"), &body, is_strategic),
         "POST" if path.ends_with("/eviction") => {
             kill(&api, path.trim_end_matches("/eviction"), &body["deleteOptions"], &query)
         }
         "DELETE" => kill(&api, &path, &body, &query),
-        "POST"
-            if ["/optins", "/rolebindings", "/leases", "/events"]
-                .iter()
-                .any(|plural| path.ends_with(plural)) =>
-        {
-            create(&api, &path, body)
-        }
         "PUT" => replace(&api, &path, body),
         "POST" if path.ends_with("/subjectaccessreviews") => {
             let mut review = body;
             review["status"] = json!({"allowed": true});
             reply(review)
         }
+        "POST" if path.ends_with("reviews") => reply(body),
+        "POST" => create(&api, &path, body),
         _ => reply(body),
     };
     match fault {
