@@ -1,16 +1,13 @@
-//! For tests: an API server in this process, with two kinds of objects. The fake keeps
-//! resourceVersions, so conflicts are real. The fake can refuse a call, or carry it out and lose
-//! the answer. And somebody else can write in the middle of a call.
+//! The fake API as the tests of certs use it: two kinds of objects, a process that crashes, and
+//! endpoints that serve a certificate.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use axum::Router;
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::http::{Method, StatusCode, Uri};
-use axum::response::{IntoResponse, Json, Response};
+use fake_api::{Answer, Api};
 use k8s_openapi::ByteString;
 use serde_json::{Value, json};
 
@@ -21,31 +18,11 @@ const SECRETS: &str = "/api/v1/namespaces/pure-chaos/secrets";
 const CONFIGURATION: &str =
     "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/pure-chaos";
 
-type Hook = Box<dyn FnOnce(&Fake) + Send>;
-
-#[derive(Clone, Default)]
-pub struct Fake(Arc<Mutex<Objects>>);
-
-#[derive(Default)]
-struct Objects {
-    version: u64,
-    secrets: BTreeMap<String, Value>,
-    configuration: Option<Value>,
-    calls: Vec<String>,
-    failures: Vec<Failing>,
-    hooks: Vec<(String, Hook)>,
-    served: usize,
-    at: Option<(usize, Hook)>,
-    injected: Vec<Vec<u8>>,
-    writes: usize,
-    crash: Option<(usize, Crash)>,
-    endpoints: Option<Served>,
-}
-
-struct Failing {
-    call: String,
-    code: u16,
-    times: usize,
+#[derive(Clone)]
+pub struct Fake {
+    api: Api,
+    has_crashed: Arc<AtomicBool>,
+    endpoints: Arc<Mutex<Option<Served>>>,
 }
 
 /// When the process crashes, before or after a write.
@@ -55,17 +32,39 @@ pub enum Crash {
     AfterWrite,
 }
 
+impl Deref for Fake {
+    type Target = Api;
+
+    fn deref(&self) -> &Api {
+        &self.api
+    }
+}
+
+impl Default for Fake {
+    fn default() -> Self {
+        let api = Api::default();
+        api.intercept(|call| {
+            let (verb, path) = (call.verb.as_str(), call.path.as_str());
+            let is_right = path.starts_with(SECRETS) || path == CONFIGURATION;
+            assert!(is_right, "{verb} {path} is no call that certs has a right to");
+            let is_change = matches!(verb, "PUT" | "PATCH");
+            assert!(
+                !is_change || call.body["metadata"]["resourceVersion"].is_string(),
+                "{verb} {path} is blind"
+            );
+            None
+        });
+        Self { api, has_crashed: Arc::default(), endpoints: Arc::default() }
+    }
+}
+
+fn secret(name: &str) -> String {
+    format!("{SECRETS}/{name}")
+}
+
 impl Fake {
-    pub fn client(&self) -> kube::Client {
-        kube::Client::new(Router::new().fallback(answer).with_state(self.clone()), "pure-chaos")
-    }
-
-    fn with<T>(&self, f: impl FnOnce(&mut Objects) -> T) -> T {
-        f(&mut self.0.lock().unwrap())
-    }
-
     pub fn secret(&self, name: &str) -> Option<Value> {
-        self.with(|objects| objects.secrets.get(name).cloned())
+        self.get(&secret(name))
     }
 
     pub fn data(&self, name: &str) -> Option<Data> {
@@ -74,11 +73,8 @@ impl Fake {
         Some(data.into_iter().map(|(key, value)| (key, value.0)).collect())
     }
 
-    pub fn put_secret(&self, name: &str, secret: Value) {
-        self.with(|objects| {
-            let secret = objects.versioned(secret);
-            objects.secrets.insert(name.to_owned(), secret);
-        });
+    pub fn put_secret(&self, name: &str, object: Value) {
+        self.put(&secret(name), object);
     }
 
     pub fn put_data(&self, name: &str, data: &Data) {
@@ -87,11 +83,11 @@ impl Fake {
     }
 
     pub fn delete_secret(&self, name: &str) {
-        self.with(|objects| objects.secrets.remove(name));
+        self.remove(&secret(name));
     }
 
     pub fn configuration(&self) -> Option<Value> {
-        self.with(|objects| objects.configuration.clone())
+        self.get(CONFIGURATION)
     }
 
     pub fn put_configuration(&self, webhooks: &[&str]) {
@@ -102,28 +98,16 @@ impl Fake {
                     "clientConfig": {"service": {"name": "webhook", "namespace": "pure-chaos"}}})
             })
             .collect();
-        self.with(|objects| {
-            let configuration = json!({"metadata": {"name": "pure-chaos"}, "webhooks": webhooks});
-            objects.configuration = Some(objects.versioned(configuration));
-        });
+        self.put(CONFIGURATION, json!({"metadata": {"name": "pure-chaos"}, "webhooks": webhooks}));
     }
 
     pub fn delete_configuration(&self) {
-        self.with(|objects| objects.configuration = None);
+        self.remove(CONFIGURATION);
     }
 
     /// Returns each webhook's `caBundle`.
     pub fn bundles(&self) -> Vec<Vec<u8>> {
-        let configuration = self.configuration().unwrap();
-        let webhooks = configuration["webhooks"].as_array().unwrap();
-        let bundle = |webhook: &Value| webhook["clientConfig"].get("caBundle").cloned();
-        webhooks
-            .iter()
-            .map(|webhook| {
-                bundle(webhook)
-                    .map_or_else(Vec::new, |text| serde_json::from_value::<ByteString>(text).unwrap().0)
-            })
-            .collect()
+        self.configuration().unwrap()["webhooks"].as_array().unwrap().iter().map(bundle).collect()
     }
 
     /// Returns the path of each webhook that has a Service.
@@ -144,178 +128,59 @@ impl Fake {
 
     /// Edits the configuration, as somebody else would.
     pub fn edit_configuration(&self, edit: impl FnOnce(&mut Value)) {
-        self.with(|objects| {
-            let mut configuration = objects.configuration.take().unwrap();
-            edit(&mut configuration);
-            objects.configuration = Some(objects.versioned(configuration));
-        });
+        self.change(CONFIGURATION, edit);
     }
 
     /// Returns the calls since the last use of this function, as `METHOD name`.
-    pub fn calls(&self) -> Vec<String> {
-        self.with(|objects| std::mem::take(&mut objects.calls))
+    pub fn new_calls(&self) -> Vec<String> {
+        let calls = self.take_calls().into_iter();
+        calls
+            .map(|call| match call.body["metadata"]["name"].as_str() {
+                Some(name) if call.verb == "POST" => format!("POST {name}"),
+                _ => format!("{} {}", call.verb, call.path.rsplit('/').next().unwrap()),
+            })
+            .collect()
     }
 
-    /// Answers the next `times` calls `METHOD name` with `code`.
-    pub fn fail(&self, method: &str, name: &str, code: u16, times: usize) {
-        let call = format!("{method} {name}");
-        self.with(|objects| objects.failures.push(Failing { call, code, times }));
-    }
-
-    /// Lets somebody else act just before the next call `METHOD name` is carried out.
-    pub fn before(&self, call: &str, hook: impl FnOnce(&Self) + Send + 'static) {
-        self.with(|objects| objects.hooks.push((call.to_owned(), Box::new(hook))));
-    }
-
-    /// Lets somebody else act just before the `n`th call from now on, counted from 0.
-    pub fn before_nth(&self, n: usize, hook: impl FnOnce(&Self) + Send + 'static) {
-        self.with(|objects| objects.at = Some((objects.served + n, Box::new(hook))));
-    }
-
-    /// Returns whether the hook of [`Self::before_nth`] still waits.
-    pub fn is_waiting(&self) -> bool {
-        self.with(|objects| objects.at.is_some())
-    }
-
-    /// Returns every bundle that was patched into the first webhook, in order.
+    /// Returns every bundle that the first webhook has had, in order.
     pub fn injected(&self) -> Vec<Vec<u8>> {
-        self.with(|objects| objects.injected.clone())
+        let versions = self.versions("/validatingwebhookconfigurations");
+        versions.iter().map(|configuration| bundle(&configuration["webhooks"][0])).collect()
     }
 
     /// Lets the `n`th write from now on, counted from 0, end in a crash.
     pub fn crash_at(&self, n: usize, crash: Crash) {
-        self.with(|objects| objects.crash = Some((objects.writes + n, crash)));
+        let (has_crashed, mut writes) = (Arc::clone(&self.has_crashed), 0..);
+        self.intercept(move |call| {
+            let is_due = call.verb != "GET" && writes.next() == Some(n);
+            has_crashed.fetch_or(is_due, Ordering::Relaxed);
+            is_due.then_some(match crash {
+                Crash::BeforeWrite => Answer::Status(500, Value::Null),
+                Crash::AfterWrite => Answer::Done(504),
+            })
+        });
     }
 
     /// Sets what the endpoints serve from now on. Without a call of this function there are no
     /// endpoints.
     pub fn serve(&self, served: Served) {
-        self.with(|objects| objects.endpoints = Some(served));
+        *self.endpoints.lock().unwrap() = Some(served);
     }
 
     /// Returns whether the crash that the test asked for has happened.
     pub fn has_crashed(&self) -> bool {
-        self.with(|objects| objects.crash.is_some_and(|(at, _)| objects.writes > at))
+        self.has_crashed.load(Ordering::Relaxed)
     }
+}
 
-    /// Takes the call's hook out, so that the hook runs without the lock.
-    fn hook(&self, call: &str) -> Option<Hook> {
-        self.with(|objects| {
-            objects.served += 1;
-            if let Some((_, hook)) = objects.at.take_if(|(nth, _)| *nth < objects.served) {
-                return Some(hook);
-            }
-            let at = objects.hooks.iter().position(|(wanted, _)| wanted == call)?;
-            Some(objects.hooks.remove(at).1)
-        })
-    }
+fn bundle(webhook: &Value) -> Vec<u8> {
+    let bundle = webhook["clientConfig"].get("caBundle");
+    bundle.map_or_else(Vec::new, |text| serde_json::from_value::<ByteString>(text.clone()).unwrap().0)
 }
 
 impl Look for Fake {
     fn look(&self) -> Pin<Box<dyn Future<Output = Served> + Send + '_>> {
-        let served = self.with(|objects| objects.endpoints.clone());
+        let served = self.endpoints.lock().unwrap().clone();
         Box::pin(std::future::ready(served.unwrap_or_else(|| Ok(Vec::new()))))
-    }
-}
-
-impl Objects {
-    fn versioned(&mut self, mut object: Value) -> Value {
-        self.version += 1;
-        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
-        object
-    }
-
-    fn failing(&mut self, call: &str) -> Option<u16> {
-        let failing = self.failures.iter_mut().find(|failing| failing.call == call && failing.times > 0)?;
-        failing.times -= 1;
-        Some(failing.code)
-    }
-
-    fn carry_out(&mut self, method: &Method, path: &str, body: &Value) -> Result<Value, u16> {
-        let name = path.rsplit('/').next().unwrap().to_owned();
-        let current =
-            if path == CONFIGURATION { self.configuration.as_ref() } else { self.secrets.get(&name) };
-        if method == Method::GET {
-            return current.cloned().ok_or(404);
-        }
-        if method == Method::POST && path == SECRETS {
-            let name = body["metadata"]["name"].as_str().unwrap().to_owned();
-            if self.secrets.contains_key(&name) {
-                return Err(409);
-            }
-            let secret = self.versioned(body.clone());
-            self.secrets.insert(name, secret.clone());
-            return Ok(secret);
-        }
-        let mut current = current.cloned().ok_or(404_u16)?;
-        let version = |object: &Value| object["metadata"]["resourceVersion"].as_str().map(str::to_owned);
-        if version(body).unwrap() != version(&current).unwrap() {
-            return Err(409);
-        }
-        if method == Method::PUT {
-            let secret = self.versioned(body.clone());
-            self.secrets.insert(name, secret.clone());
-            return Ok(secret);
-        }
-        assert_eq!(method, Method::PATCH);
-        for patch in body["webhooks"].as_array().unwrap() {
-            let webhooks = current["webhooks"].as_array_mut().unwrap();
-            let webhook = webhooks.iter_mut().find(|webhook| webhook["name"] == patch["name"]).unwrap();
-            let (config, patch) = (&mut webhook["clientConfig"], &patch["clientConfig"]);
-            if let Some(path) = patch.pointer("/service/path") {
-                config["service"]["path"] = path.clone();
-            }
-            if let Some(bundle) = patch.get("caBundle") {
-                config["caBundle"] = bundle.clone();
-            }
-        }
-        if body["webhooks"][0]["clientConfig"].get("caBundle").is_some() {
-            let bundle = current["webhooks"][0]["clientConfig"]["caBundle"].clone();
-            self.injected.push(serde_json::from_value::<ByteString>(bundle).unwrap().0);
-        }
-        let configuration = self.versioned(current);
-        self.configuration = Some(configuration.clone());
-        Ok(configuration)
-    }
-}
-
-async fn answer(State(fake): State<Fake>, method: Method, uri: Uri, body: Bytes) -> Response {
-    let path = uri.path();
-    assert!(
-        path.starts_with(SECRETS) || path == CONFIGURATION,
-        "{method} {path} is no call that certs has a right to"
-    );
-    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let named = match body["metadata"]["name"].as_str() {
-        Some(name) if method == Method::POST => name.to_owned(),
-        _ => path.rsplit('/').next().unwrap().to_owned(),
-    };
-    let call = format!("{method} {named}");
-    if let Some(hook) = fake.hook(&call) {
-        hook(&fake);
-    }
-    let outcome = fake.with(|objects| {
-        objects.calls.push(call.clone());
-        if let Some(code) = objects.failing(&call) {
-            return Err(code);
-        }
-        if method == Method::GET {
-            return objects.carry_out(&method, path, &body);
-        }
-        let crash = objects.crash.filter(|(at, _)| *at == objects.writes);
-        objects.writes += 1;
-        match crash {
-            Some((_, Crash::BeforeWrite)) => Err(500),
-            Some((_, Crash::AfterWrite)) => objects.carry_out(&method, path, &body).and(Err(504)),
-            None => objects.carry_out(&method, path, &body),
-        }
-    });
-    match outcome {
-        Ok(object) => Json(object).into_response(),
-        Err(code) => {
-            let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
-                "message": "as the test wants it", "reason": "Test"});
-            (StatusCode::from_u16(code).unwrap(), Json(status)).into_response()
-        }
     }
 }

@@ -224,7 +224,7 @@ mod tests {
     async fn a_refusal_says_what_to_do() {
         let fake = Fake::default();
         let store = Store::new(fake.client(), "pure-chaos");
-        fake.fail("GET", "certs-ca", 403, 1);
+        fake.fail("GET", "/certs-ca", 1, fake_api::Answer::Status(403, serde_json::Value::Null));
         let error = store.read(CA_SECRET).await.err().unwrap();
         assert!(error.to_string().starts_with("failed to read Secret pure-chaos/certs-ca (give"), "{error}");
     }

@@ -74,9 +74,9 @@ async fn a_first_start_makes_keys_and_injects_and_then_rests_for_a_period() {
     assert_eq!(bench.fake.secret(PATH_SECRET).unwrap()["type"], "Opaque");
     let (first, keys) = (bench.paths(), bench.keys().text());
     pass(PERIOD - Duration::from_secs(1)).await;
-    bench.fake.calls();
+    bench.fake.new_calls();
     assert_eq!(process.tick().await.unwrap(), Duration::from_secs(1));
-    assert_eq!(bench.fake.calls(), ["GET pure-chaos", "GET webhook-path"], "at rest it only reads");
+    assert_eq!(bench.fake.new_calls(), ["GET pure-chaos", "GET webhook-path"], "at rest it only reads");
     assert_eq!(bench.paths(), first);
     pass(Duration::from_secs(1)).await;
     process.tick().await.unwrap();

@@ -118,7 +118,7 @@ async fn a_first_start_needs_one_tick_and_no_wait() {
     assert_eq!(bench.fake.secret(CA_SECRET).unwrap()["type"], "Opaque");
     let serving = bench.fake.data(SERVING_SECRET).unwrap();
     assert!(serving.keys().eq(["ca.crt", "tls.crt", "tls.key"]), "the CA's key is not there");
-    let writes: Vec<_> = bench.fake.calls().into_iter().filter(|call| !call.starts_with("GET")).collect();
+    let writes: Vec<_> = bench.fake.new_calls().into_iter().filter(|call| !call.starts_with("GET")).collect();
     assert_eq!(writes, ["POST certs-ca", "PATCH pure-chaos", "POST webhook-tls"]);
 }
 
@@ -127,9 +127,9 @@ async fn at_rest_a_tick_only_reads() {
     let bench = Bench::new();
     let mut process = bench.process();
     process.tick().await.unwrap();
-    bench.fake.calls();
+    bench.fake.new_calls();
     process.tick().await.unwrap();
-    assert_eq!(bench.fake.calls(), ["GET webhook-tls", "GET pure-chaos", "GET certs-ca"]);
+    assert_eq!(bench.fake.new_calls(), ["GET webhook-tls", "GET pure-chaos", "GET certs-ca"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -243,20 +243,19 @@ async fn a_slow_process_does_not_overwrite_what_it_has_not_seen() {
         let both = bundle::pem(&bundle::union([second.certificate(), &first], at(START))).into_bytes();
         // The process has to put this bundle right.
         bench.fake.overwrite_bundle(b"foreign");
-        let count = bench.fake.injected().len();
-        let (patched, injected) = (Arc::new(std::sync::Mutex::new(count)), both.clone());
-        let seen = Arc::clone(&patched);
-        bench.fake.before_nth(moment, move |fake| {
-            *seen.lock().unwrap() = fake.injected().len();
-            fake.put_data(CA_SECRET, &new);
-            fake.overwrite_bundle(&injected);
+        let (came_after, mut calls) = (Arc::new(std::sync::Mutex::new(None)), 0..);
+        let (fake, seen, injected) = (bench.fake.clone(), Arc::clone(&came_after), both.clone());
+        bench.fake.intercept(move |_| {
+            if calls.next() == Some(moment) {
+                *seen.lock().unwrap() = Some(fake.injected().len());
+                fake.put_data(CA_SECRET, &new);
+                fake.overwrite_bundle(&injected);
+            }
+            None
         });
         bench.process().tick().await.unwrap();
-        if bench.fake.is_waiting() {
-            break;
-        }
+        let Some(since) = *came_after.lock().unwrap() else { break };
         moments += 1;
-        let since = *patched.lock().unwrap();
         let injected = bench.fake.injected();
         assert!(injected[since..].iter().all(|bundle| *bundle == both), "before call {moment}");
         // Another tick handles what came after the last read of the first process.

@@ -1,6 +1,8 @@
 //! The loop in virtual time: intervals, retries and readiness.
 
+use fake_api::Answer;
 use runtime::clock::TokioClock;
+use serde_json::Value;
 
 use super::*;
 use crate::api::secrets::SERVING_SECRET;
@@ -50,9 +52,9 @@ fn start(fake: Fake) -> Running {
 
 impl Running {
     async fn ticks_within(&self, duration: Duration) -> usize {
-        self.fake.calls();
+        self.fake.new_calls();
         tokio::time::sleep(duration).await;
-        self.fake.calls().iter().filter(|call| *call == "GET webhook-tls").count()
+        self.fake.new_calls().iter().filter(|call| *call == "GET webhook-tls").count()
     }
 
     fn ready(&self) -> bool {
@@ -77,7 +79,7 @@ async fn it_ticks_on_the_interval_and_ends_when_told() {
 #[tokio::test(start_paused = true)]
 async fn failures_are_repeated_soon_and_then_no_more_often_than_the_interval() {
     let fake = Fake::default();
-    fake.fail("GET", "webhook-tls", 503, 1_000);
+    fake.fail("GET", "/webhook-tls", 1_000, Answer::Status(503, Value::Null));
     let running = start(fake);
     // The ticks come at 0, 250, 750, 1750, 3750 and 7750 ms, and then every 10 s.
     assert_eq!(running.ticks_within(Duration::from_millis(7_751)).await, 6);
@@ -119,7 +121,7 @@ async fn readiness_goes_after_three_intervals_without_a_good_tick() {
     fake.put_configuration(&["kill.purechaos.dev"]);
     let running = start(fake);
     tokio::time::sleep(Duration::from_millis(1)).await;
-    running.fake.fail("GET", "certs-ca", 500, 1_000);
+    running.fake.fail("GET", "/certs-ca", 1_000, Answer::Status(500, Value::Null));
     tokio::time::sleep(INTERVAL * 3 - Duration::from_millis(2)).await;
     assert!(running.ready());
     tokio::time::sleep(Duration::from_millis(2)).await;

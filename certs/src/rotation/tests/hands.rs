@@ -22,7 +22,8 @@ async fn a_bundle_that_somebody_else_wrote_is_put_right_at_the_next_tick() {
     // The write is refused because the bundle changed once more. The bundle is still put back only
     // once.
     bench.fake.overwrite_bundle(b"foreign");
-    bench.fake.before("PATCH pure-chaos", |fake| fake.overwrite_bundle(b"other"));
+    let fake = bench.fake.clone();
+    bench.fake.before("PATCH", "/pure-chaos", move |_| fake.overwrite_bundle(b"other"));
     process.tick().await.unwrap();
     assert_eq!(bench.restored(), 4.0);
     // The configuration is deleted and created again.
@@ -113,7 +114,8 @@ async fn a_fight_over_an_object_ends_the_tick() {
     bench.process().tick().await.unwrap();
     bench.fake.overwrite_bundle(b"foreign");
     for _ in 0..MOST_ACTS {
-        bench.fake.before("PATCH pure-chaos", |fake| fake.overwrite_bundle(b"foreign"));
+        let fake = bench.fake.clone();
+        bench.fake.before("PATCH", "/pure-chaos", move |_| fake.overwrite_bundle(b"foreign"));
     }
     let error = bench.process().tick().await.unwrap_err();
     assert!(matches!(error, TickError::Restless), "{error}");
