@@ -1,19 +1,21 @@
 //! Dependencies that must not exist: `policy` depends neither on a runtime nor on a Kubernetes
-//! client, rules do no I/O, the agent's subcommands don't know one another, and the observer of
-//! recoveries depends on nothing of the agent, because it checks the agent. Files stay short.
+//! client, a released binary not on the tests' API, rules do no I/O, the agent's subcommands don't
+//! know one another, and the observer of recoveries depends on nothing of the agent, because it
+//! checks the agent. Files stay short.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tests::repository::{read, root};
 
-#[test]
-fn policy_depends_on_no_runtime_and_no_client() {
+/// The crates that a package contains when it is built without its tests.
+fn crates_of(package: &str) -> BTreeSet<String> {
     let tree = Command::new(env!("CARGO"))
         .args([
             "tree",
             "--package",
-            "policy",
+            package,
             "--edges",
             "normal",
             "--prefix",
@@ -26,10 +28,23 @@ fn policy_depends_on_no_runtime_and_no_client() {
         .unwrap();
     assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
     let tree = String::from_utf8(tree.stdout).unwrap();
-    let crates: Vec<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
-    assert!(crates.contains(&"kube-core"), "the record's type comes from there: {tree}");
+    tree.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn policy_depends_on_no_runtime_and_no_client() {
+    let crates = crates_of("policy");
+    assert!(crates.contains("kube-core"), "the record's type comes from there: {crates:?}");
     for forbidden in ["tokio", "hyper", "kube-client", "kube-runtime", "rand", "runtime"] {
-        assert!(!crates.contains(&forbidden), "policy depends on {forbidden}");
+        assert!(!crates.contains(forbidden), "policy depends on {forbidden}");
+    }
+}
+
+#[test]
+fn no_released_binary_contains_the_fake_api() {
+    for package in ["agent", "webhook", "certs", "kubectl-chaos"] {
+        let crates = crates_of(package);
+        assert!(crates.contains("kube") && !crates.contains("fake-api"), "{package}: {crates:?}");
     }
 }
 
