@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use kube::Client;
 use policy::platform::PlatformPolicy;
@@ -10,7 +11,7 @@ use prometheus::Registry;
 use runtime::clock::Clock;
 use runtime::events::{EventWriter, Reporter};
 use runtime::watch_clients::WatchClients;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use crate::guard::rate_limit::KillRateLimit;
 use crate::leader_election::lease::Leadership;
@@ -20,6 +21,9 @@ use crate::telemetry::metrics::Metrics;
 
 /// How many rounds may run at once, and how many namespaces `agent once` visits at once.
 pub const ROUNDS_AT_ONCE: usize = 16;
+
+/// How long a call of a namespace's task waits for its turn.
+const LONGEST_TURN: Duration = Duration::from_secs(1);
 
 /// What every round needs: access to the cluster, clocks, limits, and ways to report.
 #[derive(Clone)]
@@ -45,10 +49,10 @@ pub struct Context {
     pub budget: KillRateLimit,
     /// Limits the rounds that run at once, because each keeps its lists in memory.
     pub rounds: Arc<Semaphore>,
-    /// Limits the lists outside of rounds that run at once. When the agent starts, every namespace
-    /// needs some lists, and each Pod in a response takes a few kilobytes until the agent has
-    /// parsed it.
-    pub lists: Arc<Semaphore>,
+    /// Limits the lists and the writes of statuses outside of rounds that run at once. When the
+    /// agent starts, every namespace needs some. Each Pod in a response takes a few kilobytes until
+    /// the agent has parsed it, and each call under way has a connection of its own.
+    pub background: Arc<Semaphore>,
     /// Tells whether this process leads.
     pub leadership: Leadership,
     /// Whether the agent may list the cluster's nodes.
@@ -83,7 +87,7 @@ impl Context {
             halt: watch::Sender::new(Halt::Unknown),
             budget: KillRateLimit::new(policy.kills_per_minute),
             rounds: Arc::new(Semaphore::new(ROUNDS_AT_ONCE)),
-            lists: Arc::new(Semaphore::new(ROUNDS_AT_ONCE)),
+            background: Arc::new(Semaphore::new(ROUNDS_AT_ONCE)),
             policy: Arc::new(policy),
             leadership,
             watches: WatchClients::by(client.clone()),
@@ -91,6 +95,14 @@ impl Context {
             clock,
             reads_nodes,
         })
+    }
+
+    /// Waits for a turn among the calls outside of rounds. Returns `None` after a second, because
+    /// nothing else of the namespace goes on meanwhile, and the calls before it may wait for a dead
+    /// connection.
+    pub async fn background_turn(&self) -> Option<SemaphorePermit<'_>> {
+        // The semaphore is never closed.
+        tokio::time::timeout(LONGEST_TURN, self.background.acquire()).await.ok()?.ok()
     }
 
     /// Takes over the kills that earlier processes made, as all the records show them. They count

@@ -320,6 +320,12 @@ impl StatusWriter {
         }
     }
 
+    /// Whether the status differs from the one that was written last.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        self.status != self.saved
+    }
+
     /// Writes the status if it has changed. Logs a failure. Calls in the 5 s after a failure write
     /// nothing.
     pub async fn save(&mut self, namespace: &str, now: Instant) {
@@ -348,7 +354,7 @@ impl StatusWriter {
     }
 
     async fn try_save(&mut self) -> Result<(), StoreError> {
-        if self.status == self.saved {
+        if !self.has_news() {
             return Ok(());
         }
         let mut written = self.write().await;

@@ -167,7 +167,9 @@ impl NamespaceTask {
 
     /// Writes the status, if this process still leads. Otherwise another process may write it.
     async fn save(&mut self) {
-        if self.leads() {
+        if self.leads() && self.status_writer.has_news() {
+            // Without a turn, the status is late already.
+            let _turn = self.context.background_turn().await;
             self.status_writer.save(&self.name, self.context.clock.monotonic()).await;
         }
         self.keep_up();

@@ -1,7 +1,6 @@
 //! The pending recoveries of a namespace, and the watch of its Pods.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use policy::durations;
@@ -23,9 +22,6 @@ use crate::telemetry::fact::Fact;
 use crate::telemetry::metrics::has_series;
 
 mod judging;
-
-/// How long a list of owners waits for its turn: meanwhile nothing else of the namespace goes on.
-const LONGEST_TURN: Duration = Duration::from_secs(1);
 
 /// A recovery that has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,9 +117,7 @@ impl RecoveryTracker {
 
     async fn list_owners(&mut self) {
         // The next look tries again.
-        let Ok(_turn) = tokio::time::timeout(LONGEST_TURN, self.context.lists.acquire()).await else {
-            return;
-        };
+        let Some(_turn) = self.context.background_turn().await else { return };
         let pods = self.pod_store.sightings().map(|seen| &seen.pod);
         self.owner_cache.list(&self.context.client, &self.namespace, pods).await;
     }
@@ -132,7 +126,7 @@ impl RecoveryTracker {
     pub fn begin_watch(&mut self, rng: &mut ChaCha8Rng) {
         if self.watch.is_none() {
             let client = self.context.watches.take();
-            let shared = (self.context.clock.clone(), Arc::clone(&self.context.lists));
+            let shared = (self.context.clock.clone(), self.context.background.clone());
             self.watch = Some(PodWatch::begin(client, &self.namespace, shared, rng));
         }
     }

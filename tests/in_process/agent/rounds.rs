@@ -378,3 +378,18 @@ fn no_more_rounds_go_on_at_once_than_memory_is_meant_for() {
         assert_eq!(late.count(), 2);
     });
 }
+
+#[test]
+fn the_agent_does_not_write_all_statuses_at_once_when_it_starts() {
+    play(async {
+        let mut stage = Stage::opted_in();
+        (1..50).for_each(|number| stage.copy_namespace(&format!("a{number}")));
+        stage.api.fail("PATCH", "/status", usize::MAX, Answer::After(Duration::from_millis(300)));
+        stage.start();
+        let written = |stage: &Stage| stage.api.calls().iter().filter(|call| call.verb == "PATCH").count();
+        pass(Duration::from_millis(250)).await;
+        assert_eq!(written(&stage), 16);
+        pass(Duration::from_millis(900)).await;
+        assert_eq!(written(&stage), 50);
+    });
+}
