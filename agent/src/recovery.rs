@@ -166,6 +166,11 @@ pub struct Recovery {
     deadline: Instant,
     replacement: Option<String>,
     last_change: Option<Instant>,
+    /// Whether the Pods could not be judged since their last change.
+    unjudged: bool,
+    /// When the Pods first were as many as before the kill, with the replacement among them. It is
+    /// known although the namespace or the workload could not be read at that moment.
+    whole: Option<Instant>,
 }
 
 impl Recovery {
@@ -191,6 +196,8 @@ impl Recovery {
             deadline: *answered + *deadline,
             replacement: None,
             last_change: None,
+            unjudged: false,
+            whole: None,
         }
     }
 
@@ -220,6 +227,9 @@ impl Recovery {
 
     /// The watch showed a change of the workload's Pods at this moment.
     pub fn pods_changed(&mut self, at: Instant) {
+        // If nobody could judge the Pods after their last change, they may have been whole since
+        // then, and the time of the recovery is not known.
+        self.interrupted |= self.unjudged;
         self.last_change = Some(at);
     }
 
@@ -233,6 +243,15 @@ impl Recovery {
         at: Instant,
     ) -> Option<RecoveryOutcome> {
         let timed_out = (at >= self.deadline).then_some(RecoveryOutcome::TimedOut);
+        self.unjudged = pods.is_none();
+        if let Some(pods) = pods.filter(|_| self.is_measured()) {
+            // Also while the workload can't be read, because a later change of the Pods says
+            // nothing about the moment of the recovery.
+            self.replacement_among(pods);
+            if self.is_whole(pods) && !self.is_disturbed(pods) {
+                self.whole = self.whole.or(self.last_change);
+            }
+        }
         let workload = match workload_state {
             WorkloadState::NamespaceDeleted => return Some(RecoveryOutcome::NamespaceDeleted),
             WorkloadState::OptedOut => return Some(RecoveryOutcome::OptedOut),
@@ -256,6 +275,26 @@ impl Recovery {
         if self.origin == Origin::Unknown {
             self.take_stock(pods);
         }
+        self.replacement_among(pods);
+        // What was whole has recovered, whatever happened to the Pods while the workload could not
+        // be read.
+        if self.whole.is_none() && self.is_disturbed(pods) {
+            return Some(RecoveryOutcome::Disturbed);
+        }
+        let others = &self.others;
+        self.seen.extend(pods.iter().map(|seen| &seen.pod.uid).filter(|uid| others.contains(*uid)).cloned());
+        if self.whole.is_some() || self.is_whole(pods) {
+            return Some(if self.interrupted {
+                RecoveryOutcome::RecoveredAfterRestart
+            } else {
+                RecoveryOutcome::Recovered
+            });
+        }
+        timed_out
+    }
+
+    /// Looks for the replacement, if it is not known yet.
+    fn replacement_among(&mut self, pods: &[&TrackedPod]) {
         if self.replacement.is_none() {
             let replacement = self.find_replacement(pods);
             // If the replacement appeared before t0, the watch has not shown the victim's end. The
@@ -263,15 +302,19 @@ impl Recovery {
             self.interrupted |= replacement.is_some_and(|seen| self.is_before_t0(seen.first_seen));
             self.replacement = replacement.map(|seen| seen.pod.uid.clone());
         }
+    }
+
+    /// Whether another Pod of the workload, or the replacement, is lost.
+    fn is_disturbed(&self, pods: &[&TrackedPod]) -> bool {
         let lost = |uid: &String| match pods.iter().find(|seen| seen.pod.uid == *uid) {
             Some(seen) => seen.pod.is_lost(),
             None => self.seen.contains(uid) || self.replacement.as_ref() == Some(uid),
         };
-        if self.others.iter().chain(&self.replacement).any(lost) {
-            return Some(RecoveryOutcome::Disturbed);
-        }
-        let others = &self.others;
-        self.seen.extend(pods.iter().map(|seen| &seen.pod.uid).filter(|uid| others.contains(*uid)).cloned());
+        self.others.iter().chain(&self.replacement).any(lost)
+    }
+
+    /// Whether as many Pods are Ready as before the kill, with the replacement among them.
+    fn is_whole(&self, pods: &[&TrackedPod]) -> bool {
         let ready: Vec<&str> = pods
             .iter()
             .filter(|seen| seen.pod.uid != self.victim_uid && seen.pod.counts_as_ready())
@@ -283,23 +326,16 @@ impl Recovery {
             // replacement.
             None => self.origin == Origin::FirstLook && !self.has_place() && !ready.is_empty(),
         };
-        if is_replaced && ready.len() >= self.steady_state.min(desired) as usize {
-            return Some(if self.interrupted {
-                RecoveryOutcome::RecoveredAfterRestart
-            } else {
-                RecoveryOutcome::Recovered
-            });
-        }
-        timed_out
+        is_replaced && ready.len() >= self.steady_state as usize
     }
 
-    /// How long the recovery took: from t0 to the last change of the workload's Pods, even if the
-    /// agent looked later. `None` if the Pods were not watched all the time.
+    /// How long the recovery took: from t0 to the change that made the workload's Pods whole, even
+    /// if the agent looked later. `None` if the Pods were not watched all the time.
     #[must_use]
     pub fn duration(&self) -> Option<Duration> {
         match self.start {
             Start::Seen { t0, .. } if !self.interrupted => {
-                Some(self.last_change?.saturating_duration_since(t0))
+                Some(self.whole.or(self.last_change)?.saturating_duration_since(t0))
             }
             _ => None,
         }

@@ -46,6 +46,8 @@ impl Recovery {
             deadline: monotonic + limit.saturating_sub(elapsed),
             replacement: None,
             last_change: None,
+            unjudged: false,
+            whole: None,
         })
     }
 

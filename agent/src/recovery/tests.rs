@@ -5,6 +5,8 @@ use crate::cluster::snapshot::examples::{noon, pod, workload};
 use crate::guard::pods::Candidate;
 use runtime::clock::{Clock, SystemClock};
 
+mod resumed;
+
 const DEADLINE: Duration = Duration::from_secs(300);
 
 struct Story {
@@ -299,6 +301,41 @@ fn after_a_gap_it_is_counted_but_not_measured() {
     }
 }
 
+/// The first change made the Pods whole or did not: nobody could tell.
+#[test]
+fn a_change_that_nobody_could_judge_before_the_next_one_makes_the_time_unknown() {
+    for (is_judged, expected) in
+        [(true, RecoveryOutcome::Recovered), (false, RecoveryOutcome::RecoveredAfterRestart)]
+    {
+        let mut story = Story::new();
+        let after = |seconds| story.start + Duration::from_secs(seconds);
+        let (first, second) = (after(1), after(2));
+        let present = story.workload_state.clone();
+        story.recovery.pods_changed(first);
+        let judged = if is_judged { story.judge(1) } else { story.recovery.judge(None, &present, first) };
+        assert_eq!(judged, None);
+        story.appears("d", 1, true);
+        story.recovery.pods_changed(second);
+        assert_eq!(story.judge(2), Some(expected));
+    }
+}
+
+/// A Pod that is lost after the recovery did not disturb it.
+#[test]
+fn what_was_whole_while_the_workload_could_not_be_read_has_recovered_then() {
+    let mut story = Story::new();
+    story.appears("d", 2, true);
+    let present = std::mem::replace(&mut story.workload_state, WorkloadState::Unknown);
+    story.recovery.pods_changed(story.start + Duration::from_secs(2));
+    assert_eq!(story.judge(2), None);
+    story.change("b", |other| other.terminating = true);
+    story.recovery.pods_changed(story.start + Duration::from_secs(9));
+    assert_eq!(story.judge(9), None);
+    story.workload_state = present;
+    assert_eq!(story.judge(12), Some(RecoveryOutcome::Recovered));
+    assert_eq!(story.recovery.duration(), Some(Duration::from_secs(2)));
+}
+
 #[test]
 fn without_pods_only_surroundings_and_deadline_end_it() {
     let mut story = Story::new();
@@ -309,72 +346,6 @@ fn without_pods_only_surroundings_and_deadline_end_it() {
     story.resize(2);
     let rescaled = story.workload_state.clone();
     assert_eq!(story.recovery.judge(None, &rescaled, story.start), Some(RecoveryOutcome::Rescaled));
-}
-
-/// A recovery that an earlier process left, for a workload of this kind.
-fn resumed(kind: &str) -> Story {
-    Story::of(kind).resumed()
-}
-
-#[test]
-fn after_a_restart_the_first_look_says_which_the_others_are() {
-    // At the first look the replacement does not exist yet.
-    let mut story = resumed("Deployment");
-    assert_eq!(story.judge(1), None);
-    story.appears("d", 2, false);
-    assert_eq!(story.judge(2), None);
-    story.change("d", |replacement| replacement.ready = true);
-    assert_eq!(story.judge(3), Some(RecoveryOutcome::RecoveredAfterRestart));
-
-    // At the first look the replacement exists. Its creation time does not matter.
-    let mut story = resumed("Deployment");
-    story.appears("d", 0, false);
-    story.change("d", |replacement| replacement.created = Timestamp::UNIX_EPOCH);
-    assert_eq!(story.judge(1), None);
-    story.change("d", |replacement| replacement.ready = true);
-    assert_eq!(story.judge(2), Some(RecoveryOutcome::RecoveredAfterRestart));
-
-    let mut story = resumed("Deployment");
-    assert_eq!(story.judge(1), None);
-    story.change("b", |other| other.terminating = true);
-    assert_eq!(story.judge(2), Some(RecoveryOutcome::Disturbed));
-}
-
-#[test]
-fn after_a_restart_a_stateful_sets_replacement_has_the_victims_name() {
-    let mut story = resumed("StatefulSet");
-    story.appears("d", 1, true);
-    assert_eq!(story.judge(1), None, "another ordinal");
-    let again = PodView { uid: "a-again".to_owned(), ..pod("a") };
-    story.pods.push(TrackedPod { pod: again, first_seen: story.start });
-    assert_eq!(story.judge(2), Some(RecoveryOutcome::RecoveredAfterRestart));
-}
-
-#[test]
-fn after_a_restart_a_pod_too_many_at_the_kill_is_no_replacement() {
-    let mut story = Story::new();
-    story.recovery.others.insert("surge-uid".to_owned());
-    let mut story = story.resumed();
-    story.appears("surge", 0, true);
-    assert_eq!(story.judge(1), None, "as many as before are Ready, and the victim has no replacement");
-    let mut story = story.resumed();
-    story.appears("d", 2, false);
-    assert_eq!(story.judge(2), None);
-    story.change("d", |replacement| replacement.ready = true);
-    assert_eq!(story.judge(3), Some(RecoveryOutcome::RecoveredAfterRestart));
-}
-
-#[test]
-fn after_a_restart_a_daemon_sets_replacement_has_the_victims_node() {
-    let mut story = resumed("DaemonSet");
-    for other in ["b", "c"] {
-        story.change(other, |pod| pod.node = Some(format!("the node of {other}")));
-    }
-    story.appears("d", 1, true);
-    story.change("d", |new| new.node = Some("a new node".to_owned()));
-    assert_eq!(story.judge(1), None, "another node's");
-    story.appears("e", 2, true);
-    assert_eq!(story.judge(2), Some(RecoveryOutcome::RecoveredAfterRestart));
 }
 
 #[test]

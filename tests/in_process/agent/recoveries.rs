@@ -71,6 +71,31 @@ fn a_recovery_is_measured_to_its_last_change_though_it_was_read_later() {
     });
 }
 
+/// The victim's end comes after the recovery, and says nothing about its time.
+#[test]
+fn a_change_after_a_recovery_that_could_not_be_read_does_not_make_it_longer() {
+    for unreadable in ["/namespaces/a", "/deployments/web"] {
+        play(async move {
+            let mut stage = Stage::opted_in();
+            stage.start();
+            first_round().await;
+            let victim = stage.victim();
+            stage.add_pod("p4", false);
+            pass(Duration::from_secs(2)).await;
+            stage.api.fail("GET", unreadable, 1, Answer::Status(500, Value::Null));
+            stage.add_pod("p4", true);
+            pass(Duration::from_secs(1)).await;
+            assert_eq!(stage.recoveries("recovered"), 0.0);
+            stage.api.remove(&pod(&victim));
+            pass(Duration::from_secs(1)).await;
+            assert_eq!(stage.recoveries("recovered"), 1.0);
+            let sum = "pure_chaos_recovery_seconds_sum{target_namespace=\"a\",workload_kind=\"Deployment\"}";
+            let sum = stage.metric(sum).unwrap();
+            assert!((2.4..2.6).contains(&sum), "{sum}");
+        });
+    }
+}
+
 #[test]
 fn a_restart_carries_on_the_recovery_and_spends_no_slot_twice() {
     play(async {
