@@ -59,6 +59,8 @@ pub struct Workload {
     pub deleted: Option<Instant>,
     /// Since when the workload has had fewer Ready Pods than it wants.
     pub ill_since: Option<Instant>,
+    /// Each time at which the number of Ready Pods changed, and to what.
+    pub readies: Vec<(Instant, usize)>,
 }
 
 /// A Pod, which may be gone already.
@@ -186,6 +188,7 @@ impl Cluster {
             template_changed: None,
             deleted: None,
             ill_since: None,
+            readies: Vec::new(),
         });
         let workload = self.workloads.len() - 1;
         self.show(workload);

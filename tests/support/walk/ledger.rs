@@ -32,6 +32,10 @@ impl Oracle {
             status.intents.iter().map(|intent| intent.kill.uid.clone()).collect()
         };
         self.intended.extend(uids(&is).into_iter().map(|intended| (record.clone(), intended)));
+        for told in is.refused.iter().filter(|told| !was.refused.contains(told)) {
+            let about = told.workload.as_ref().map(|workload| workload.uid.clone()).unwrap_or_default();
+            self.remembered.insert((about, told.reason.clone()), process);
+        }
         let (kills, kills_before) = (is.kills.unwrap_or(0), was.kills.unwrap_or(0));
         if (kills, &is.outcomes, uids(&is)) != (kills_before, &was.outcomes, uids(&was)) {
             log.push(format!(
@@ -124,26 +128,30 @@ impl Oracle {
         i64::try_from(of_record.count()).unwrap()
     }
 
-    /// Ends the kills with these UIDs in these outcomes, one outcome for each kill.
+    /// Ends the kills with these UIDs in these outcomes, one outcome for each kill. The record does
+    /// not say which outcome belongs to which kill, so it is wrong only if no assignment fits.
     fn ended(&mut self, cluster: &Cluster, left: &[String], outcomes: &[String], now: Instant) {
-        let mut rest: Vec<String> = outcomes.to_vec();
-        for uid in left {
-            let Some(kill) = self.kills.iter().position(|kill| kill.uid == *uid) else {
-                rest.pop();
-                continue;
-            };
-            let judge = |outcome: &String| {
-                verdict::contradiction(&self.kills[kill], outcome, cluster, self.away, self.clocks, now)
-            };
-            let fitting = rest.iter().position(|outcome| judge(outcome).is_none()).unwrap_or(0);
-            let outcome = rest.remove(fitting);
-            if let Some((invariant, text)) = judge(&outcome) {
-                self.violate(
-                    invariant,
-                    format!("the kill of {} ended as {outcome}, but {text}", self.kills[kill].name),
-                );
+        let kill = |uid: &String| self.kills.iter().position(|kill| kill.uid == *uid);
+        let kills: Vec<Option<usize>> = left.iter().map(kill).collect();
+        let judge = |kill: usize, outcome: &str| {
+            verdict::contradiction(&self.kills[kill], outcome, cluster, self.away, self.clocks, now)
+        };
+        // Somebody else may have ended the Pod of a kill that the test doesn't know.
+        let fits =
+            |kill: Option<usize>, outcome: &str| kill.is_none_or(|kill| judge(kill, outcome).is_none());
+        let fitting = verdict::assignment(&kills, outcomes, &fits).unwrap_or_else(|| outcomes.to_vec());
+        let wrong = kills.iter().zip(&fitting).find_map(|(kill, outcome)| {
+            let name = &self.kills[(*kill)?].name;
+            let (invariant, text) = judge((*kill)?, outcome)?;
+            Some((invariant, format!("the kill of {name} ended as {outcome}, but {text}")))
+        });
+        if let Some((invariant, text)) = wrong {
+            self.violate(invariant, text);
+        }
+        for (kill, outcome) in kills.into_iter().zip(fitting) {
+            if let Some(kill) = kill {
+                self.kills[kill].outcome = Some(outcome);
             }
-            self.kills[kill].outcome = Some(outcome);
         }
     }
 

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::faults::{Class, Fate, Watched};
+use super::oracle::Seen;
 use super::world::Shared;
 
 /// The real client treats a connection as dead after this time without data.
@@ -40,6 +41,8 @@ pub struct Ask {
     pub class: Class,
     /// When the process sent the call.
     pub sent: Instant,
+    /// What the process had seen by then.
+    pub look: Seen,
 }
 
 /// A client for one process.
@@ -67,12 +70,14 @@ impl Wire {
             Query::<BTreeMap<String, String>>::try_from_uri(&parts.uri).map_err(io::Error::other)?;
         let (verb, path) = (parts.method.to_string(), parts.uri.path().to_owned());
         let class = Class::of(&verb, &path);
+        let look = self.world.lock().unwrap().oracle.look_of(self.process);
         let ask = Ask {
             process: self.process,
             class,
             query,
             body: serde_json::from_slice(&body).unwrap_or(Value::Null),
             sent: Instant::now(),
+            look,
             verb,
             path,
         };

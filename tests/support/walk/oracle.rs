@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use policy::record::OptInStatus;
+use policy::record::{OptInStatus, ToldRefusal};
 use policy::settings::{Mode, Settings};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -14,7 +14,7 @@ use super::verdict::Killed;
 
 /// How long a workload may have been below its size when a process sends a kill in it. A round's
 /// look may be that old.
-const STALE: Duration = Duration::from_secs(12);
+pub const STALE: Duration = Duration::from_secs(12);
 
 /// All invariants.
 pub const INVARIANTS: [&str; 16] = [
@@ -56,11 +56,13 @@ pub const INVARIANTS: [&str; 16] = [
 /// A kill as the API receives it.
 #[derive(Debug, Clone)]
 pub struct Attempt {
-    pub process: usize,
     pub pod: usize,
     pub evicts: bool,
     pub grace: Option<u64>,
     pub is_dry: bool,
+    /// What the process had seen when it sent the kill. A kill that is late arrives after the next
+    /// looks.
+    pub look: Seen,
 }
 
 /// A broken invariant.
@@ -72,8 +74,8 @@ pub struct Violation {
 }
 
 /// What a process saw at its last look.
-#[derive(Default)]
-struct Seen {
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
     /// The consent when the process asked for the Namespace, and when the Namespace was read.
     asked: Option<Result<Settings, String>>,
     read: Option<Result<Settings, String>>,
@@ -100,6 +102,11 @@ pub struct Oracle {
     pub measured: BTreeMap<(usize, String), (u64, f64)>,
     /// The refusals that a process reported: when, about what, and the text.
     pub refusals: Vec<(Instant, String, String)>,
+    /// The processes that were killed at once.
+    pub crashed: BTreeSet<usize>,
+    /// For each UID of a workload and each refusal that the record says was told: the process that
+    /// wrote so.
+    pub remembered: BTreeMap<(String, String), usize>,
     /// The largest error that a clock ever had.
     pub clocks: Duration,
 }
@@ -131,6 +138,11 @@ impl Oracle {
         }
     }
 
+    /// What a process saw at its last look.
+    pub fn look_of(&self, process: usize) -> Seen {
+        self.seen.get(&process).cloned().unwrap_or_default()
+    }
+
     /// Notes that a process sends a kill.
     pub fn sends(&mut self, cluster: &Cluster, pod: usize, now: Instant) {
         let it = &cluster.pods[pod];
@@ -150,9 +162,8 @@ impl Oracle {
     pub fn tried(&mut self, cluster: &Cluster, attempt: &Attempt) {
         let it = &cluster.pods[attempt.pod];
         let name = &it.name;
-        let seen = self.seen.entry(attempt.process).or_default();
-        let excluded = seen.pods.get(&it.uid).copied();
-        let (asked, read) = (seen.asked.clone(), seen.read.clone());
+        let excluded = attempt.look.pods.get(&it.uid).copied();
+        let (asked, read) = (attempt.look.asked.clone(), attempt.look.read.clone());
         match (asked, read) {
             (Some(Err(why)), Some(Err(_))) => {
                 self.violate("consent", format!("{name} is to be killed, but its last look saw: {why}"));
@@ -196,9 +207,14 @@ impl Oracle {
     /// Notes a kill that the API accepts.
     pub fn killed(&mut self, cluster: &Cluster, attempt: &Attempt, record: &Value) {
         let it = &cluster.pods[attempt.pod];
+        if it.terminating && self.counted.contains_key(&it.uid) {
+            // The answer was lost, and somebody else ended the Pod. The agent found the Pod ending
+            // and counted it. This late kill changes nothing any more.
+            return;
+        }
         let status: OptInStatus = serde_json::from_value(record["status"].clone()).unwrap_or_default();
-        let intended = status.intents.iter().any(|intent| intent.kill.uid == it.uid);
-        if !intended {
+        let intent = status.intents.iter().find(|intent| intent.kill.uid == it.uid);
+        if intent.is_none() {
             self.violate("intent", format!("{} was killed without an intent of it in the record", it.name));
         }
         let uid = record["metadata"]["uid"].as_str().unwrap_or_default();
@@ -210,8 +226,7 @@ impl Oracle {
             let text = format!("{} was killed while the kill of {} had no outcome", it.name, open.name);
             self.violate("two", text);
         }
-        let settings = self.seen.get(&attempt.process).and_then(|seen| seen.read.clone());
-        let (limit, deadline) = match settings {
+        let (limit, deadline) = match &attempt.look.read {
             Some(Ok(settings)) => (settings.limit as usize, settings.recovery_deadline),
             _ => (usize::MAX, Duration::MAX),
         };
@@ -222,7 +237,7 @@ impl Oracle {
                 format!("{} was killed as number {} of slot {slot}", it.name, in_round + 1),
             );
         }
-        self.kills.push(Killed::new(cluster, attempt.pod, uid, slot, deadline));
+        self.kills.push(Killed::new(cluster, attempt.pod, (uid, slot), intent, deadline));
     }
 
     /// Checks what is true now.
@@ -243,9 +258,12 @@ impl Oracle {
             self.away = Some(now);
         }
         for workload in 0..cluster.workloads.len() {
-            let is_ill = cluster.ready(workload) < cluster.workloads[workload].desired;
-            let known = &mut cluster.workloads[workload].ill_since;
-            *known = if is_ill { known.or(Some(now)) } else { None };
+            let ready = cluster.ready(workload);
+            let it = &mut cluster.workloads[workload];
+            it.ill_since = if ready < it.desired { it.ill_since.or(Some(now)) } else { None };
+            if it.readies.last().is_none_or(|(_, known)| *known != ready) {
+                it.readies.push((now, ready));
+            }
         }
         self.kills.iter_mut().for_each(|kill| kill.look(cluster, now));
     }
@@ -284,7 +302,16 @@ impl Oracle {
             let is_told = |(_, uid, note): &(Instant, String, String)| {
                 *uid == it.uid && note.contains("single_replica")
             };
-            if !self.refusals.iter().any(is_told) {
+            // Both come from the same moment, but a process that is killed at once can write the
+            // record and lose the Event.
+            let is_lost = |refused: &ToldRefusal| {
+                let about = refused.workload.as_ref().map(|workload| workload.uid.clone());
+                let by = self.remembered.get(&(about.unwrap_or_default(), refused.reason.clone()));
+                refused.workload.as_ref().is_some_and(|workload| workload.uid == it.uid)
+                    && refused.reason.starts_with("single_replica")
+                    && by.is_some_and(|process| self.crashed.contains(process))
+            };
+            if !self.refusals.iter().any(is_told) && !status.refused.iter().any(is_lost) {
                 return Some(("told", format!("{} is never told that it has a single replica", it.name)));
             }
         }

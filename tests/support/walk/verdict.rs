@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use policy::record::Intent;
 use prometheus::Registry;
 use tokio::time::Instant;
 
 use super::cluster::{Cluster, Kind, Pod};
+use super::oracle::STALE;
 
 /// A round's look may be this old, so an event shortly before a kill may count as after it.
 const BEFORE: Duration = Duration::from_secs(40);
@@ -37,8 +39,14 @@ pub struct Killed {
 }
 
 impl Killed {
-    /// Notes a kill just before it is carried out.
-    pub fn new(cluster: &Cluster, pod: usize, record: &str, slot: String, deadline: Duration) -> Self {
+    /// Notes a kill just before it is carried out. `intent` is its intent in the record.
+    pub fn new(
+        cluster: &Cluster,
+        pod: usize,
+        (record, slot): (&str, String),
+        intent: Option<&Intent>,
+        deadline: Duration,
+    ) -> Self {
         let it = &cluster.pods[pod];
         Self {
             uid: it.uid.clone(),
@@ -50,7 +58,7 @@ impl Killed {
             deadline,
             node: it.node.clone(),
             before: cluster.pods.len(),
-            steady: cluster.ready(it.workload).min(cluster.workloads[it.workload].desired),
+            steady: steady(cluster, it.workload, intent),
             recovered: None,
             replaced: None,
             holds: None,
@@ -83,6 +91,20 @@ impl Killed {
         let is_whole = is_enough && !new.is_empty() && new.iter().all(|pod| pod.gone || pod.is_ready());
         self.holds = if is_whole { first(self.holds, true) } else { None };
     }
+}
+
+/// How many Ready Pods the workload has to have again. A look is older than its kill, so the number
+/// in the intent counts if it was true at some moment of the time that a look may be old.
+fn steady(cluster: &Cluster, workload: usize, intent: Option<&Intent>) -> usize {
+    let (now, ready) = (cluster.now(), cluster.ready(workload));
+    let workload = &cluster.workloads[workload];
+    let claimed = intent.and_then(|intent| usize::try_from(intent.kill.steady_state).ok());
+    let since = now.checked_sub(STALE).unwrap_or(now);
+    let before = workload.readies.iter().rposition(|(at, _)| *at <= since).unwrap_or(0);
+    let of_late = workload.readies[before..].iter().map(|(_, ready)| *ready);
+    let was_true =
+        |claimed: &usize| of_late.chain([ready]).any(|ready| ready.min(workload.desired) == *claimed);
+    claimed.filter(was_true).unwrap_or(ready.min(workload.desired))
 }
 
 /// Why a kill can't have ended in an outcome, given the truth at `now`.
@@ -139,6 +161,22 @@ pub fn contradiction(
         _ => "outcome",
     };
     Some((invariant, text))
+}
+
+/// Gives each kill one of the outcomes, so that all fit. `None` if that is impossible.
+pub fn assignment(
+    kills: &[Option<usize>],
+    outcomes: &[String],
+    fits: &dyn Fn(Option<usize>, &str) -> bool,
+) -> Option<Vec<String>> {
+    let Some((first, others)) = kills.split_first() else { return Some(Vec::new()) };
+    (0..outcomes.len()).filter(|number| fits(*first, &outcomes[*number])).find_map(|number| {
+        let mut rest = outcomes.to_vec();
+        let outcome = rest.remove(number);
+        let mut assigned = assignment(others, &rest, fits)?;
+        assigned.insert(0, outcome);
+        Some(assigned)
+    })
 }
 
 /// How a measurement differs from the truth; `None` if it doesn't.

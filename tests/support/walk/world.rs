@@ -92,7 +92,12 @@ impl World {
 
     pub fn crash_slot(&mut self, slot: usize) {
         self.say(&format!("slot {slot} crashes"));
-        self.lives.iter().filter(|life| life.slot == slot).for_each(|life| life.ended.cancel());
+        for (process, life) in self.lives.iter().enumerate().filter(|(_, life)| life.slot == slot) {
+            if !life.ended.is_cancelled() {
+                self.oracle.crashed.insert(process);
+            }
+            life.ended.cancel();
+        }
         if let Some(abort) = self.slots[slot].abort.take() {
             abort.abort();
         }
@@ -233,11 +238,11 @@ impl World {
         }
         let Some(pod) = self.cluster.find(&name) else { return (404, "no such Pod".to_owned()) };
         let attempt = Attempt {
-            process: ask.process,
             pod,
             evicts: ask.verb != "DELETE",
             grace: options["gracePeriodSeconds"].as_u64(),
             is_dry,
+            look: ask.look.clone(),
         };
         self.oracle.tried(&self.cluster, &attempt);
         // The locks use the right clock.
