@@ -1,5 +1,5 @@
-//! The cluster of a walk as it truly is: one namespace, its workloads and Pods, and controllers
-//! that take their time. The API shows what a process may see. The truth stays here, for the
+//! The cluster of a walk as it truly is: namespaces, workloads and Pods, and controllers that take
+//! their time. The API shows what a process may see. The truth stays here, for the
 //! oracle.
 
 use std::collections::BTreeMap;
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::fake_api::Api;
 
+use super::namespaces::Namespace;
 use super::objects;
 
 /// The kind of controller that brings a Pod back.
@@ -46,6 +47,7 @@ impl Kind {
 /// A workload and its history.
 #[derive(Debug, Clone)]
 pub struct Workload {
+    pub namespace: usize,
     pub kind: Kind,
     pub name: String,
     pub uid: String,
@@ -93,8 +95,8 @@ pub enum Action {
     Reconcile(usize),
     Ready(usize),
     Gone(usize),
-    Rights,
-    Review,
+    Rights(usize),
+    Review(usize),
 }
 
 pub struct Cluster {
@@ -103,14 +105,7 @@ pub struct Cluster {
     pub rng: ChaCha8Rng,
     pub workloads: Vec<Workload>,
     pub pods: Vec<Pod>,
-    /// The annotations of the Namespace.
-    pub annotations: BTreeMap<String, String>,
-    /// When the annotations, the halt or the record last changed. Consent is made of these three.
-    pub consent_changed: Instant,
-    /// Whether the webhook sees the annotations as they are now.
-    pub reviewed: bool,
-    /// Whether the agent has its rights on Pods.
-    pub rights: bool,
+    pub namespaces: Vec<Namespace>,
     agenda: BTreeMap<(Instant, u64), Action>,
     pub serial: u64,
 }
@@ -118,15 +113,12 @@ pub struct Cluster {
 impl Cluster {
     pub fn new(api: Api, clock: TokioClock, rng: ChaCha8Rng) -> Self {
         Self {
-            consent_changed: clock.monotonic(),
             api,
             clock,
             rng,
             workloads: Vec::new(),
             pods: Vec::new(),
-            annotations: BTreeMap::new(),
-            reviewed: true,
-            rights: false,
+            namespaces: Vec::new(),
             agenda: BTreeMap::new(),
             serial: 0,
         }
@@ -165,18 +157,22 @@ impl Cluster {
                 Action::Reconcile(workload) => self.reconcile(workload),
                 Action::Ready(pod) => self.set_ready(pod, true),
                 Action::Gone(pod) => self.remove(pod),
-                Action::Rights => self.rights = objects::is_admitted(&self.api),
-                Action::Review => self.review(),
+                Action::Rights(namespace) => {
+                    let it = &mut self.namespaces[namespace];
+                    it.rights = objects::is_admitted(&self.api, it.name);
+                }
+                Action::Review(namespace) => self.review(namespace),
             }
         }
         acted
     }
 
     /// Makes a workload whose Pods are Ready and old enough to be killed.
-    pub fn make(&mut self, kind: Kind, name: &str, desired: usize) {
+    pub fn make(&mut self, namespace: usize, kind: Kind, name: &str, desired: usize) {
         let now = self.now();
         let uid = format!("{name}-uid-{}", self.workloads.len());
         self.workloads.push(Workload {
+            namespace,
             kind,
             name: name.to_owned(),
             uid,
@@ -210,9 +206,22 @@ impl Cluster {
         self.pods.iter().filter(|pod| pod.workload == workload && pod.is_ready()).count()
     }
 
-    /// Finds the live Pod with this name.
-    pub fn find(&self, name: &str) -> Option<usize> {
-        self.pods.iter().rposition(|pod| pod.name == name && !pod.gone)
+    /// Finds the Pod at this path.
+    pub fn find(&self, path: &str) -> Option<usize> {
+        let name = path.trim_end_matches("/eviction").rsplit('/').next()?;
+        self.find_in(self.namespace_of(path)?, name)
+    }
+
+    /// Finds the Pod with this name that is not gone.
+    pub fn find_in(&self, namespace: usize, name: &str) -> Option<usize> {
+        let is_it =
+            |pod: &Pod| pod.name == name && !pod.gone && self.workloads[pod.workload].namespace == namespace;
+        self.pods.iter().rposition(is_it)
+    }
+
+    /// The name of the namespace of a workload.
+    pub fn place(&self, workload: usize) -> &'static str {
+        self.namespaces[self.workloads[workload].namespace].name
     }
 
     pub fn scale(&mut self, workload: usize, desired: usize) {
@@ -240,12 +249,12 @@ impl Cluster {
         let now = self.now();
         let it = &mut self.workloads[workload];
         (it.exists, it.deleted) = (false, Some(now));
-        let (kind, name, desired) = (it.kind, it.name.clone(), it.desired);
-        objects::hide(&self.api, &self.workloads[workload]);
+        let (namespace, kind, name, desired) = (it.namespace, it.kind, it.name.clone(), it.desired);
+        objects::hide(&self.api, self.place(workload), &self.workloads[workload]);
         for pod in self.live(workload) {
             self.end(pod, None);
         }
-        self.make(kind, &name, desired);
+        self.make(namespace, kind, &name, desired);
         let workload = self.workloads.len() - 1;
         let fresh = self.clock.wall();
         for pod in self.live(workload) {
@@ -304,21 +313,25 @@ impl Cluster {
             return;
         }
         (it.gone, it.terminating) = (true, true);
-        let workload = it.workload;
-        self.api.remove(&objects::pod_path(&it.name));
+        let (workload, name) = (it.workload, it.name.clone());
+        self.api.remove(&objects::pod_path(self.place(workload), &name));
         // Another workload of the same name may wait for this Pod's name.
-        let heirs = (workload..self.workloads.len())
-            .filter(|heir| self.workloads[*heir].name == self.workloads[workload].name);
+        let is_heir = |heir: &usize| {
+            let (heir, of) = (&self.workloads[*heir], &self.workloads[workload]);
+            (heir.namespace, &heir.name) == (of.namespace, &of.name)
+        };
+        let heirs = (workload..self.workloads.len()).filter(is_heir);
         heirs.collect::<Vec<_>>().into_iter().for_each(|heir| self.reconcile_soon(heir));
     }
 
     pub fn show_pod(&self, pod: usize) {
         let it = &self.pods[pod];
-        self.api.put(&objects::pod_path(&it.name), objects::pod(it, &self.workloads[it.workload]));
+        let (namespace, workload) = (self.place(it.workload), &self.workloads[it.workload]);
+        self.api.put(&objects::pod_path(namespace, &it.name), objects::pod(namespace, it, workload));
     }
 
     pub fn show(&self, workload: usize) {
-        objects::show(&self.api, &self.workloads[workload], self.counts(workload));
+        objects::show(&self.api, self.place(workload), &self.workloads[workload], self.counts(workload));
     }
 
     /// How many Pods a workload has, and how many of them have the newest template.
@@ -326,21 +339,5 @@ impl Cluster {
         let live = self.live(workload);
         let newest = self.workloads[workload].template;
         (live.len(), live.iter().filter(|pod| self.pods[**pod].template == newest).count())
-    }
-
-    /// Writes the Namespace's annotations, and lets the webhook see them after a while.
-    pub fn annotate(&mut self) {
-        self.consent_changed = self.now();
-        self.api.put(objects::NAMESPACE, objects::namespace(&self.annotations));
-        let after = self.milliseconds(5, 2_500);
-        self.plan(after, Action::Review);
-    }
-
-    /// Writes what the webhook would write about the Namespace as it is now.
-    fn review(&mut self) {
-        objects::review(&self.api, &self.annotations, self.reviewed, &mut self.serial);
-        self.consent_changed = self.now();
-        let after = self.milliseconds(1, 900);
-        self.plan(after, Action::Rights);
     }
 }

@@ -8,7 +8,7 @@ use super::cluster::{Action, Cluster, Kind, Pod, Workload};
 impl Cluster {
     /// Does the next step of a workload's controller.
     pub fn reconcile(&mut self, workload: usize) {
-        let Workload { kind, exists, desired, template, .. } = self.workloads[workload].clone();
+        let Workload { namespace, kind, exists, desired, template, .. } = self.workloads[workload].clone();
         if !exists {
             return;
         }
@@ -29,7 +29,7 @@ impl Cluster {
                     };
                     let wanted = if kind == Kind::StatefulSet { &name } else { &node };
                     let is_there = |pod: &Pod| pod.workload == workload && !pod.gone && place(pod) == *wanted;
-                    let name_is_free = self.find(&name).is_none();
+                    let name_is_free = self.find_in(namespace, &name).is_none();
                     if name_is_free && !self.pods.iter().any(is_there) {
                         self.make_pod(workload, name, node);
                     }

@@ -134,7 +134,9 @@ impl Oracle {
         let kill = |uid: &String| self.kills.iter().position(|kill| kill.uid == *uid);
         let kills: Vec<Option<usize>> = left.iter().map(kill).collect();
         let judge = |kill: usize, outcome: &str| {
-            verdict::contradiction(&self.kills[kill], outcome, cluster, self.away, self.clocks, now)
+            let kill = &self.kills[kill];
+            let away = self.away.get(&cluster.workloads[kill.workload].namespace).copied();
+            verdict::contradiction(kill, outcome, cluster, away, self.clocks, now)
         };
         // Somebody else may have ended the Pod of a kill that the test doesn't know.
         let fits =

@@ -1,14 +1,18 @@
 //! A random walk over the agent, the fake API in this process and all its users. A seed determines
 //! the walk, and the walk runs in virtual time.
 
+mod api;
 mod cluster;
 mod controllers;
 mod faults;
+mod kills;
 mod ledger;
+mod namespaces;
 mod network;
 mod objects;
 mod oracle;
 mod process;
+mod settled;
 mod steps;
 mod verdict;
 mod world;
@@ -25,9 +29,10 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::fake_api::Api;
-use crate::stage::noon;
+use crate::stage::{UID, noon};
 
 use self::cluster::{Cluster, Kind};
+use self::namespaces::Namespace;
 pub use self::oracle::{INVARIANTS, Violation};
 pub use self::steps::Step;
 use self::world::{Shared, Slot, World};
@@ -129,20 +134,25 @@ fn begin(seed: u64, rng: &mut ChaCha8Rng, off: BTreeSet<&'static str>) -> Shared
         "metadata": {"name": "agent", "namespace": "pure-chaos"}}),
     );
     let mut cluster = Cluster::new(api, clock.clone(), ChaCha8Rng::seed_from_u64(seed ^ 0xC1));
-    cluster.annotations =
-        steps::settings(rng).into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    cluster.make(Kind::Deployment, "web", rng.random_range(2..5));
-    for (kind, name, chance) in [
-        (Kind::StatefulSet, "db", 0.5),
-        (Kind::DaemonSet, "log", 0.3),
-        (Kind::ReplicaSet, "bare", 0.2),
-        (Kind::Rollout, "canary", 0.3),
-    ] {
-        if rng.random_bool(chance) {
-            cluster.make(kind, name, rng.random_range(1..4));
+    for (name, uid) in [("a", UID)] {
+        let namespace = cluster.namespaces.len();
+        let mut it = Namespace::new(name, uid, cluster.now());
+        it.wishes = steps::settings(rng);
+        it.annotations.clone_from(&it.wishes);
+        cluster.namespaces.push(it);
+        cluster.make(namespace, Kind::Deployment, "web", rng.random_range(2..5));
+        for (kind, name, chance) in [
+            (Kind::StatefulSet, "db", 0.5),
+            (Kind::DaemonSet, "log", 0.3),
+            (Kind::ReplicaSet, "bare", 0.2),
+            (Kind::Rollout, "canary", 0.3),
+        ] {
+            if rng.random_bool(chance) {
+                cluster.make(namespace, kind, name, rng.random_range(1..4));
+            }
         }
+        cluster.annotate(namespace);
     }
-    cluster.annotate();
     let mut world = World::new(cluster, seed);
     world.oracle.off = off;
     let count = if rng.random_bool(0.4) { 2 } else { 1 };
@@ -223,11 +233,12 @@ impl Course {
         world.faults.heal(now);
         world.faults_changed.notify_waiters();
         world.cluster.api.put(objects::SYSTEM, objects::system(false));
-        let mut rng = ChaCha8Rng::seed_from_u64(self.seed ^ 0xC4A05);
-        world.cluster.annotations =
-            steps::settings(&mut rng).into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-        world.cluster.reviewed = true;
-        world.cluster.annotate();
+        for namespace in 0..world.cluster.namespaces.len() {
+            let it = &mut world.cluster.namespaces[namespace];
+            it.annotations.clone_from(&it.wishes);
+            it.reviewed = true;
+            world.cluster.annotate(namespace);
+        }
         let there = world.cluster.pods.len();
         for pod in 0..there {
             if world.cluster.pods[pod].excluded.is_some() && !world.cluster.pods[pod].gone {
@@ -249,12 +260,18 @@ impl Course {
             }
             let resumed = self.rounds() >= rounds + 2;
             let world = self.world.lock().unwrap();
-            let record = world.cluster.api.get(objects::RECORD);
-            let missing = match &record {
-                None => Some(("settled", "there is no record".to_owned())),
-                Some(_) if !resumed => Some(("resumed", "no rounds are served any more".to_owned())),
-                Some(record) => world.oracle.unsettled(&world.cluster, record, world.cluster.now()),
+            let unsettled = |namespace: usize| {
+                let name = world.cluster.namespaces[namespace].name;
+                match &world.cluster.api.get(&objects::record_path(name)) {
+                    None => Some(("settled", format!("namespace {name} has no record"))),
+                    Some(record) => {
+                        world.oracle.unsettled(&world.cluster, namespace, record, world.cluster.now())
+                    }
+                }
             };
+            let missing = (0..world.cluster.namespaces.len())
+                .find_map(unsettled)
+                .or_else(|| (!resumed).then(|| ("resumed", "no rounds are served any more".to_owned())));
             if missing.is_none() || world.cluster.now() - begun > CALM {
                 return missing;
             }

@@ -1,7 +1,5 @@
 //! The objects of a walk as the API shows them, and the record as the webhook writes it.
 
-use std::collections::BTreeMap;
-
 use policy::consent::Consent;
 use policy::digest::digest;
 use policy::platform::PlatformPolicy;
@@ -12,20 +10,26 @@ use serde_json::{Value, json};
 use crate::fake_api::Api;
 
 use super::cluster::{Kind, Pod, Workload};
+use super::namespaces::Namespace;
 
-pub const NAMESPACE: &str = "/api/v1/namespaces/a";
 pub const SYSTEM: &str = "/api/v1/namespaces/pure-chaos";
-pub const RECORD: &str = "/apis/purechaos.dev/v1alpha1/namespaces/a/optins/chaos";
 pub const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/pure-chaos/leases/agent";
-const UID: &str = "2f9c1a52-6a0b-4f7e-9d8e-3c5b7a1e0d4f";
 
 pub fn policy() -> PlatformPolicy {
     PlatformPolicy::parse("ceilings: {mode: 'evict,delete,force', schedule: every 1s}\nkillsPerMinute: 60")
         .unwrap()
 }
 
-pub fn pod_path(name: &str) -> String {
-    format!("/api/v1/namespaces/a/pods/{name}")
+pub fn namespace_path(namespace: &str) -> String {
+    format!("/api/v1/namespaces/{namespace}")
+}
+
+pub fn record_path(namespace: &str) -> String {
+    format!("/apis/purechaos.dev/v1alpha1/namespaces/{namespace}/optins/chaos")
+}
+
+pub fn pod_path(namespace: &str, name: &str) -> String {
+    format!("/api/v1/namespaces/{namespace}/pods/{name}")
 }
 
 fn plural(kind: Kind) -> &'static str {
@@ -42,8 +46,8 @@ fn group(kind: Kind) -> &'static str {
     if kind == Kind::Rollout { "argoproj.io/v1alpha1" } else { "apps/v1" }
 }
 
-fn workload_path(kind: Kind, name: &str) -> String {
-    format!("/apis/{}/namespaces/a/{}/{name}", group(kind), plural(kind))
+fn workload_path(namespace: &str, kind: Kind, name: &str) -> String {
+    format!("/apis/{}/namespaces/{namespace}/{}/{name}", group(kind), plural(kind))
 }
 
 fn set_name(workload: &Workload, template: u32) -> String {
@@ -58,7 +62,7 @@ fn owner(kind: Kind, name: &str, uid: &str) -> Value {
     json!([{"apiVersion": group(kind), "kind": kind.word(), "name": name, "uid": uid, "controller": true}])
 }
 
-pub fn pod(pod: &Pod, workload: &Workload) -> Value {
+pub fn pod(namespace: &str, pod: &Pod, workload: &Workload) -> Value {
     let owners = if workload.kind.has_sets() {
         owner(Kind::ReplicaSet, &set_name(workload, pod.template), &set_uid(workload, pod.template))
     } else {
@@ -67,7 +71,7 @@ pub fn pod(pod: &Pod, workload: &Workload) -> Value {
     let status = if pod.ready { "True" } else { "False" };
     let mut object = json!({
         "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": pod.name, "namespace": "a", "uid": pod.uid, "creationTimestamp": seconds(pod.created),
+        "metadata": {"name": pod.name, "namespace": namespace, "uid": pod.uid, "creationTimestamp": seconds(pod.created),
             "labels": {"app": workload.name}, "ownerReferences": owners},
         "spec": {"nodeName": pod.node},
         "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": status}],
@@ -88,12 +92,12 @@ fn seconds(at: jiff::Timestamp) -> String {
 
 /// Puts a workload with its ReplicaSets. `all` is the number of its Pods, and `newest` the number
 /// of those with the newest template.
-pub fn show(api: &Api, workload: &Workload, (all, newest): (usize, usize)) {
+pub fn show(api: &Api, namespace: &str, workload: &Workload, (all, newest): (usize, usize)) {
     let Workload { kind, name, uid, desired, template, generation, .. } = workload;
     let rendered = json!({"metadata": {"annotations": {"template": template.to_string()}}});
     let mut object = json!({
         "apiVersion": group(*kind), "kind": kind.word(),
-        "metadata": {"name": name, "namespace": "a", "uid": uid, "generation": generation},
+        "metadata": {"name": name, "namespace": namespace, "uid": uid, "generation": generation},
         "spec": {"replicas": desired, "selector": {}, "template": rendered},
     });
     let revision = |template: u32| format!("{name}-{template}");
@@ -110,10 +114,10 @@ pub fn show(api: &Api, workload: &Workload, (all, newest): (usize, usize)) {
     if kind.has_sets() {
         for number in 1..=*template {
             let replicas = if number == *template { *desired } else { 0 };
-            let path = workload_path(Kind::ReplicaSet, &set_name(workload, number));
+            let path = workload_path(namespace, Kind::ReplicaSet, &set_name(workload, number));
             let set = json!({
                 "apiVersion": "apps/v1", "kind": "ReplicaSet",
-                "metadata": {"name": set_name(workload, number), "namespace": "a", "uid": set_uid(workload, number),
+                "metadata": {"name": set_name(workload, number), "namespace": namespace, "uid": set_uid(workload, number),
                     "ownerReferences": owner(*kind, name, uid)},
                 "spec": {"replicas": replicas, "selector": {}, "template": rendered}
             });
@@ -124,21 +128,22 @@ pub fn show(api: &Api, workload: &Workload, (all, newest): (usize, usize)) {
             }
         }
     }
-    api.put(&workload_path(*kind, name), object);
+    api.put(&workload_path(namespace, *kind, name), object);
 }
 
 /// Removes a workload with its ReplicaSets.
-pub fn hide(api: &Api, workload: &Workload) {
-    api.remove(&workload_path(workload.kind, &workload.name));
+pub fn hide(api: &Api, namespace: &str, workload: &Workload) {
+    api.remove(&workload_path(namespace, workload.kind, &workload.name));
     if workload.kind.has_sets() {
         for number in 1..=workload.template {
-            api.remove(&workload_path(Kind::ReplicaSet, &set_name(workload, number)));
+            api.remove(&workload_path(namespace, Kind::ReplicaSet, &set_name(workload, number)));
         }
     }
 }
 
-pub fn namespace(annotations: &BTreeMap<String, String>) -> Value {
-    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a", "uid": UID, "annotations": annotations}})
+pub fn namespace(namespace: &Namespace) -> Value {
+    let Namespace { name, uid, annotations, .. } = namespace;
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "uid": uid, "annotations": annotations}})
 }
 
 pub fn system(halt: bool) -> Value {
@@ -148,16 +153,18 @@ pub fn system(halt: bool) -> Value {
 }
 
 /// Whether a record says that the opt-in was admitted.
-pub fn is_admitted(api: &Api) -> bool {
-    api.get(RECORD).is_some_and(|record| record["spec"]["verdict"] == "Admitted")
+pub fn is_admitted(api: &Api, namespace: &str) -> bool {
+    api.get(&record_path(namespace)).is_some_and(|record| record["spec"]["verdict"] == "Admitted")
 }
 
 /// Writes or removes the record, as the webhook does.
-pub fn review(api: &Api, annotations: &BTreeMap<String, String>, reviewed: bool, serial: &mut u64) {
-    let before = api.get(RECORD);
+pub fn review(api: &Api, namespace: &Namespace, serial: &mut u64) {
+    let Namespace { name, uid, annotations, reviewed, .. } = namespace;
+    let path = record_path(name);
+    let before = api.get(&path);
     if Consent::parse(annotations) != Consent::Yes {
         if before.is_some() {
-            api.remove(RECORD);
+            api.remove(&path);
         }
         return;
     }
@@ -169,20 +176,20 @@ pub fn review(api: &Api, annotations: &BTreeMap<String, String>, reviewed: bool,
         *serial += 1;
         json!({
             "apiVersion": "purechaos.dev/v1alpha1", "kind": "OptIn",
-            "metadata": {"name": "chaos", "namespace": "a", "uid": format!("record-{serial}")},
+            "metadata": {"name": "chaos", "namespace": name, "uid": format!("record-{serial}")},
         })
     });
-    record["spec"] = if reviewed || known {
+    record["spec"] = if *reviewed || known {
         json!({
-            "namespaceUid": UID, "verdict": "Admitted",
+            "namespaceUid": uid, "verdict": "Admitted",
             "admission": {"user": "mara", "time": "2026-11-23T11:00:00Z", "digest": digest},
             "settings": serde_json::to_value(RecordedSettings::from(&settings)).unwrap(),
         })
     } else {
-        json!({"namespaceUid": UID, "verdict": "NotAdmitted", "reason": "set while nobody looked"})
+        json!({"namespaceUid": uid, "verdict": "NotAdmitted", "reason": "set while nobody looked"})
     };
     if let Some(halt) = annotations.get(HALT) {
         record["spec"]["halt"] = json!(halt);
     }
-    api.put(RECORD, record);
+    api.put(&path, record);
 }

@@ -1,5 +1,6 @@
 //! The actions of people and controllers, and the mishaps, in a walk. A seed determines them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rand::RngExt;
@@ -29,9 +30,9 @@ pub enum Step {
     Crash(usize, u64),
     Term(usize, u64),
     Clock(usize, i64),
-    Annotate(&'static str, Option<String>),
+    Annotate(usize, &'static str, Option<String>),
     /// An annotation is set while no webhook watches.
-    AnnotateUnseen(&'static str, Option<String>),
+    AnnotateUnseen(usize, &'static str, Option<String>),
     HaltEverything(bool),
     Scale(usize, usize),
     RollOut(usize),
@@ -43,9 +44,9 @@ pub enum Step {
 }
 
 /// The settings of a walk.
-pub fn settings(rng: &mut ChaCha8Rng) -> Vec<(&'static str, String)> {
+pub fn settings(rng: &mut ChaCha8Rng) -> BTreeMap<String, String> {
     let one = |rng: &mut ChaCha8Rng, of: &[&str]| of[rng.random_range(0..of.len())].to_owned();
-    vec![
+    let settings = [
         ("chaos", "yes".to_owned()),
         ("purechaos.dev/schedule", one(rng, &["every 15s", "every 20s", "every 30s"])),
         ("purechaos.dev/min-age", "5s".to_owned()),
@@ -54,7 +55,8 @@ pub fn settings(rng: &mut ChaCha8Rng) -> Vec<(&'static str, String)> {
         ("purechaos.dev/mode", one(rng, &["evict", "evict", "delete", "delete", "force"])),
         ("purechaos.dev/limit", one(rng, &["1", "2", "3"])),
         ("purechaos.dev/single-replica", one(rng, &["refuse", "refuse", "allow"])),
-    ]
+    ];
+    settings.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 /// Draws one step.
@@ -73,12 +75,12 @@ pub fn draw(rng: &mut ChaCha8Rng) -> Step {
         52..56 => Step::Crash(pick, rng.random_range(0..20)),
         56..58 => Step::Term(pick, rng.random_range(0..10)),
         58..62 => Step::Clock(pick, [-20_000, -5_000, -3_000, 3_000, 5_000, 20_000][pick % 6]),
-        62..64 => Step::Annotate("chaos", None),
-        64..68 => Step::Annotate("chaos", Some("yes".to_owned())),
-        68..73 => setting(rng),
-        73..74 => Step::AnnotateUnseen("purechaos.dev/limit", Some("3".to_owned())),
+        62..64 => Step::Annotate(pick, "chaos", None),
+        64..68 => Step::Annotate(pick, "chaos", Some("yes".to_owned())),
+        68..73 => setting(rng, pick),
+        73..74 => Step::AnnotateUnseen(pick, "purechaos.dev/limit", Some("3".to_owned())),
         74..76 => Step::HaltEverything(rng.random_bool(0.4)),
-        76..79 => Step::Annotate("purechaos.dev/halt", rng.random_bool(0.4).then(|| "mine".to_owned())),
+        76..79 => Step::Annotate(pick, "purechaos.dev/halt", rng.random_bool(0.4).then(|| "mine".to_owned())),
         79..84 => Step::Scale(pick, rng.random_range(1..5)),
         84..87 => Step::RollOut(pick),
         87..88 => Step::DeleteWorkload(pick),
@@ -126,7 +128,7 @@ fn fault(rng: &mut ChaCha8Rng) -> Step {
     Step::Fault(class, fate, times, rng.random_range(10..90))
 }
 
-fn setting(rng: &mut ChaCha8Rng) -> Step {
+fn setting(rng: &mut ChaCha8Rng, pick: usize) -> Step {
     let (key, values): (&str, &[&str]) = match rng.random_range(0..6) {
         0 => ("purechaos.dev/limit", &["1", "2", "3"]),
         1 => ("purechaos.dev/mode", &["evict", "delete", "force"]),
@@ -135,7 +137,7 @@ fn setting(rng: &mut ChaCha8Rng) -> Step {
         4 => ("purechaos.dev/targets", &["app=web", "app in (web, db)"]),
         _ => ("purechaos.dev/min-age", &["1s", "10s"]),
     };
-    Step::Annotate(key, Some(values[rng.random_range(0..values.len())].to_owned()))
+    Step::Annotate(pick, key, Some(values[rng.random_range(0..values.len())].to_owned()))
 }
 
 impl World {
@@ -179,8 +181,8 @@ impl World {
                 self.slots[slot].clock.step(milliseconds);
                 self.oracle.clocks += Duration::from_millis(milliseconds.unsigned_abs());
             }
-            Step::Annotate(key, value) => self.annotate(key, value, true),
-            Step::AnnotateUnseen(key, value) => self.annotate(key, value, false),
+            Step::Annotate(pick, key, value) => self.annotate(pick, key, value, true),
+            Step::AnnotateUnseen(pick, key, value) => self.annotate(pick, key, value, false),
             Step::HaltEverything(halt) => self.cluster.api.put(SYSTEM, objects::system(halt)),
             Step::Scale(pick, desired) => {
                 if let Some(workload) = self.pick_workload(pick) {
@@ -232,13 +234,15 @@ impl World {
         }
     }
 
-    fn annotate(&mut self, key: &str, value: Option<String>, reviewed: bool) {
-        self.cluster.reviewed = reviewed;
+    fn annotate(&mut self, pick: usize, key: &str, value: Option<String>, reviewed: bool) {
+        let namespace = pick % self.cluster.namespaces.len();
+        let it = &mut self.cluster.namespaces[namespace];
+        it.reviewed = reviewed;
         match value {
-            Some(value) => self.cluster.annotations.insert(key.to_owned(), value),
-            None => self.cluster.annotations.remove(key),
+            Some(value) => it.annotations.insert(key.to_owned(), value),
+            None => it.annotations.remove(key),
         };
-        self.cluster.annotate();
+        self.cluster.annotate(namespace);
     }
 
     fn pick_workload(&self, pick: usize) -> Option<usize> {

@@ -1,0 +1,162 @@
+//! What the API of a walk does with a call besides what the fake API does: it checks rights and
+//! locks, carries out kills, and lets the oracle know.
+
+use policy::kill_gate::{halt, may_kill};
+use runtime::clock::Clock;
+use serde_json::Value;
+
+use super::faults::Class;
+use super::kills::Attempt;
+use super::network::Ask;
+use super::objects::{SYSTEM, namespace_path, pod_path, record_path};
+use super::world::World;
+
+impl World {
+    /// What the owner of a namespace consents to now. Rules about time use the process's clock.
+    fn consent(&self, process: usize, namespace: usize) -> Result<policy::settings::Settings, String> {
+        let name = self.cluster.namespaces[namespace].name;
+        let (namespace, system) =
+            (self.cluster.view(&namespace_path(name)).unwrap(), self.cluster.view(SYSTEM));
+        if halt(&namespace).is_some() || system.as_ref().is_none_or(|system| halt(system).is_some()) {
+            return Err("halted".to_owned());
+        }
+        let record = self.cluster.api.get(&record_path(name)).ok_or("no record")?;
+        let admitted = record["spec"]["verdict"] == "Admitted"
+            && record["spec"]["admission"]["digest"]
+                == policy::digest::digest(&namespace.annotations).as_str();
+        if !admitted {
+            return Err("not admitted as it is".to_owned());
+        }
+        let at = |wall| may_kill(&namespace, system.as_ref(), &self.policy, wall);
+        at(self.cluster.clock.wall())
+            .or_else(|_| at(self.lives[process].clock.wall()))
+            .map_err(|locked| locked.sentence(name))
+    }
+
+    /// Notes that a call was sent.
+    pub fn sent(&mut self, ask: &Ask) {
+        let now = self.cluster.now();
+        match ask.class {
+            Class::Namespace if let Some(namespace) = self.cluster.namespace_of(&ask.path) => {
+                let consent = self.consent(ask.process, namespace);
+                self.oracle.asked(ask.process, namespace, consent);
+            }
+            Class::Kill if !is_dry(ask) => {
+                if let Some(pod) = self.cluster.find(&ask.path) {
+                    self.oracle.sends(&self.cluster, pod, now);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the API may carry out a call at all.
+    pub fn check(&self, ask: &Ask) -> Result<(), (u16, String)> {
+        let namespace = self.cluster.namespace_of(&ask.path);
+        let needs_rights = ["/apis/apps/", "/apis/policy/"].iter().any(|api| ask.path.starts_with(api))
+            || ask.path.starts_with("/api/v1/namespaces/") && ask.class != Class::Namespace;
+        if needs_rights && namespace.is_some_and(|namespace| !self.cluster.namespaces[namespace].rights) {
+            return Err((403, "no RoleBinding".to_owned()));
+        }
+        let wanted = &ask.body["metadata"]["uid"];
+        if ask.class == Class::RecordWrite && !wanted.is_null() {
+            let stored = self.before(ask).ok_or((404, "no record".to_owned()))?;
+            if stored["metadata"]["uid"] != *wanted {
+                return Err((409, "the UID is another".to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a call is going to change.
+    pub fn before(&self, ask: &Ask) -> Option<Value> {
+        let path = ask.path.trim_end_matches("/status");
+        (ask.class == Class::RecordWrite).then(|| self.cluster.api.get(path)).flatten()
+    }
+
+    /// Notes what was done.
+    pub fn done(&mut self, ask: &Ask, before: Option<Value>, code: u16) {
+        match ask.class {
+            Class::Namespace if let Some(namespace) = self.cluster.namespace_of(&ask.path) => {
+                let consent = self.consent(ask.process, namespace);
+                self.oracle.read(ask.process, namespace, consent);
+            }
+            Class::PodRead => {
+                if let Some(pod) = self.cluster.find(&ask.path) {
+                    let excluded = self.cluster.pods[pod].excluded.is_some();
+                    self.oracle.read_pod(ask.process, &self.cluster.pods[pod].uid, excluded);
+                }
+            }
+            Class::Events if code < 300 => self.oracle.told(self.cluster.now(), &ask.body),
+            Class::RecordWrite => {
+                if let (Some(before), Some(after)) = (before, self.before(ask))
+                    && before["status"] != after["status"]
+                {
+                    let gaps = self.faults.gaps.clone();
+                    let slack = self.faults.lateness;
+                    let (registry, now) = (self.lives[ask.process].registry.clone(), self.cluster.now());
+                    let line = self.oracle.recorded(
+                        &self.cluster,
+                        (ask.process, &registry),
+                        (&before, &after),
+                        (slack, &gaps),
+                        now,
+                    );
+                    line.into_iter().for_each(|line| self.say(&line));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Answers a kill, and carries it out.
+    pub fn kill(&mut self, ask: &Ask) -> (u16, String) {
+        let Some(namespace) = self.cluster.namespace_of(&ask.path) else {
+            return (404, "no such Namespace".to_owned());
+        };
+        let name = self.cluster.namespaces[namespace].name;
+        let options = if ask.verb == "DELETE" { &ask.body } else { &ask.body["deleteOptions"] };
+        let is_dry = is_dry(ask);
+        if !self.cluster.namespaces[namespace].rights {
+            return (403, "no RoleBinding".to_owned());
+        }
+        let Some(pod) = self.cluster.find(&ask.path) else { return (404, "no such Pod".to_owned()) };
+        let attempt = Attempt {
+            pod,
+            evicts: ask.verb != "DELETE",
+            grace: options["gracePeriodSeconds"].as_u64(),
+            is_dry,
+            look: ask.look.clone(),
+        };
+        self.oracle.tried(&self.cluster, &attempt);
+        // The locks use the right clock.
+        let (namespace, system) =
+            (self.cluster.view(&namespace_path(name)).unwrap(), self.cluster.view(SYSTEM));
+        if let Err(locked) = may_kill(&namespace, system.as_ref(), &self.policy, self.cluster.clock.wall()) {
+            return (403, locked.sentence(name));
+        }
+        let path = pod_path(name, &self.cluster.pods[pod].name);
+        let stored = self.cluster.api.get(&path).unwrap();
+        for key in ["uid", "resourceVersion"] {
+            let wanted = &options["preconditions"][key];
+            if !wanted.is_null() && *wanted != stored["metadata"][key] {
+                return (409, format!("the precondition {key} failed"));
+            }
+        }
+        if is_dry {
+            return (200, String::new());
+        }
+        let record = self.cluster.api.get(&record_path(name)).unwrap_or_default();
+        self.oracle.killed(&self.cluster, &attempt, &record);
+        self.say(&format!("process {} kills {} in {name}", ask.process, self.cluster.pods[pod].name));
+        self.cluster.end(pod, attempt.grace);
+        self.look();
+        self.agenda_changed.notify_waiters();
+        (200, String::new())
+    }
+}
+
+fn is_dry(ask: &Ask) -> bool {
+    let options = if ask.verb == "DELETE" { &ask.body } else { &ask.body["deleteOptions"] };
+    ask.query.contains_key("dryRun") || options["dryRun"].as_array().is_some_and(|dry| !dry.is_empty())
+}

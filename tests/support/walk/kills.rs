@@ -1,0 +1,124 @@
+//! The invariants of each kill, when a process sends it and when the API receives it.
+
+use std::time::Duration;
+
+use policy::record::OptInStatus;
+use policy::settings::Mode;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::cluster::Cluster;
+use super::oracle::{Oracle, STALE, Seen};
+use super::verdict::Killed;
+
+/// A kill as the API receives it.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    pub pod: usize,
+    pub evicts: bool,
+    pub grace: Option<u64>,
+    pub is_dry: bool,
+    /// What the process had seen when it sent the kill. A kill that is late arrives after the next
+    /// looks.
+    pub look: Seen,
+}
+
+impl Oracle {
+    /// Notes that a process sends a kill.
+    pub fn sends(&mut self, cluster: &Cluster, pod: usize, now: Instant) {
+        let it = &cluster.pods[pod];
+        let workload = &cluster.workloads[it.workload];
+        if let Some(since) = workload.ill_since.filter(|since| now - *since > STALE) {
+            let text = format!(
+                "a kill of {} is sent although {} has been below its size for {:?}",
+                it.name,
+                workload.name,
+                now - since
+            );
+            self.violate("stale", text);
+        }
+    }
+
+    /// Checks a kill that the API receives.
+    pub fn tried(&mut self, cluster: &Cluster, attempt: &Attempt) {
+        let it = &cluster.pods[attempt.pod];
+        let name = &it.name;
+        let excluded = attempt.look.pods.get(&it.uid).copied();
+        let namespace = cluster.workloads[it.workload].namespace;
+        let (asked, read) = (attempt.look.asked.get(&namespace), attempt.look.read.get(&namespace));
+        match (asked, read) {
+            (Some(Err(why)), Some(Err(_))) => {
+                self.violate("consent", format!("{name} is to be killed, but its last look saw: {why}"));
+            }
+            (_, Some(Ok(settings))) => {
+                let mode = settings.mode;
+                let fits = match mode {
+                    Mode::Evict => attempt.evicts,
+                    Mode::Delete => !attempt.evicts && attempt.grace != Some(0),
+                    Mode::Force => !attempt.evicts,
+                };
+                if !fits || settings.dry_run && !attempt.is_dry {
+                    self.violate(
+                        "consent",
+                        format!("{name} is to be killed in another mode than {mode}: {attempt:?}"),
+                    );
+                }
+                let kind = cluster.workloads[it.workload].kind.word();
+                if !settings.kinds.contain(kind) {
+                    self.violate("consent", format!("{name} is of a {kind}"));
+                }
+                if settings.targets.as_ref().is_some_and(|targets| {
+                    let labels = [("app".to_owned(), cluster.workloads[it.workload].name.clone())];
+                    !targets.cover(&labels.into())
+                }) {
+                    self.violate("consent", format!("{name} is no target"));
+                }
+            }
+            (None, _) | (_, None) => {
+                self.violate("consent", format!("{name} is to be killed without a look"))
+            }
+            (Some(Ok(_)), Some(Err(_))) => {}
+        }
+        match excluded {
+            Some(false) => {}
+            Some(true) => self.violate("exclude", format!("{name} asked to be left alone at the last look")),
+            None => self.violate("consent", format!("{name} is to be killed without a look at it")),
+        }
+    }
+
+    /// Notes a kill that the API accepts.
+    pub fn killed(&mut self, cluster: &Cluster, attempt: &Attempt, record: &Value) {
+        let it = &cluster.pods[attempt.pod];
+        if it.terminating && self.counted.contains_key(&it.uid) {
+            // The answer was lost, and somebody else ended the Pod. The agent found the Pod ending
+            // and counted it. This late kill changes nothing any more.
+            return;
+        }
+        let status: OptInStatus = serde_json::from_value(record["status"].clone()).unwrap_or_default();
+        let intent = status.intents.iter().find(|intent| intent.kill.uid == it.uid);
+        if intent.is_none() {
+            self.violate("intent", format!("{} was killed without an intent of it in the record", it.name));
+        }
+        let uid = record["metadata"]["uid"].as_str().unwrap_or_default();
+        let slot = status.last_slot.unwrap_or_default();
+        let is_open = |kill: &&Killed| {
+            kill.workload == it.workload && kill.outcome.is_none() && kill.recovered.is_none()
+        };
+        if let Some(open) = self.kills.iter().find(is_open) {
+            let text = format!("{} was killed while the kill of {} had no outcome", it.name, open.name);
+            self.violate("two", text);
+        }
+        let (limit, deadline) = match attempt.look.read.get(&cluster.workloads[it.workload].namespace) {
+            Some(Ok(settings)) => (settings.limit as usize, settings.recovery_deadline),
+            _ => (usize::MAX, Duration::MAX),
+        };
+        let in_round = self.kills.iter().filter(|kill| kill.record == uid && kill.slot == slot).count();
+        if in_round >= limit {
+            self.violate(
+                "limit",
+                format!("{} was killed as number {} of slot {slot}", it.name, in_round + 1),
+            );
+        }
+        self.kills.push(Killed::new(cluster, attempt.pod, (uid, slot), intent, deadline));
+    }
+}

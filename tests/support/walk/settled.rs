@@ -1,0 +1,66 @@
+//! What has to be in order a long time after all faults have ended.
+
+use std::time::Duration;
+
+use policy::record::{OptInStatus, ToldRefusal};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::cluster::{Cluster, Kind};
+use super::oracle::Oracle;
+
+impl Oracle {
+    /// What is still wrong with the record after a long time without faults.
+    pub fn unsettled(
+        &self,
+        cluster: &Cluster,
+        namespace: usize,
+        record: &Value,
+        now: Instant,
+    ) -> Option<(&'static str, String)> {
+        let status: OptInStatus = serde_json::from_value(record["status"].clone()).unwrap_or_default();
+        let uid = record["metadata"]["uid"].as_str().unwrap_or_default();
+        let (kills, accepted) = (status.kills.unwrap_or(0), self.accepted(uid));
+        let ended: i64 = status.outcomes.values().sum();
+        if let Some(intent) = status.intents.first() {
+            return Some(("settled", format!("the intent of {} stays", intent.kill.pod)));
+        }
+        if kills < accepted {
+            return Some(("counted", format!("{accepted} kills were accepted, and {kills} are counted")));
+        }
+        let single = (0..cluster.workloads.len()).filter(|workload| {
+            let it = &cluster.workloads[*workload];
+            it.exists
+                && it.namespace == namespace
+                && it.desired == 1
+                && it.sizes.last().is_some_and(|(at, _)| now - *at > Duration::from_secs(120))
+        });
+        let refuses = record["spec"]["settings"]["singleReplica"] == "refuse";
+        let forces = record["spec"]["settings"]["mode"] == "force";
+        for workload in single.filter(|_| refuses) {
+            let it = &cluster.workloads[workload];
+            if forces && it.kind == Kind::StatefulSet {
+                // Another guard comes first.
+                continue;
+            }
+            let is_told = |(_, uid, note): &(Instant, String, String)| {
+                *uid == it.uid && note.contains("single_replica")
+            };
+            // Both come from the same moment, but a process that is killed at once can write the
+            // record and lose the Event.
+            let is_lost = |refused: &ToldRefusal| {
+                let about = refused.workload.as_ref().map(|workload| workload.uid.clone());
+                let by = self.remembered.get(&(about.unwrap_or_default(), refused.reason.clone()));
+                refused.workload.as_ref().is_some_and(|workload| workload.uid == it.uid)
+                    && refused.reason.starts_with("single_replica")
+                    && by.is_some_and(|process| self.crashed.contains(process))
+            };
+            if !self.refusals.iter().any(is_told) && !status.refused.iter().any(is_lost) {
+                return Some(("told", format!("{} is never told that it has a single replica", it.name)));
+            }
+        }
+        (ended != kills)
+            .then(|| ("outcomes", format!("{kills} kills, and {ended} outcomes: {:?}", status.pending)))
+            .or_else(|| cluster.pods.is_empty().then(|| ("settled", "no Pods".to_owned())))
+    }
+}
