@@ -115,6 +115,9 @@ pub enum WorkloadState {
     Unknown,
 }
 
+/// How long the answer to a kill may take if it alone says when the kill happened.
+const PROMPT: Duration = Duration::from_secs(1);
+
 /// When the measurement starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Start {
@@ -159,6 +162,9 @@ pub struct Recovery {
     /// Those of `others` that the watch has shown. Only a Pod that was seen can be lost.
     seen: BTreeSet<String>,
     start: Start,
+    /// Whether the kill happened at `t0`: the answer was prompt, or the watch showed the victim being
+    /// deleted.
+    is_start_known: bool,
     /// Whether the Pods were not watched all the time since the kill.
     interrupted: bool,
     /// How long the recovery may take, counted from the kill.
@@ -191,6 +197,7 @@ impl Recovery {
             origin: Origin::Kill,
             seen: candidate.others.intersection(watched).cloned().collect(),
             start: Start::Seen { asked: *asked, t0: *answered },
+            is_start_known: answered.saturating_duration_since(*asked) <= PROMPT,
             interrupted: false,
             limit: *deadline,
             deadline: *answered + *deadline,
@@ -202,8 +209,10 @@ impl Recovery {
     }
 
     /// The watch showed that the victim is being deleted or is gone. The measurement starts at this
-    /// moment if it is earlier than the API server's answer.
-    pub fn victim_seen_dying(&mut self, at: Instant) {
+    /// moment if it is earlier than the API server's answer. A victim that is gone without having
+    /// been seen before that may have begun to end long ago.
+    pub fn victim_seen_dying(&mut self, at: Instant, is_gone: bool) {
+        self.is_start_known |= !is_gone;
         if let Start::Seen { t0, .. } = &mut self.start {
             *t0 = at.min(*t0);
         }
@@ -284,7 +293,7 @@ impl Recovery {
         let others = &self.others;
         self.seen.extend(pods.iter().map(|seen| &seen.pod.uid).filter(|uid| others.contains(*uid)).cloned());
         if self.whole.is_some() || self.is_whole(pods) {
-            return Some(if self.interrupted {
+            return Some(if self.interrupted || !self.is_start_known {
                 RecoveryOutcome::RecoveredAfterRestart
             } else {
                 RecoveryOutcome::Recovered
@@ -334,7 +343,7 @@ impl Recovery {
     #[must_use]
     pub fn duration(&self) -> Option<Duration> {
         match self.start {
-            Start::Seen { t0, .. } if !self.interrupted => {
+            Start::Seen { t0, .. } if !self.interrupted && self.is_start_known => {
                 Some(self.whole.or(self.last_change)?.saturating_duration_since(t0))
             }
             _ => None,

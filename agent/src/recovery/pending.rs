@@ -41,6 +41,7 @@ impl Recovery {
             origin: if pending.others.is_empty() { Origin::Unknown } else { Origin::Kill },
             seen: BTreeSet::new(),
             start: Start::BeforeRestart,
+            is_start_known: false,
             interrupted: true,
             limit,
             deadline: monotonic + limit.saturating_sub(elapsed),

@@ -22,6 +22,14 @@ impl Story {
     }
 
     fn of(kind: &str) -> Self {
+        Self::asked_before(kind, Duration::from_millis(100))
+    }
+
+    fn answered_after(late: Duration) -> Self {
+        Self::asked_before("Deployment", late)
+    }
+
+    fn asked_before(kind: &str, late: Duration) -> Self {
         let start = SystemClock.monotonic();
         let workload = workload(kind, "web", 3);
         let candidate = Candidate {
@@ -30,7 +38,7 @@ impl Story {
             steady_state: 3,
             others: BTreeSet::from(["b-uid".to_owned(), "c-uid".to_owned()]),
         };
-        let asked = start.checked_sub(Duration::from_millis(100)).unwrap();
+        let asked = start.checked_sub(late).unwrap();
         let kill = Kill { candidate, asked, answered: start, at: noon(), deadline: DEADLINE };
         let mut story = Self {
             recovery: Recovery::begin(&kill, &kill.candidate.others),
@@ -131,11 +139,27 @@ fn a_pod_made_before_the_kill_is_no_replacement() {
 fn t0_is_the_earlier_of_answer_and_event() {
     let mut story = Story::new();
     let event = story.start.checked_sub(Duration::from_millis(80)).unwrap();
-    story.recovery.victim_seen_dying(event);
-    story.recovery.victim_seen_dying(story.start + Duration::from_secs(30));
+    story.recovery.victim_seen_dying(event, false);
+    story.recovery.victim_seen_dying(story.start + Duration::from_secs(30), false);
     let ready = story.start + Duration::from_secs(2);
     story.recovery.pods_changed(ready);
     assert_eq!(story.recovery.duration(), Some(Duration::from_millis(2_080)));
+}
+
+/// The watch lost the event that shows the victim being deleted, and the answer came late.
+#[test]
+fn a_start_that_nobody_saw_is_not_measured() {
+    for (late, is_gone, expected) in [
+        (900, true, RecoveryOutcome::Recovered),
+        (7_000, false, RecoveryOutcome::Recovered),
+        (7_000, true, RecoveryOutcome::RecoveredAfterRestart),
+    ] {
+        let mut story = Story::answered_after(Duration::from_millis(late));
+        story.recovery.victim_seen_dying(story.start + Duration::from_secs(1), is_gone);
+        story.appears("d", 2, true);
+        story.recovery.pods_changed(story.start + Duration::from_secs(2));
+        assert_eq!(story.judge(2), Some(expected), "{late} {is_gone}");
+    }
 }
 
 #[test]
@@ -149,7 +173,7 @@ fn a_replacement_that_came_before_a_late_answer_counts_and_is_not_measured() {
 
     let mut story = Story::new();
     let event = story.start.checked_sub(Duration::from_millis(80)).unwrap();
-    story.recovery.victim_seen_dying(event);
+    story.recovery.victim_seen_dying(event, false);
     story.pods.push(TrackedPod { pod: pod("d"), first_seen });
     assert_eq!(story.judge(1), Some(RecoveryOutcome::Recovered), "the watch knew when it began");
 }

@@ -194,7 +194,8 @@ impl RecoveryTracker {
         let noticed = self.pod_store.enter(at, change);
         for recovery in self.pending.values_mut() {
             if noticed.dying.contains(&recovery.victim_uid) {
-                recovery.victim_seen_dying(at);
+                let is_gone = self.pod_store.first_seen(&recovery.victim_uid).is_none();
+                recovery.victim_seen_dying(at, is_gone);
             }
         }
         if is_list && noticed.touched.iter().any(|pod| self.owner_cache.known(pod).is_none()) {
