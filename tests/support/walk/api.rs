@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::faults::Class;
 use super::kills::Attempt;
-use super::network::Ask;
+use super::network::{Answer, Ask};
 use super::objects::{SYSTEM, namespace_path, pod_path, record_path};
 use super::world::World;
 
@@ -43,7 +43,7 @@ impl World {
             }
             Class::Kill if !is_dry(ask) => {
                 if let Some(pod) = self.cluster.find(&ask.path) {
-                    self.oracle.sends(&self.cluster, pod, now);
+                    self.oracle.sends(&self.cluster, pod, &ask.look, now);
                 }
             }
             _ => {}
@@ -51,18 +51,18 @@ impl World {
     }
 
     /// Whether the API may carry out a call at all.
-    pub fn check(&self, ask: &Ask) -> Result<(), (u16, String)> {
+    pub fn check(&self, ask: &Ask) -> Result<(), Answer> {
         let namespace = self.cluster.namespace_of(&ask.path);
         let needs_rights = ["/apis/apps/", "/apis/policy/"].iter().any(|api| ask.path.starts_with(api))
             || ask.path.starts_with("/api/v1/namespaces/") && ask.class != Class::Namespace;
         if needs_rights && namespace.is_some_and(|namespace| !self.cluster.namespaces[namespace].rights) {
-            return Err((403, "no RoleBinding".to_owned()));
+            return Err((403, "no RoleBinding".to_owned(), Value::Null));
         }
         let wanted = &ask.body["metadata"]["uid"];
         if ask.class == Class::RecordWrite && !wanted.is_null() {
-            let stored = self.before(ask).ok_or((404, "no record".to_owned()))?;
+            let stored = self.before(ask).ok_or((404, "no record".to_owned(), Value::Null))?;
             if stored["metadata"]["uid"] != *wanted {
-                return Err((409, "the UID is another".to_owned()));
+                return Err((409, "the UID is another".to_owned(), Value::Null));
             }
         }
         Ok(())
@@ -109,18 +109,30 @@ impl World {
         }
     }
 
+    /// Notes that a process got an answer to a call.
+    pub fn answered(&mut self, ask: &Ask, (code, message, details): (u16, &str, &Value)) {
+        let Some(pod) = self.cluster.find(&ask.path).filter(|_| ask.class == Class::Kill) else { return };
+        let workload = &self.cluster.workloads[self.cluster.pods[pod].workload];
+        let record = self.cluster.api.get(&record_path(self.cluster.place(self.cluster.pods[pod].workload)));
+        let status = record.and_then(|record| serde_json::from_value(record["status"].clone()).ok());
+        let (workload, now) = ((workload.uid.as_str(), workload.name.as_str()), self.cluster.now());
+        let status = status.unwrap_or_default();
+        self.oracle.answered(ask.process, workload, (code, message, details), &status, now);
+    }
+
     /// Answers a kill, and carries it out.
-    pub fn kill(&mut self, ask: &Ask) -> (u16, String) {
+    pub fn kill(&mut self, ask: &Ask) -> Answer {
+        let answer = |code: u16, text: &str| (code, text.to_owned(), Value::Null);
         let Some(namespace) = self.cluster.namespace_of(&ask.path) else {
-            return (404, "no such Namespace".to_owned());
+            return answer(404, "no such Namespace");
         };
         let name = self.cluster.namespaces[namespace].name;
         let options = if ask.verb == "DELETE" { &ask.body } else { &ask.body["deleteOptions"] };
         let is_dry = is_dry(ask);
         if !self.cluster.namespaces[namespace].rights {
-            return (403, "no RoleBinding".to_owned());
+            return answer(403, "no RoleBinding");
         }
-        let Some(pod) = self.cluster.find(&ask.path) else { return (404, "no such Pod".to_owned()) };
+        let Some(pod) = self.cluster.find(&ask.path) else { return answer(404, "no such Pod") };
         let attempt = Attempt {
             pod,
             evicts: ask.verb != "DELETE",
@@ -133,18 +145,25 @@ impl World {
         let (namespace, system) =
             (self.cluster.view(&namespace_path(name)).unwrap(), self.cluster.view(SYSTEM));
         if let Err(locked) = may_kill(&namespace, system.as_ref(), &self.policy, self.cluster.clock.wall()) {
-            return (403, locked.sentence(name));
+            return answer(403, &locked.sentence(name));
+        }
+        if attempt.evicts {
+            if let Err(refused) = self.cluster.charge(pod, is_dry) {
+                return refused;
+            }
+        } else if !is_dry {
+            self.oracle.budget_of_accepted(&self.cluster, pod, &ask.look);
         }
         let path = pod_path(name, &self.cluster.pods[pod].name);
         let stored = self.cluster.api.get(&path).unwrap();
         for key in ["uid", "resourceVersion"] {
             let wanted = &options["preconditions"][key];
             if !wanted.is_null() && *wanted != stored["metadata"][key] {
-                return (409, format!("the precondition {key} failed"));
+                return answer(409, &format!("the precondition {key} failed"));
             }
         }
         if is_dry {
-            return (200, String::new());
+            return answer(200, "");
         }
         let record = self.cluster.api.get(&record_path(name)).unwrap_or_default();
         self.oracle.killed(&self.cluster, &attempt, &record);
@@ -152,7 +171,7 @@ impl World {
         self.cluster.end(pod, attempt.grace);
         self.look();
         self.agenda_changed.notify_waiters();
-        (200, String::new())
+        answer(200, "")
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::fake_api::Api;
 
+use super::budgets::Budget;
 use super::namespaces::Namespace;
 use super::objects;
 
@@ -97,6 +98,8 @@ pub enum Action {
     Gone(usize),
     Rights(usize),
     Review(usize),
+    /// The budgets of a namespace.
+    Budgets(usize),
 }
 
 pub struct Cluster {
@@ -105,6 +108,7 @@ pub struct Cluster {
     pub rng: ChaCha8Rng,
     pub workloads: Vec<Workload>,
     pub pods: Vec<Pod>,
+    pub budgets: Vec<Budget>,
     pub namespaces: Vec<Namespace>,
     agenda: BTreeMap<(Instant, u64), Action>,
     pub serial: u64,
@@ -118,6 +122,7 @@ impl Cluster {
             rng,
             workloads: Vec::new(),
             pods: Vec::new(),
+            budgets: Vec::new(),
             namespaces: Vec::new(),
             agenda: BTreeMap::new(),
             serial: 0,
@@ -140,6 +145,7 @@ impl Cluster {
     fn reconcile_soon(&mut self, workload: usize) {
         let after = self.milliseconds(20, 1_500);
         self.plan(after, Action::Reconcile(workload));
+        self.budgets_soon(self.workloads[workload].namespace);
     }
 
     /// When the next planned action is due.
@@ -162,6 +168,7 @@ impl Cluster {
                     it.rights = objects::is_admitted(&self.api, it.name);
                 }
                 Action::Review(namespace) => self.review(namespace),
+                Action::Budgets(namespace) => self.observe_budgets(namespace),
             }
         }
         acted

@@ -25,7 +25,8 @@ pub struct Attempt {
 
 impl Oracle {
     /// Notes that a process sends a kill.
-    pub fn sends(&mut self, cluster: &Cluster, pod: usize, now: Instant) {
+    pub fn sends(&mut self, cluster: &Cluster, pod: usize, look: &Seen, now: Instant) {
+        self.budget_of_sent(cluster, pod, look);
         let it = &cluster.pods[pod];
         let workload = &cluster.workloads[it.workload];
         if let Some(since) = workload.ill_since.filter(|since| now - *since > STALE) {

@@ -2,6 +2,7 @@
 //! the walk, and the walk runs in virtual time.
 
 mod api;
+mod budgets;
 mod cluster;
 mod controllers;
 mod faults;
@@ -14,6 +15,7 @@ mod oracle;
 mod process;
 mod settled;
 mod steps;
+mod told;
 mod verdict;
 mod world;
 
@@ -271,6 +273,7 @@ impl Course {
             };
             let missing = (0..world.cluster.namespaces.len())
                 .find_map(unsettled)
+                .or_else(|| world.oracle.untold())
                 .or_else(|| (!resumed).then(|| ("resumed", "no rounds are served any more".to_owned())));
             if missing.is_none() || world.cluster.now() - begun > CALM {
                 return missing;

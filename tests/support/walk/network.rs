@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::budgets::against_budget;
 use super::faults::{Class, Fate, Watched};
 use super::oracle::Seen;
 use super::world::Shared;
@@ -45,12 +46,15 @@ pub struct Ask {
     pub look: Seen,
 }
 
+/// An answer of the API: the code, the message and the details of Kubernetes' `Status`.
+pub type Answer = (u16, String, Value);
+
 /// A client for one process.
 pub fn client(world: Shared, process: usize, ended: CancellationToken) -> kube::Client {
     let wire = Wire { world, process, ended };
     let service = tower::service_fn(move |request: Request<kube::client::Body>| {
         let wire = wire.clone();
-        async move { wire.answer(request).await }
+        async move { wire.exchange(request).await }
     });
     kube::Client::new(service, "default")
 }
@@ -60,7 +64,7 @@ fn broken() -> io::Error {
 }
 
 impl Wire {
-    async fn answer(self, request: Request<kube::client::Body>) -> io::Result<Response<Body>> {
+    async fn exchange(self, request: Request<kube::client::Body>) -> io::Result<Response<Body>> {
         if self.ended.is_cancelled() {
             return std::future::pending().await;
         }
@@ -84,24 +88,36 @@ impl Wire {
         if ask.query.get("watch").is_some_and(|watch| watch == "true") {
             return self.watch(ask).await;
         }
+        let world = self.world.clone();
+        let answer = self.answer(ask.clone()).await?;
+        if let Some((code, message, details)) = answer.extensions().get::<Answer>() {
+            world.lock().unwrap().answered(&ask, (*code, message, details));
+        }
+        Ok(answer)
+    }
+
+    async fn answer(self, ask: Ask) -> io::Result<Response<Body>> {
+        let class = ask.class;
         let call = format!("{} {} {}", self.process, ask.verb, ask.path);
         let (delay, fate) = {
             let mut world = self.world.lock().unwrap();
             world.sent(&ask);
-            world.faults.of_call(class, &call, ask.sent)
+            let (delay, fate) = world.faults.of_call(class, &call, ask.sent);
+            if fate.is_some() {
+                world.oracle.hindered(self.process, ask.sent);
+            }
+            (delay, fate)
         };
         let mut away = delay;
         let mut back = delay / 2;
         match fate {
             Some(Fate::Status(code)) => {
                 sleep(delay).await;
-                return Ok(status(code, "the fault of a walk", Value::Null));
+                return Ok(status((code, "the fault of a walk".to_owned(), Value::Null)));
             }
             Some(Fate::Budget) => {
                 sleep(delay).await;
-                let details =
-                    json!({"causes": [{"reason": "DisruptionBudget", "message": "the budget needs them"}]});
-                return Ok(status(429, "it would violate the budget", details));
+                return Ok(status(against_budget()));
             }
             Some(Fate::Broken) => {
                 sleep(delay).await;
@@ -140,7 +156,7 @@ impl Wire {
                 return if milliseconds.is_multiple_of(2) {
                     Err(broken())
                 } else {
-                    Ok(status(500, "it broke", Value::Null))
+                    Ok(status((500, "it broke".to_owned(), Value::Null)))
                 };
             }
             deed.await.map_err(io::Error::other)?
@@ -166,8 +182,8 @@ impl Wire {
                 _ => world.check(&ask).err(),
             }
         };
-        if let Some((code, message)) = refused {
-            return status(code, &message, Value::Null);
+        if let Some(refused) = refused {
+            return status(refused);
         }
         let before = self.world.lock().unwrap().before(&ask);
         let answer = self.ask_inner(&ask).await;
@@ -195,10 +211,10 @@ impl Wire {
             let expired = faults.expired > 0;
             faults.expired = faults.expired.saturating_sub(1);
             let refused = refused.or(expired.then_some(410));
-            may.or(refused.map(|code| (code, "the watch's fault of a walk".to_owned())))
+            may.or(refused.map(|code| (code, "the watch's fault of a walk".to_owned(), Value::Null)))
         };
-        if let Some((code, message)) = refused {
-            return Ok(status(code, &message, Value::Null));
+        if let Some(refused) = refused {
+            return Ok(status(refused));
         }
         let inner = self.ask_inner(&ask).await.into_body().into_data_stream();
         let breaks = self.world.lock().unwrap().faults.watch(watched).breaks;
@@ -307,8 +323,9 @@ impl Shown {
 }
 
 /// Kubernetes' `Status` as an answer.
-pub fn status(code: u16, message: &str, details: Value) -> Response<Body> {
-    let (status, reason) = match code {
+fn status(answer: Answer) -> Response<Body> {
+    let (code, message, details) = &answer;
+    let (status, reason) = match *code {
         200 => ("Success", ""),
         404 => ("Failure", "NotFound"),
         409 => ("Failure", "Conflict"),
@@ -319,6 +336,7 @@ pub fn status(code: u16, message: &str, details: Value) -> Response<Body> {
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": status,
         "message": message, "reason": reason, "details": details, "code": code,
     });
-    let response = Response::builder().status(StatusCode::from_u16(code).unwrap());
-    response.header(header::CONTENT_TYPE, "application/json").body(Body::from(body.to_string())).unwrap()
+    let response = Response::builder().status(StatusCode::from_u16(*code).unwrap());
+    let response = response.header(header::CONTENT_TYPE, "application/json");
+    response.extension(answer).body(Body::from(body.to_string())).unwrap()
 }

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use policy::settings::Settings;
-use serde_json::Value;
 use tokio::time::Instant;
 
 use super::cluster::Cluster;
 use super::objects::record_path;
+use super::told::Owed;
 use super::verdict::Killed;
 
 /// How long a workload may have been below its size when a process sends a kill in it. A round's
@@ -17,7 +17,7 @@ use super::verdict::Killed;
 pub const STALE: Duration = Duration::from_secs(12);
 
 /// All invariants.
-pub const INVARIANTS: [&str; 16] = [
+pub const INVARIANTS: [&str; 17] = [
     // Each kill follows a last look that saw consent to exactly this kill.
     "consent",
     // No kill hits a Pod that asked to be left alone at the last look.
@@ -29,6 +29,9 @@ pub const INVARIANTS: [&str; 16] = [
     "two",
     // No kill hits a workload that has been below its size for longer than a round takes.
     "stale",
+    // In mode `evict`, no kill is accepted against a PodDisruptionBudget, and none is sent long
+    // after a budget began to allow nothing.
+    "budget",
     // A round makes no more kills than `limit`.
     "limit",
     // The record counts each kill once, and nothing else.
@@ -45,7 +48,8 @@ pub const INVARIANTS: [&str; 16] = [
     "measured",
     // The same holds if the watch had a gap or was silent meanwhile.
     "measured_in_gap",
-    // If a workload has a single replica and the settings refuse that, the agent says so.
+    // What was refused was told: each refusal that a process got as the answer to a kill, a single
+    // replica, and a budget that allows nothing.
     "told",
     // When faults end, the agent serves rounds again,
     "resumed",
@@ -95,9 +99,14 @@ pub struct Oracle {
     pub refusals: Vec<(Instant, String, String)>,
     /// The processes that were killed at once.
     pub crashed: BTreeSet<usize>,
+    /// The processes that were asked to end.
+    pub leaving: BTreeSet<usize>,
     /// For each UID of a workload and each refusal that the record says was told: the process that
     /// wrote so.
     pub remembered: BTreeMap<(String, String), usize>,
+    /// The refusals that a process has to tell, and when a call of each process last met a fault.
+    pub owed: Vec<Owed>,
+    pub hindered: BTreeMap<usize, Instant>,
     /// The largest error that a clock ever had.
     pub clocks: Duration,
 }
@@ -120,13 +129,6 @@ impl Oracle {
 
     pub fn read_pod(&mut self, process: usize, uid: &str, excluded: bool) {
         self.seen.entry(process).or_default().pods.insert(uid.to_owned(), excluded);
-    }
-
-    pub fn told(&mut self, now: Instant, event: &Value) {
-        if event["reason"] == "ChaosRefused" {
-            let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            self.refusals.push((now, word(&event["regarding"]["uid"]), word(&event["note"])));
-        }
     }
 
     /// What a process saw at its last look.

@@ -59,6 +59,28 @@ impl Oracle {
                 return Some(("told", format!("{} is never told that it has a single replica", it.name)));
             }
         }
+        let evicts = record["spec"]["settings"]["mode"] == "evict";
+        for workload in (0..cluster.workloads.len()).filter(|_| evicts) {
+            let it = &cluster.workloads[workload];
+            let is_long = |since: Instant| now - since > Duration::from_secs(120);
+            let is_steady = it.exists
+                && it.namespace == namespace
+                && (it.desired > 1 || !refuses)
+                && it.ill_since.is_none()
+                && it.readies.last().is_some_and(|(at, _)| is_long(*at))
+                && it.template_changed.is_none_or(is_long);
+            // Another guard comes first.
+            let rests = status.backing_off.iter().any(|rest| rest.workload.uid == it.uid)
+                || status.resting.iter().any(|rest| rest.workload == it.uid)
+                || status.pending.iter().any(|pending| pending.workload.uid == it.uid);
+            let is_blocked = cluster.blocked_workload(workload).is_some_and(is_long);
+            let is_told = |(_, uid, note): &(Instant, String, String)| {
+                *uid == it.uid && note.contains("blocked_by_pdb")
+            };
+            if is_steady && is_blocked && !rests && !self.refusals.iter().any(is_told) {
+                return Some(("told", format!("{} is never told that a budget allows no kill", it.name)));
+            }
+        }
         (ended != kills)
             .then(|| ("outcomes", format!("{kills} kills, and {ended} outcomes: {:?}", status.pending)))
             .or_else(|| cluster.pods.is_empty().then(|| ("settled", "no Pods".to_owned())))

@@ -34,6 +34,8 @@ pub enum Step {
     /// An annotation is set while no webhook watches.
     AnnotateUnseen(usize, &'static str, Option<String>),
     HaltEverything(bool),
+    /// Somebody sets `minAvailable` of a workload's budget, or of a second one, or removes it.
+    Budget(usize, bool, Option<usize>),
     Scale(usize, usize),
     RollOut(usize),
     DeleteWorkload(usize),
@@ -63,7 +65,7 @@ pub fn settings(rng: &mut ChaCha8Rng) -> BTreeMap<String, String> {
 pub fn draw(rng: &mut ChaCha8Rng) -> Step {
     let watched = if rng.random_bool(0.8) { Watched::Pods } else { Watched::Records };
     let pick = rng.random_range(0..64);
-    match rng.random_range(0..100) {
+    match rng.random_range(0..106) {
         0..30 => fault(rng),
         30..34 => Step::Lose(watched, rng.random_range(1..4)),
         34..37 => Step::Double(watched, rng.random_range(1..6)),
@@ -86,7 +88,11 @@ pub fn draw(rng: &mut ChaCha8Rng) -> Step {
         87..88 => Step::DeleteWorkload(pick),
         88..92 => Step::DeletePod(pick),
         92..96 => Step::Exclude(pick, rng.random_bool(0.6)),
-        _ => Step::Unready(pick, rng.random_range(1..40)),
+        96..100 => Step::Unready(pick, rng.random_range(1..40)),
+        _ => {
+            let min = rng.random_bool(0.7).then(|| rng.random_range(0..5));
+            Step::Budget(pick, rng.random_bool(0.1), min)
+        }
     }
 }
 
@@ -184,6 +190,11 @@ impl World {
             Step::Annotate(pick, key, value) => self.annotate(pick, key, value, true),
             Step::AnnotateUnseen(pick, key, value) => self.annotate(pick, key, value, false),
             Step::HaltEverything(halt) => self.cluster.api.put(SYSTEM, objects::system(halt)),
+            Step::Budget(pick, second, min) => {
+                if let Some(workload) = self.pick_workload(pick) {
+                    self.cluster.set_budget(workload, second, min);
+                }
+            }
             Step::Scale(pick, desired) => {
                 if let Some(workload) = self.pick_workload(pick) {
                     self.cluster.scale(workload, desired);

@@ -107,6 +107,8 @@ impl World {
 
     pub fn term_slot(&mut self, slot: usize) {
         self.say(&format!("slot {slot} is asked to end"));
+        let of_slot = (0..self.lives.len()).filter(|process| self.lives[*process].slot == slot);
+        self.oracle.leaving.extend(of_slot);
         self.slots[slot].end.cancel();
         self.start_later(slot);
     }
@@ -120,5 +122,9 @@ impl World {
     pub fn look(&mut self) {
         let now = self.cluster.now();
         self.oracle.look(&mut self.cluster, now);
+        let is_over = |process: &usize| self.lives[*process].ended.is_cancelled();
+        let over = (0..self.lives.len()).filter(is_over).chain(self.oracle.leaving.iter().copied());
+        let over = over.collect();
+        self.oracle.check_told(&over, now);
     }
 }
