@@ -1,7 +1,7 @@
 //! What the API of a walk does with a call besides what the fake API does: it checks rights and
 //! locks, carries out kills, and lets the oracle know.
 
-use policy::kill_gate::{halt, may_kill};
+use policy::kill_gate::{halt, is_time, may_kill};
 use runtime::clock::Clock;
 use serde_json::Value;
 
@@ -12,7 +12,8 @@ use super::objects::{SYSTEM, namespace_path, pod_path, record_path};
 use super::world::World;
 
 impl World {
-    /// What the owner of a namespace consents to now. Rules about time use the process's clock.
+    /// What the owner of a namespace consents to now. The hours and the expiry are those
+    /// of the process's clock, because each process has only its own.
     fn consent(&self, process: usize, namespace: usize) -> Result<policy::settings::Settings, String> {
         let name = self.cluster.namespaces[namespace].name;
         let (namespace, system) =
@@ -27,9 +28,10 @@ impl World {
         if !admitted {
             return Err("not admitted as it is".to_owned());
         }
-        let at = |wall| may_kill(&namespace, system.as_ref(), &self.policy, wall);
-        at(self.cluster.clock.wall())
-            .or_else(|_| at(self.lives[process].clock.wall()))
+        let wall = self.lives[process].clock.wall();
+        let settings = may_kill(&namespace, system.as_ref(), &self.policy, wall);
+        settings
+            .and_then(|settings| is_time(&settings, &self.policy, wall).map(|()| settings))
             .map_err(|locked| locked.sentence(name))
     }
 
@@ -144,7 +146,10 @@ impl World {
         // The locks use the right clock.
         let (namespace, system) =
             (self.cluster.view(&namespace_path(name)).unwrap(), self.cluster.view(SYSTEM));
-        if let Err(locked) = may_kill(&namespace, system.as_ref(), &self.policy, self.cluster.clock.wall()) {
+        let wall = self.cluster.clock.wall();
+        let allowed = may_kill(&namespace, system.as_ref(), &self.policy, wall)
+            .and_then(|settings| is_time(&settings, &self.policy, wall));
+        if let Err(locked) = allowed {
             return answer(403, &locked.sentence(name));
         }
         if attempt.evicts {

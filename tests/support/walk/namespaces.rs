@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use policy::eligibility::NamespaceView;
+use runtime::clock::Clock;
 use tokio::time::Instant;
 
 use super::cluster::{Action, Cluster};
@@ -36,6 +38,11 @@ impl Namespace {
             changed: now,
         }
     }
+
+    /// When the opt-in ends by its annotations.
+    pub fn expires(&self) -> Option<Timestamp> {
+        self.annotations.get("purechaos.dev/expires")?.parse().ok()
+    }
 }
 
 impl Cluster {
@@ -67,13 +74,19 @@ impl Cluster {
         self.api.put(&objects::namespace_path(it.name), objects::namespace(it));
         let after = self.milliseconds(5, 2_500);
         self.plan(after, Action::Review(namespace));
+        let end = self.namespaces[namespace].expires();
+        if let Some(left) = end.and_then(|end| end.duration_since(self.clock.wall()).try_into().ok()) {
+            // The webhook looks again when the opt-in ends.
+            let late = self.milliseconds(5, 2_500);
+            self.plan(late.saturating_add(left), Action::Review(namespace));
+        }
     }
 
     /// Writes what the webhook would write about a Namespace as it is now.
     pub fn review(&mut self, namespace: usize) {
         let now = self.now();
         let it = &mut self.namespaces[namespace];
-        objects::review(&self.api, it, &mut self.serial);
+        objects::review(&self.api, it, &mut self.serial, self.clock.wall());
         it.changed = now;
         let after = self.milliseconds(1, 900);
         self.plan(after, Action::Rights(namespace));

@@ -1,5 +1,6 @@
 //! The objects of a walk as the API shows them, and the record as the webhook writes it.
 
+use jiff::Timestamp;
 use policy::consent::Consent;
 use policy::digest::digest;
 use policy::platform::PlatformPolicy;
@@ -158,11 +159,11 @@ pub fn is_admitted(api: &Api, namespace: &str) -> bool {
 }
 
 /// Writes or removes the record, as the webhook does.
-pub fn review(api: &Api, namespace: &Namespace, serial: &mut u64) {
+pub fn review(api: &Api, namespace: &Namespace, serial: &mut u64, now: Timestamp) {
     let Namespace { name, uid, annotations, reviewed, .. } = namespace;
     let path = record_path(name);
     let before = api.get(&path);
-    if Consent::parse(annotations) != Consent::Yes {
+    if Consent::parse(annotations) != Consent::Yes || namespace.expires().is_some_and(|end| end <= now) {
         if before.is_some() {
             api.remove(&path);
         }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use policy::settings::Settings;
 use tokio::time::Instant;
 
@@ -137,7 +138,10 @@ impl Oracle {
     }
 
     /// Checks what is true now.
-    pub fn look(&mut self, cluster: &mut Cluster, now: Instant) {
+    ///
+    /// `latest` is the time of the clock that is most ahead. An opt-in may end for a process at that
+    /// time.
+    pub fn look(&mut self, cluster: &mut Cluster, latest: Timestamp, now: Instant) {
         for (number, namespace) in cluster.namespaces.iter().enumerate() {
             let record = cluster.api.get(&record_path(namespace.name));
             let uid = record.as_ref().and_then(|record| record["metadata"]["uid"].as_str());
@@ -152,7 +156,11 @@ impl Oracle {
                 self.records.extend(uid.map(|uid| (number, uid.to_owned())));
                 self.away.insert(number, now);
             }
-            if !admitted || namespace.annotations.get("chaos").is_none_or(|chaos| chaos != "yes") {
+            let is_expired = namespace.expires().is_some_and(|end| end <= latest);
+            if !admitted
+                || is_expired
+                || namespace.annotations.get("chaos").is_none_or(|chaos| chaos != "yes")
+            {
                 self.away.insert(number, now);
             }
         }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 
+use crate::stage::noon;
+
 use super::faults::{Class, Fate, Watched};
 use super::objects::{self, SYSTEM};
 use super::world::World;
@@ -135,7 +137,9 @@ fn fault(rng: &mut ChaCha8Rng) -> Step {
 }
 
 fn setting(rng: &mut ChaCha8Rng, pick: usize) -> Step {
-    let (key, values): (&str, &[&str]) = match rng.random_range(0..6) {
+    let (key, values): (&str, &[&str]) = match rng.random_range(0..8) {
+        6 => return hours(rng, pick),
+        7 => return expiry(rng, pick),
         0 => ("purechaos.dev/limit", &["1", "2", "3"]),
         1 => ("purechaos.dev/mode", &["evict", "delete", "force"]),
         2 => ("purechaos.dev/dry-run", &["true", "false"]),
@@ -144,6 +148,18 @@ fn setting(rng: &mut ChaCha8Rng, pick: usize) -> Step {
         _ => ("purechaos.dev/min-age", &["1s", "10s"]),
     };
     Step::Annotate(pick, key, Some(values[rng.random_range(0..values.len())].to_owned()))
+}
+
+/// Hours around the time of the walk, which begins on a Monday at noon.
+fn hours(rng: &mut ChaCha8Rng, pick: usize) -> Step {
+    let from = rng.random_range(0..7);
+    let hours = format!("Mon 12:{from:02}-12:{:02} UTC", from + rng.random_range(1..4));
+    Step::Annotate(pick, "purechaos.dev/active-hours", rng.random_bool(0.7).then_some(hours))
+}
+
+fn expiry(rng: &mut ChaCha8Rng, pick: usize) -> Step {
+    let at = noon().checked_add(Duration::from_secs(rng.random_range(20..360))).unwrap();
+    Step::Annotate(pick, "purechaos.dev/expires", rng.random_bool(0.7).then(|| at.to_string()))
 }
 
 impl World {

@@ -4,9 +4,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use policy::platform::PlatformPolicy;
 use prometheus::Registry;
-use runtime::clock::TokioClock;
+use runtime::clock::{Clock, TokioClock};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -121,7 +122,9 @@ impl World {
     /// Lets the oracle check what is true now.
     pub fn look(&mut self) {
         let now = self.cluster.now();
-        self.oracle.look(&mut self.cluster, now);
+        let clocks = self.slots.iter().map(|slot| slot.clock.wall());
+        let latest = clocks.fold(self.cluster.clock.wall(), Timestamp::max);
+        self.oracle.look(&mut self.cluster, latest, now);
         let is_over = |process: &usize| self.lives[*process].ended.is_cancelled();
         let over = (0..self.lives.len()).filter(is_over).chain(self.oracle.leaving.iter().copied());
         let over = over.collect();
