@@ -40,6 +40,12 @@ impl PodStore {
         self.pods.values()
     }
 
+    /// The version of the Pod with this UID that was last seen.
+    #[must_use]
+    pub fn version(&self, uid: &str) -> Option<u64> {
+        self.pods.get(uid).map(|seen| seen.pod.version)
+    }
+
     /// When the Pod with this UID was first seen.
     #[must_use]
     pub fn first_seen(&self, uid: &str) -> Option<Instant> {

@@ -48,6 +48,8 @@ pub struct RecoveryTracker {
     /// The newest version that a live list showed, and when. The watch has to show this version
     /// soon.
     expected: Option<(u64, Instant)>,
+    /// The UID and the version of each Pod that the last live list showed.
+    listed: Vec<(String, u64)>,
     /// The number of live looks that failed in a row. The field below says when the next look may
     /// happen.
     failed_looks: u32,
@@ -66,6 +68,7 @@ impl RecoveryTracker {
             pod_store: PodStore::default(),
             pending: BTreeMap::new(),
             expected: None,
+            listed: Vec::new(),
             failed_looks: 0,
             next_live_look: None,
         };
@@ -169,8 +172,9 @@ impl RecoveryTracker {
         self.pod_store.sightings().all(|seen| seen.pod.is_lost())
     }
 
-    /// Takes over the ReplicaSets that a round listed.
+    /// Takes over the ReplicaSets that a round listed, and remembers the Pods.
     pub fn learn(&mut self, observation: &NamespaceSnapshot) {
+        self.remember(&observation.pods);
         self.owner_cache
             .learn(observation.replica_sets.values(), self.pod_store.sightings().map(|seen| &seen.pod));
     }

@@ -133,6 +133,14 @@ impl Api {
         self.changed.notify_waiters();
     }
 
+    /// Puts a changed object at a path without a watch event, as if the event were lost.
+    pub fn put_unseen(&self, path: &str, mut object: Value) {
+        let mut world = self.world.lock().unwrap();
+        world.version += 1;
+        object["metadata"]["resourceVersion"] = json!(world.version.to_string());
+        world.objects.insert(path.to_owned(), object);
+    }
+
     /// Changes the object at a path.
     pub fn change(&self, path: &str, how: impl FnOnce(&mut Value)) {
         let mut object = self.get(path).unwrap_or_else(|| panic!("no {path}"));

@@ -222,3 +222,29 @@ fn rights_that_come_a_moment_later_delay_the_watch_by_no_more_than_that() {
         assert_eq!(stage.api.watches("/namespaces/a/pods"), 1);
     });
 }
+
+/// The watch shows later changes of other Pods, so its version says nothing.
+#[test]
+fn a_change_that_the_watch_lost_is_found_and_the_recovery_is_not_measured() {
+    play(async {
+        let mut stage = Stage::opted_in();
+        for name in ["p2", "p3"] {
+            stage.add_pod(name, false);
+        }
+        stage.start();
+        pass(Duration::from_secs(60)).await;
+        for name in ["p2", "p3"] {
+            let mut ready = stage.api.get(&pod(name)).unwrap();
+            ready["status"]["conditions"][0]["status"] = json!("True");
+            stage.api.put_unseen(&pod(name), ready);
+        }
+        stage.add_pod("p1", true);
+        pass(FIRST_SLOT.saturating_sub(Duration::from_secs(60))).await;
+        pass(Duration::from_millis(500)).await;
+        let victim = stage.victim();
+        stage.replace(&victim, "p4");
+        pass(Duration::from_secs(15)).await;
+        let recovered = (stage.recoveries("recovered_after_restart"), stage.recoveries("recovered"));
+        assert_eq!(recovered, (1.0, 0.0));
+    });
+}

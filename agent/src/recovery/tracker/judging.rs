@@ -28,12 +28,40 @@ const LIVE_PAUSES: (Duration, Duration) = (Duration::from_secs(5), Duration::fro
 impl RecoveryTracker {
     /// Checks all pending recoveries, even if the watch showed nothing new.
     pub async fn look(&mut self, status_writer: &mut StatusWriter) -> Vec<Ended> {
+        self.notice_losses();
         self.listen().await;
         if self.pod_store.is_listed() && !self.knows_all_pods() {
             self.list_owners().await;
         }
         let now = self.context.clock.monotonic();
         self.judge(&self.workloads(), now, status_writer).await
+    }
+
+    /// Remembers the Pods that a live list showed.
+    pub(super) fn remember(&mut self, pods: &[PodView]) {
+        self.listed = pods.iter().map(|pod| (pod.uid.clone(), pod.version)).collect();
+    }
+
+    /// Compares each Pod of the last live list with what the watch showed of it. A watch can lose a
+    /// change of one Pod and show later changes of others. Then nobody knows since when the Pods
+    /// are as they are.
+    fn notice_losses(&mut self) {
+        let Some(watch) = &self.watch else { return };
+        let newest = self.listed.iter().map(|(_, version)| *version).max().unwrap_or(0);
+        if !watch.has_shown(newest) {
+            return;
+        }
+        let is_behind =
+            |(uid, listed): &(String, u64)| self.pod_store.version(uid).is_some_and(|known| known < *listed);
+        if std::mem::take(&mut self.listed).iter().any(is_behind) {
+            tracing::debug!(
+                namespace = self.namespace,
+                "the watch of Pods lost a change, starting a new one"
+            );
+            let now = self.context.clock.monotonic();
+            self.pending.values_mut().for_each(|recovery| recovery.interrupt(now));
+            watch.begin_anew();
+        }
     }
 
     /// Checks that the watch still delivers changes, as long as a recovery is measured. The
@@ -62,6 +90,7 @@ impl RecoveryTracker {
         match list::<SlimPod>(&self.context.client, &self.namespace).await {
             Ok(pods) => {
                 let pods: Vec<PodView> = pods.into_iter().map(PodView::from).collect();
+                self.remember(&pods);
                 self.expected = Some((newest(&pods), self.context.clock.monotonic()));
             }
             Err(error) => {
