@@ -3,7 +3,7 @@
 
 use policy::kill_gate::{halt, is_time, may_kill};
 use runtime::clock::Clock;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::faults::Class;
 use super::kills::Attempt;
@@ -16,13 +16,14 @@ impl World {
     /// of the process's clock, because each process has only its own.
     fn consent(&self, process: usize, namespace: usize) -> Result<policy::settings::Settings, String> {
         let name = self.cluster.namespaces[namespace].name;
-        let (namespace, system) =
-            (self.cluster.view(&namespace_path(name)).unwrap(), self.cluster.view(SYSTEM));
+        let (namespace, system) = (self.cluster.view(&namespace_path(name)), self.cluster.view(SYSTEM));
+        let namespace = namespace.ok_or("there is no such Namespace")?;
         if halt(&namespace).is_some() || system.as_ref().is_none_or(|system| halt(system).is_some()) {
             return Err("halted".to_owned());
         }
         let record = self.cluster.api.get(&record_path(name)).ok_or("no record")?;
         let admitted = record["spec"]["verdict"] == "Admitted"
+            && record["spec"]["namespaceUid"] == namespace.uid.as_str()
             && record["spec"]["admission"]["digest"]
                 == policy::digest::digest(&namespace.annotations).as_str();
         if !admitted {
@@ -55,6 +56,16 @@ impl World {
     /// Whether the API may carry out a call at all.
     pub fn check(&self, ask: &Ask) -> Result<(), Answer> {
         let namespace = self.cluster.namespace_of(&ask.path);
+        if let Some(namespace) = namespace.map(|namespace| &self.cluster.namespaces[namespace])
+            && ask.verb == "POST"
+        {
+            if !namespace.exists {
+                return Err((404, "no such Namespace".to_owned(), Value::Null));
+            }
+            if namespace.terminating {
+                return Err(terminating(namespace.name));
+            }
+        }
         let needs_rights = ["/apis/apps/", "/apis/policy/"].iter().any(|api| ask.path.starts_with(api))
             || ask.path.starts_with("/api/v1/namespaces/") && ask.class != Class::Namespace;
         if needs_rights && namespace.is_some_and(|namespace| !self.cluster.namespaces[namespace].rights) {
@@ -81,7 +92,8 @@ impl World {
         match ask.class {
             Class::Namespace if let Some(namespace) = self.cluster.namespace_of(&ask.path) => {
                 let consent = self.consent(ask.process, namespace);
-                self.oracle.read(ask.process, namespace, consent);
+                let uid = &self.cluster.namespaces[namespace].uid;
+                self.oracle.read(ask.process, namespace, consent, (uid, self.cluster.now()));
             }
             Class::PodRead => {
                 if let Some(pod) = self.cluster.find(&ask.path) {
@@ -143,9 +155,14 @@ impl World {
             look: ask.look.clone(),
         };
         self.oracle.tried(&self.cluster, &attempt);
+        let Some(view) = self.cluster.view(&namespace_path(name)) else {
+            return answer(404, "no such Namespace");
+        };
+        if view.terminating && attempt.evicts {
+            return terminating(name);
+        }
         // The locks use the right clock.
-        let (namespace, system) =
-            (self.cluster.view(&namespace_path(name)).unwrap(), self.cluster.view(SYSTEM));
+        let (number, namespace, system) = (namespace, view, self.cluster.view(SYSTEM));
         let wall = self.cluster.clock.wall();
         let allowed = may_kill(&namespace, system.as_ref(), &self.policy, wall)
             .and_then(|settings| is_time(&settings, &self.policy, wall));
@@ -171,6 +188,7 @@ impl World {
             return answer(200, "");
         }
         let record = self.cluster.api.get(&record_path(name)).unwrap_or_default();
+        self.oracle.namespace_of_killed(&self.cluster, number, &attempt);
         self.oracle.killed(&self.cluster, &attempt, &record);
         self.say(&format!("process {} kills {} in {name}", ask.process, self.cluster.pods[pod].name));
         self.cluster.end(pod, attempt.grace);
@@ -178,6 +196,18 @@ impl World {
         self.agenda_changed.notify_waiters();
         answer(200, "")
     }
+}
+
+/// The API server's answer to a request that would make something in a Namespace that is being
+/// deleted. An eviction is such a request.
+fn terminating(namespace: &str) -> Answer {
+    let details =
+        json!({"causes": [{"reason": "NamespaceTerminating", "message": "it is being terminated"}]});
+    (
+        403,
+        format!("unable to create new content in namespace {namespace} because it is being terminated"),
+        details,
+    )
 }
 
 fn is_dry(ask: &Ask) -> bool {

@@ -67,6 +67,17 @@ impl Cluster {
         self.budgets_soon(namespace);
     }
 
+    /// Removes all budgets of a namespace.
+    pub fn remove_budgets(&mut self, namespace: usize) {
+        for budget in (0..self.budgets.len()).rev() {
+            if self.budgets[budget].namespace == namespace {
+                let path = self.budget_path(budget);
+                self.budgets.remove(budget);
+                self.api.remove(&path);
+            }
+        }
+    }
+
     fn budget_path(&self, budget: usize) -> String {
         let it = &self.budgets[budget];
         let namespace = self.namespaces[it.namespace].name;

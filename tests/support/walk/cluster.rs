@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::fake_api::Api;
 
 use super::budgets::Budget;
-use super::namespaces::Namespace;
+use super::namespaces::{Ending, Namespace};
 use super::objects;
 
 /// The kind of controller that brings a Pod back.
@@ -100,6 +100,10 @@ pub enum Action {
     Review(usize),
     /// The budgets of a namespace.
     Budgets(usize),
+    /// A part of a Namespace that is being deleted.
+    End(usize, Ending),
+    /// A Namespace with the name of one that is gone.
+    Begin(usize),
 }
 
 pub struct Cluster {
@@ -165,10 +169,12 @@ impl Cluster {
                 Action::Gone(pod) => self.remove(pod),
                 Action::Rights(namespace) => {
                     let it = &mut self.namespaces[namespace];
-                    it.rights = objects::is_admitted(&self.api, it.name);
+                    it.rights = !it.terminating && objects::is_admitted(&self.api, it.name);
                 }
                 Action::Review(namespace) => self.review(namespace),
                 Action::Budgets(namespace) => self.observe_budgets(namespace),
+                Action::End(namespace, ending) => self.end_of_namespace(namespace, ending),
+                Action::Begin(namespace) => self.begin_namespace(namespace),
             }
         }
         acted
@@ -253,15 +259,30 @@ impl Cluster {
 
     /// Deletes a workload with its Pods, and makes another workload with its name.
     pub fn delete_workload(&mut self, workload: usize) {
+        self.end_workload(workload);
+        let Workload { namespace, kind, name, desired, .. } = self.workloads[workload].clone();
+        if !self.namespaces[namespace].terminating {
+            self.make_fresh(namespace, kind, &name, desired);
+        }
+    }
+
+    /// Deletes a workload with its Pods.
+    pub fn end_workload(&mut self, workload: usize) {
         let now = self.now();
+        if !self.workloads[workload].exists {
+            return;
+        }
         let it = &mut self.workloads[workload];
         (it.exists, it.deleted) = (false, Some(now));
-        let (namespace, kind, name, desired) = (it.namespace, it.kind, it.name.clone(), it.desired);
         objects::hide(&self.api, self.place(workload), &self.workloads[workload]);
         for pod in self.live(workload) {
             self.end(pod, None);
         }
-        self.make(namespace, kind, &name, desired);
+    }
+
+    /// Makes a workload whose Pods are new.
+    pub fn make_fresh(&mut self, namespace: usize, kind: Kind, name: &str, desired: usize) {
+        self.make(namespace, kind, name, desired);
         let workload = self.workloads.len() - 1;
         let fresh = self.clock.wall();
         for pod in self.live(workload) {

@@ -9,7 +9,7 @@ impl Cluster {
     /// Does the next step of a workload's controller.
     pub fn reconcile(&mut self, workload: usize) {
         let Workload { namespace, kind, exists, desired, template, .. } = self.workloads[workload].clone();
-        if !exists {
+        if !exists || self.namespaces[namespace].terminating {
             return;
         }
         let mut live = self.live(workload);

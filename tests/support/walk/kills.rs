@@ -87,6 +87,23 @@ impl Oracle {
         }
     }
 
+    /// Checks the Namespace of a kill that the API is about to accept.
+    pub fn namespace_of_killed(&mut self, cluster: &Cluster, namespace: usize, attempt: &Attempt) {
+        let (it, pod) = (&cluster.namespaces[namespace], &cluster.pods[attempt.pod]);
+        let Some((uid, read)) = attempt.look.uids.get(&namespace) else { return };
+        if it.terminating {
+            self.violate("consent", format!("{} is killed in a namespace that is being deleted", pod.name));
+        }
+        if *uid != it.uid {
+            let text = format!("{} is killed by consent to an earlier namespace of the same name", pod.name);
+            self.violate("consent", text);
+        }
+        let decided = self.decided.get(&pod.uid).filter(|_| !pod.terminating);
+        if decided.is_some_and(|decided| read < decided) {
+            self.violate("consent", format!("{} is killed without a look after its intent", pod.name));
+        }
+    }
+
     /// Notes a kill that the API accepts.
     pub fn killed(&mut self, cluster: &Cluster, attempt: &Attempt, record: &Value) {
         let it = &cluster.pods[attempt.pod];

@@ -31,6 +31,9 @@ impl Oracle {
         let uids = |status: &OptInStatus| -> Vec<String> {
             status.intents.iter().map(|intent| intent.kill.uid.clone()).collect()
         };
+        for uid in uids(&is).into_iter().filter(|uid| !uids(&was).contains(uid)) {
+            self.decided.insert(uid, now);
+        }
         self.intended.extend(uids(&is).into_iter().map(|intended| (record.clone(), intended)));
         for told in is.refused.iter().filter(|told| !was.refused.contains(told)) {
             let about = told.workload.as_ref().map(|workload| workload.uid.clone()).unwrap_or_default();

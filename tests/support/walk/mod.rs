@@ -274,6 +274,10 @@ impl Course {
             let missing = (0..world.cluster.namespaces.len())
                 .find_map(unsettled)
                 .or_else(|| world.oracle.untold())
+                .or_else(|| {
+                    let registries: Vec<_> = world.lives.iter().map(|life| &life.registry).collect();
+                    world.oracle.misjudged(&world.cluster, &registries)
+                })
                 .or_else(|| (!resumed).then(|| ("resumed", "no rounds are served any more".to_owned())));
             if missing.is_none() || world.cluster.now() - begun > CALM {
                 return missing;

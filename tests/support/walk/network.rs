@@ -105,6 +105,9 @@ impl Wire {
             let (delay, fate) = world.faults.of_call(class, &call, ask.sent);
             if fate.is_some() {
                 world.oracle.hindered(self.process, ask.sent);
+                if class == Class::Namespace {
+                    world.oracle.unread.push(ask.sent);
+                }
             }
             (delay, fate)
         };

@@ -144,7 +144,12 @@ pub fn hide(api: &Api, namespace: &str, workload: &Workload) {
 
 pub fn namespace(namespace: &Namespace) -> Value {
     let Namespace { name, uid, annotations, .. } = namespace;
-    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "uid": uid, "annotations": annotations}})
+    let mut object = json!({"apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": name, "uid": uid, "annotations": annotations}});
+    if namespace.terminating {
+        object["metadata"]["deletionTimestamp"] = json!("2026-11-23T12:00:00Z");
+    }
+    object
 }
 
 pub fn system(halt: bool) -> Value {

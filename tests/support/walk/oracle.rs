@@ -19,7 +19,8 @@ pub const STALE: Duration = Duration::from_secs(12);
 
 /// All invariants.
 pub const INVARIANTS: [&str; 17] = [
-    // Each kill follows a last look that saw consent to exactly this kill.
+    // Each kill follows a last look, after its intent was stored, that saw consent to exactly this
+    // kill. No kill hits a namespace that is being deleted, nor a new one by consent to the old one.
     "consent",
     // No kill hits a Pod that asked to be left alone at the last look.
     "exclude",
@@ -73,6 +74,8 @@ pub struct Seen {
     /// Namespace was read.
     pub asked: BTreeMap<usize, Result<Settings, String>>,
     pub read: BTreeMap<usize, Result<Settings, String>>,
+    /// The UID of each Namespace, and when it was read.
+    pub uids: BTreeMap<usize, (String, Instant)>,
     /// Whether each Pod, by UID, asks to be left alone.
     pub pods: BTreeMap<String, bool>,
 }
@@ -83,6 +86,10 @@ pub struct Oracle {
     pub off: BTreeSet<&'static str>,
     pub violation: Option<Violation>,
     pub kills: Vec<Killed>,
+    /// For each UID of a Pod: when its intent was stored.
+    pub decided: BTreeMap<String, Instant>,
+    /// When a read of a Namespace failed.
+    pub unread: Vec<Instant>,
     /// UIDs of Pods that had an intent, with the record's UID.
     pub intended: BTreeSet<(String, String)>,
     /// How often each UID was counted.
@@ -124,8 +131,16 @@ impl Oracle {
         self.seen.entry(process).or_default().asked.insert(namespace, consent);
     }
 
-    pub fn read(&mut self, process: usize, namespace: usize, consent: Result<Settings, String>) {
-        self.seen.entry(process).or_default().read.insert(namespace, consent);
+    pub fn read(
+        &mut self,
+        process: usize,
+        namespace: usize,
+        consent: Result<Settings, String>,
+        (uid, now): (&str, Instant),
+    ) {
+        let seen = self.seen.entry(process).or_default();
+        seen.read.insert(namespace, consent);
+        seen.uids.insert(namespace, (uid.to_owned(), now));
     }
 
     pub fn read_pod(&mut self, process: usize, uid: &str, excluded: bool) {
@@ -149,10 +164,14 @@ impl Oracle {
             if uid != self.records.get(&number).map(String::as_str) {
                 // Nobody will ever read what an old record had pending.
                 let gone = self.records.remove(&number);
+                let away = self.away.get(&number).copied();
                 let of_gone = self.kills.iter_mut().filter(|kill| Some(&kill.record) == gone.as_ref());
-                of_gone
-                    .filter(|kill| kill.outcome.is_none())
-                    .for_each(|kill| kill.outcome = Some("gone".to_owned()));
+                for kill in of_gone.filter(|kill| kill.outcome.is_none()) {
+                    kill.outcome = Some("gone".to_owned());
+                    // Nobody opted out since the kill.
+                    let is_deleted = namespace.terminating && away.is_some_and(|away| away < kill.at);
+                    kill.deleted_with = is_deleted.then_some(now);
+                }
                 self.records.extend(uid.map(|uid| (number, uid.to_owned())));
                 self.away.insert(number, now);
             }

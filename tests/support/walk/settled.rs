@@ -3,13 +3,50 @@
 use std::time::Duration;
 
 use policy::record::{OptInStatus, ToldRefusal};
+use prometheus::Registry;
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::cluster::{Cluster, Kind};
 use super::oracle::Oracle;
+use super::verdict::{self, Killed};
+
+/// How long around the end of a record a failed read of its Namespace may decide how a process
+/// explains that end.
+const AROUND: Duration = Duration::from_secs(200);
 
 impl Oracle {
+    /// The recoveries that processes ended as opted out although only the namespace was deleted.
+    /// The record can't say that, because it is gone too.
+    pub fn misjudged(&self, cluster: &Cluster, registries: &[&Registry]) -> Option<(&'static str, String)> {
+        let is_of = |kill: &Killed, (namespace, workload): &(String, String)| {
+            cluster.place(kill.workload) == namespace && cluster.workloads[kill.workload].name == *workload
+        };
+        let is_sure = |kill: &Killed| {
+            kill.deleted_with.is_some_and(|at| {
+                let is_near = |read: &Instant| *read + AROUND >= at && *read <= at + AROUND;
+                !self.unread.iter().any(is_near)
+            })
+        };
+        let ended = registries.iter().flat_map(|registry| verdict::opted_out(registry));
+        for (of, _) in ended.filter(|(_, count)| *count > 0) {
+            if self.kills.iter().filter(|kill| is_of(kill, &of)).all(|kill| {
+                is_sure(kill)
+                    || kill
+                        .outcome
+                        .as_ref()
+                        .is_some_and(|outcome| outcome != "opted_out" && outcome != "gone")
+            }) {
+                let (namespace, workload) = of;
+                let text = format!(
+                    "a recovery of {workload} in {namespace} ended as opted_out, but the namespace was deleted"
+                );
+                return Some(("outcome", text));
+            }
+        }
+        None
+    }
+
     /// What is still wrong with the record after a long time without faults.
     pub fn unsettled(
         &self,

@@ -41,6 +41,8 @@ pub enum Step {
     Scale(usize, usize),
     RollOut(usize),
     DeleteWorkload(usize),
+    /// A Namespace is deleted. Another one of its name follows after this many seconds.
+    DeleteNamespace(usize, u64),
     DeletePod(usize),
     Exclude(usize, bool),
     Unready(usize, u64),
@@ -67,7 +69,7 @@ pub fn settings(rng: &mut ChaCha8Rng) -> BTreeMap<String, String> {
 pub fn draw(rng: &mut ChaCha8Rng) -> Step {
     let watched = if rng.random_bool(0.8) { Watched::Pods } else { Watched::Records };
     let pick = rng.random_range(0..64);
-    match rng.random_range(0..106) {
+    match rng.random_range(0..109) {
         0..30 => fault(rng),
         30..34 => Step::Lose(watched, rng.random_range(1..4)),
         34..37 => Step::Double(watched, rng.random_range(1..6)),
@@ -91,6 +93,7 @@ pub fn draw(rng: &mut ChaCha8Rng) -> Step {
         88..92 => Step::DeletePod(pick),
         92..96 => Step::Exclude(pick, rng.random_bool(0.6)),
         96..100 => Step::Unready(pick, rng.random_range(1..40)),
+        106..109 => Step::DeleteNamespace(pick, rng.random_range(0..20)),
         _ => {
             let min = rng.random_bool(0.7).then(|| rng.random_range(0..5));
             Step::Budget(pick, rng.random_bool(0.1), min)
@@ -225,6 +228,10 @@ impl World {
                 if let Some(workload) = self.pick_workload(pick) {
                     self.cluster.delete_workload(workload);
                 }
+            }
+            Step::DeleteNamespace(pick, time) => {
+                let namespace = pick % self.cluster.namespaces.len();
+                self.cluster.delete_namespace(namespace, Duration::from_secs(time));
             }
             Step::DeletePod(pick) => {
                 if let Some(pod) = self.pick_pod(pick) {

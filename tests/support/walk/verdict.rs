@@ -1,5 +1,6 @@
 //! A kill as it truly went, and the outcomes and measurements that contradict it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use policy::record::Intent;
@@ -36,6 +37,8 @@ pub struct Killed {
     /// Since when the workload has been recovered without a break, counting any new Pod.
     holds: Option<Instant>,
     pub outcome: Option<String>,
+    /// When the record was gone with its Namespace, if nobody had opted out before.
+    pub deleted_with: Option<Instant>,
 }
 
 impl Killed {
@@ -63,6 +66,7 @@ impl Killed {
             replaced: None,
             holds: None,
             outcome: None,
+            deleted_with: None,
         }
     }
 
@@ -152,7 +156,9 @@ pub fn contradiction(
         "rolled_out" if !happened(workload.template_changed) => "its template did not change".to_owned(),
         "workload_deleted" if workload.deleted.is_none() => "its workload was never deleted".to_owned(),
         "opted_out" if !happened(away) => "the opt-in was never away".to_owned(),
-        "namespace_deleted" => "no namespace was deleted".to_owned(),
+        "namespace_deleted" if !happened(cluster.namespaces[workload.namespace].deleted) => {
+            "no namespace was deleted".to_owned()
+        }
         _ => return None,
     };
     let invariant = match outcome {
@@ -217,6 +223,22 @@ pub fn histogram(registry: &Registry) -> Vec<(String, u64, f64)> {
             Some((kind, histogram.get_sample_count(), histogram.get_sample_sum()))
         })
         .collect()
+}
+
+/// For each namespace and workload, by their names, how many recoveries ended as opted out.
+pub fn opted_out(registry: &Registry) -> BTreeMap<(String, String), u64> {
+    let families = registry.gather();
+    let family = families.iter().find(|family| family.name() == "pure_chaos_recoveries_total");
+    let mut counts = BTreeMap::new();
+    for metric in family.into_iter().flat_map(|family| family.get_metric()) {
+        let label = |name: &str| metric.get_label().iter().find(|label| label.name() == name);
+        let word = |name: &str| label(name).map(|label| label.value().to_owned()).unwrap_or_default();
+        if word("outcome") == "opted_out" {
+            let count = metric.get_counter().get_value() as u64;
+            *counts.entry((word("target_namespace"), word("workload"))).or_default() += count;
+        }
+    }
+    counts
 }
 
 /// How many rounds of a process had an outcome other than `failed`.
