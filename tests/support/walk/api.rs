@@ -46,7 +46,7 @@ impl World {
             }
             Class::Kill if !is_dry(ask) => {
                 if let Some(pod) = self.cluster.find(&ask.path) {
-                    self.oracle.sends(&self.cluster, pod, &ask.look, now);
+                    self.oracle.sends(&self.cluster, (ask.process, pod), &ask.look, now);
                 }
             }
             _ => {}
@@ -94,6 +94,9 @@ impl World {
                 let consent = self.consent(ask.process, namespace);
                 let uid = &self.cluster.namespaces[namespace].uid;
                 self.oracle.read(ask.process, namespace, consent, (uid, self.cluster.now()));
+            }
+            Class::RecordRead if ask.path.ends_with("/optins") && code < 300 => {
+                self.oracle.listed_records(&self.cluster, ask.process);
             }
             Class::PodRead => {
                 if let Some(pod) = self.cluster.find(&ask.path) {
@@ -148,6 +151,7 @@ impl World {
         }
         let Some(pod) = self.cluster.find(&ask.path) else { return answer(404, "no such Pod") };
         let attempt = Attempt {
+            process: ask.process,
             pod,
             evicts: ask.verb != "DELETE",
             grace: options["gracePeriodSeconds"].as_u64(),
@@ -189,6 +193,7 @@ impl World {
         }
         let record = self.cluster.api.get(&record_path(name)).unwrap_or_default();
         self.oracle.namespace_of_killed(&self.cluster, number, &attempt);
+        self.oracle.rate(&self.cluster, ask.process, self.policy.kills_per_minute);
         self.oracle.killed(&self.cluster, &attempt, &record);
         self.say(&format!("process {} kills {} in {name}", ask.process, self.cluster.pods[pod].name));
         self.cluster.end(pod, attempt.grace);

@@ -14,6 +14,7 @@ use super::verdict::Killed;
 /// A kill as the API receives it.
 #[derive(Debug, Clone)]
 pub struct Attempt {
+    pub process: usize,
     pub pod: usize,
     pub evicts: bool,
     pub grace: Option<u64>,
@@ -25,8 +26,9 @@ pub struct Attempt {
 
 impl Oracle {
     /// Notes that a process sends a kill.
-    pub fn sends(&mut self, cluster: &Cluster, pod: usize, look: &Seen, now: Instant) {
+    pub fn sends(&mut self, cluster: &Cluster, (process, pod): (usize, usize), look: &Seen, now: Instant) {
         self.budget_of_sent(cluster, pod, look);
+        self.watch_of_sent(cluster, process, pod);
         let it = &cluster.pods[pod];
         let workload = &cluster.workloads[it.workload];
         if let Some(since) = workload.ill_since.filter(|since| now - *since > STALE) {
@@ -137,6 +139,8 @@ impl Oracle {
                 format!("{} was killed as number {} of slot {slot}", it.name, in_round + 1),
             );
         }
-        self.kills.push(Killed::new(cluster, attempt.pod, (uid, slot), intent, deadline));
+        let decided = self.decided.get(&it.uid).copied().unwrap_or_else(|| cluster.now());
+        let by = (attempt.process, decided);
+        self.kills.push(Killed::new(cluster, attempt.pod, by, (uid, slot), intent, deadline));
     }
 }

@@ -171,12 +171,15 @@ impl Oracle {
         if left.is_empty() {
             return;
         }
-        for (kind, count, sum) in verdict::histogram(registry) {
-            let known = self.measured.entry((process, kind.clone())).or_default();
+        for ((namespace, kind), count, sum) in verdict::histogram(registry) {
+            let of = (process, namespace.clone(), kind.clone());
+            let known = self.measured.entry(of).or_default();
             let (new, seconds) = (count - known.0, sum - known.1);
             *known = (count, sum);
             let is_of_kind = |kill: &&Killed| {
-                left.contains(&kill.uid) && cluster.workloads[kill.workload].kind.word() == kind
+                left.contains(&kill.uid)
+                    && cluster.place(kill.workload) == namespace
+                    && cluster.workloads[kill.workload].kind.word() == kind
             };
             let of_kind: Vec<&Killed> = self.kills.iter().filter(is_of_kind).collect();
             if let ([kill], 1) = (of_kind.as_slice(), new)

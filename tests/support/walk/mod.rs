@@ -13,10 +13,12 @@ mod network;
 mod objects;
 mod oracle;
 mod process;
+mod rate;
 mod settled;
 mod steps;
 mod told;
 mod verdict;
+mod watches;
 mod world;
 
 use std::collections::BTreeSet;
@@ -43,6 +45,8 @@ use self::world::{Shared, Slot, World};
 const LOOK: Duration = Duration::from_secs(10);
 /// How long after the end of all faults everything has to be in order.
 const CALM: Duration = Duration::from_secs(900);
+/// UID of the second namespace, whose slots come at other times.
+const OTHER_UID: &str = "7d0b2c11-58e3-4c0a-b1f4-90a6de21c3b7";
 /// How long a walk may take in real time.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -136,7 +140,8 @@ fn begin(seed: u64, rng: &mut ChaCha8Rng, off: BTreeSet<&'static str>) -> Shared
         "metadata": {"name": "agent", "namespace": "pure-chaos"}}),
     );
     let mut cluster = Cluster::new(api, clock.clone(), ChaCha8Rng::seed_from_u64(seed ^ 0xC1));
-    for (name, uid) in [("a", UID)] {
+    let second = rng.random_bool(0.4).then_some(("b", OTHER_UID));
+    for (name, uid) in [("a", UID)].into_iter().chain(second) {
         let namespace = cluster.namespaces.len();
         let mut it = Namespace::new(name, uid, cluster.now());
         it.wishes = steps::settings(rng);
@@ -149,7 +154,8 @@ fn begin(seed: u64, rng: &mut ChaCha8Rng, off: BTreeSet<&'static str>) -> Shared
             (Kind::ReplicaSet, "bare", 0.2),
             (Kind::Rollout, "canary", 0.3),
         ] {
-            if rng.random_bool(chance) {
+            // The second namespace is smaller, to keep the walk short.
+            if rng.random_bool(if namespace == 0 { chance } else { chance / 2.0 }) {
                 cluster.make(namespace, kind, name, rng.random_range(1..4));
             }
         }
@@ -240,6 +246,10 @@ impl Course {
             it.annotations.clone_from(&it.wishes);
             it.reviewed = true;
             world.cluster.annotate(namespace);
+        }
+        // Two budgets for one Pod are an error for as long as both are there.
+        for workload in 0..world.cluster.workloads.len() {
+            world.cluster.set_budget(workload, true, None);
         }
         let there = world.cluster.pods.len();
         for pod in 0..there {

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::budgets::against_budget;
 use super::faults::{Class, Fate, Watched};
 use super::oracle::Seen;
+use super::watches::OpenWatch;
 use super::world::Shared;
 
 /// The real client treats a connection as dead after this time without data.
@@ -220,9 +221,20 @@ impl Wire {
             return Ok(status(refused));
         }
         let inner = self.ask_inner(&ask).await.into_body().into_data_stream();
+        let open = {
+            let world = self.world.lock().unwrap();
+            let namespace = world.cluster.namespace_of(&ask.path).filter(|_| watched == Watched::Pods);
+            namespace.map(|namespace| world.oracle.watches.begin(self.process, namespace))
+        };
         let breaks = self.world.lock().unwrap().faults.watch(watched).breaks;
-        let shown =
-            Shown { wire: self, watched, breaks, inner: Some(Box::pin(inner)), queue: VecDeque::new() };
+        let shown = Shown {
+            _open: open,
+            wire: self,
+            watched,
+            breaks,
+            inner: Some(Box::pin(inner)),
+            queue: VecDeque::new(),
+        };
         let events = futures::stream::unfold(Some(shown), |shown| async move {
             let mut shown = shown?;
             match shown.next().await? {
@@ -236,6 +248,7 @@ impl Wire {
 
 /// A watch that is open.
 struct Shown {
+    _open: Option<OpenWatch>,
     wire: Wire,
     watched: Watched,
     breaks: u64,
@@ -263,10 +276,12 @@ impl Shown {
                 faults.deaf
             };
             match deaf {
-                // A watch that began meanwhile is silent too, but the one after it is not.
+                // A watch that began meanwhile is silent too, but the one after it is not. All silent
+                // watches break.
                 Some(until) if until <= now => {
                     let mut world = self.wire.world.lock().unwrap();
-                    world.faults.watch(self.watched).deaf = None;
+                    let faults = world.faults.watch(self.watched);
+                    (faults.deaf, faults.breaks) = (None, faults.breaks + 1);
                     return Some(Err(broken()));
                 }
                 Some(until) => {

@@ -16,9 +16,9 @@ use super::namespaces::Namespace;
 pub const SYSTEM: &str = "/api/v1/namespaces/pure-chaos";
 pub const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/pure-chaos/leases/agent";
 
-pub fn policy() -> PlatformPolicy {
-    PlatformPolicy::parse("ceilings: {mode: 'evict,delete,force', schedule: every 1s}\nkillsPerMinute: 60")
-        .unwrap()
+pub fn policy(kills_per_minute: u32) -> PlatformPolicy {
+    let ceilings = "ceilings: {mode: 'evict,delete,force', schedule: every 1s}";
+    PlatformPolicy::parse(&format!("{ceilings}\nkillsPerMinute: {kills_per_minute}")).unwrap()
 }
 
 pub fn namespace_path(namespace: &str) -> String {
@@ -174,7 +174,7 @@ pub fn review(api: &Api, namespace: &Namespace, serial: &mut u64, now: Timestamp
         }
         return;
     }
-    let settings = policy().settings(annotations).unwrap();
+    let settings = policy(60).settings(annotations).unwrap();
     let digest = digest(annotations);
     let known =
         before.as_ref().is_some_and(|record| record["spec"]["admission"]["digest"] == digest.as_str());

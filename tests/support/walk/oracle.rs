@@ -12,13 +12,14 @@ use super::cluster::Cluster;
 use super::objects::record_path;
 use super::told::Owed;
 use super::verdict::Killed;
+use super::watches::Watches;
 
 /// How long a workload may have been below its size when a process sends a kill in it. A round's
 /// look may be that old.
 pub const STALE: Duration = Duration::from_secs(12);
 
 /// All invariants.
-pub const INVARIANTS: [&str; 17] = [
+pub const INVARIANTS: [&str; 19] = [
     // Each kill follows a last look, after its intent was stored, that saw consent to exactly this
     // kill. No kill hits a namespace that is being deleted, nor a new one by consent to the old one.
     "consent",
@@ -34,6 +35,10 @@ pub const INVARIANTS: [&str; 17] = [
     // In mode `evict`, no kill is accepted against a PodDisruptionBudget, and none is sent long
     // after a budget began to allow nothing.
     "budget",
+    // No kill is sent long after the watch of the Pods broke.
+    "watch",
+    // All namespaces together have no more kills in a minute than `killsPerMinute`.
+    "rate",
     // A round makes no more kills than `limit`.
     "limit",
     // The record counts each kill once, and nothing else.
@@ -100,9 +105,9 @@ pub struct Oracle {
     /// When consent was last missing in each namespace: no opt-in, no record, or a record that is
     /// not admitted.
     pub away: BTreeMap<usize, Instant>,
-    /// For each process and kind, how many recoveries the process measured, and the sum of their
-    /// times.
-    pub measured: BTreeMap<(usize, String), (u64, f64)>,
+    /// For each process, namespace and kind, how many recoveries the process measured, and the sum of
+    /// their times.
+    pub measured: BTreeMap<(usize, String, String), (u64, f64)>,
     /// The refusals that a process reported: when, about what, and the text.
     pub refusals: Vec<(Instant, String, String)>,
     /// The processes that were killed at once.
@@ -112,6 +117,10 @@ pub struct Oracle {
     /// For each UID of a workload and each refusal that the record says was told: the process that
     /// wrote so.
     pub remembered: BTreeMap<(String, String), usize>,
+    /// When each process first listed the records, and when each record was gone.
+    pub listed: BTreeMap<usize, Instant>,
+    pub gone: BTreeMap<String, Instant>,
+    pub watches: Watches,
     /// The refusals that a process has to tell, and when a call of each process last met a fault.
     pub owed: Vec<Owed>,
     pub hindered: BTreeMap<usize, Instant>,
@@ -164,6 +173,7 @@ impl Oracle {
             if uid != self.records.get(&number).map(String::as_str) {
                 // Nobody will ever read what an old record had pending.
                 let gone = self.records.remove(&number);
+                self.gone.extend(gone.iter().map(|gone| (gone.clone(), now)));
                 let away = self.away.get(&number).copied();
                 let of_gone = self.kills.iter_mut().filter(|kill| Some(&kill.record) == gone.as_ref());
                 for kill in of_gone.filter(|kill| kill.outcome.is_none()) {

@@ -19,6 +19,9 @@ const TOLERANCE: Duration = Duration::from_millis(1_500);
 /// A kill that the API accepted.
 #[derive(Debug, Clone)]
 pub struct Killed {
+    /// The process that killed, and when its intent was stored.
+    pub process: usize,
+    pub decided: Instant,
     pub uid: String,
     pub name: String,
     pub workload: usize,
@@ -46,12 +49,15 @@ impl Killed {
     pub fn new(
         cluster: &Cluster,
         pod: usize,
+        (process, decided): (usize, Instant),
         (record, slot): (&str, String),
         intent: Option<&Intent>,
         deadline: Duration,
     ) -> Self {
         let it = &cluster.pods[pod];
         Self {
+            process,
+            decided,
             uid: it.uid.clone(),
             name: it.name.clone(),
             workload: it.workload,
@@ -210,17 +216,19 @@ pub fn mismeasured(
     ))
 }
 
-/// For each kind of workload, how many recoveries were measured, and the sum of their seconds.
-pub fn histogram(registry: &Registry) -> Vec<(String, u64, f64)> {
+/// For each namespace and kind of workload, how many recoveries were measured, and the sum of their
+/// seconds.
+pub fn histogram(registry: &Registry) -> Vec<((String, String), u64, f64)> {
     let families = registry.gather();
     let family = families.iter().find(|family| family.name() == "pure_chaos_recovery_seconds");
     let metrics = family.into_iter().flat_map(|family| family.get_metric());
     metrics
         .filter_map(|metric| {
-            let kind =
-                metric.get_label().iter().find(|label| label.name() == "workload_kind")?.value().to_owned();
+            let label = |name: &str| metric.get_label().iter().find(|label| label.name() == name);
+            let word = |name: &str| label(name).map(|label| label.value().to_owned());
+            let of = (word("target_namespace")?, word("workload_kind")?);
             let histogram = metric.get_histogram();
-            Some((kind, histogram.get_sample_count(), histogram.get_sample_sum()))
+            Some((of, histogram.get_sample_count(), histogram.get_sample_sum()))
         })
         .collect()
 }
