@@ -15,6 +15,7 @@ use runtime::client::{CallError, call, is_terminating};
 use runtime::clock::Clock;
 use runtime::text::without_paths;
 use strum::{IntoStaticStr, VariantArray};
+use tokio::time::Instant;
 
 use crate::cluster::live_consent::{self, NotPermitted};
 use crate::cluster::pods::SlimPod;
@@ -102,9 +103,17 @@ pub struct KillContext<'a> {
 /// Tries to kill one candidate. Before that, it reads the Namespaces and the Pod once more, but not
 /// the workload: the workload is as the round's last look found it.
 ///
+/// `asked` becomes the instant just before the request. A Pod that appears during the reads is not
+/// the victim's replacement.
+///
 /// This function never retries. The API server charges a PodDisruptionBudget before it checks
 /// preconditions, so retries would use up the budget.
-pub async fn kill(client: &Client, kill_context: KillContext<'_>, candidate: &Candidate) -> Attempt {
+pub async fn kill(
+    client: &Client,
+    kill_context: KillContext<'_>,
+    candidate: &Candidate,
+    asked: &mut Instant,
+) -> Attempt {
     let pods: Api<SlimPod> = Api::namespaced(client.clone(), kill_context.namespace);
     let name = &candidate.pod.name;
     let resource_version = match call(pods.get(name)).await {
@@ -149,6 +158,7 @@ pub async fn kill(client: &Client, kill_context: KillContext<'_>, candidate: &Ca
     if !kill_context.leadership.holds(kill_context.clock.monotonic()) {
         return Attempt::NotLeading;
     }
+    *asked = kill_context.clock.monotonic();
     let sent = match settings.mode {
         Mode::Evict => evict(client, kill_context.namespace, candidate, resource_version, &settings).await,
         Mode::Delete | Mode::Force => delete(client, kill_context.namespace, candidate, &settings).await,

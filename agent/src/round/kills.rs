@@ -132,8 +132,7 @@ impl Kills<'_> {
             observation: &self.look.observation,
             guard_context: self.guard_context,
         };
-        self.asked = self.context.clock.monotonic();
-        kill(&self.context.client, kill_context, victim).await
+        kill(&self.context.client, kill_context, victim, &mut self.asked).await
     }
 
     /// Looks at the namespace again if the last look is too old, and then asks the guards again.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::fake_api::Answer;
-use tests::stage::{NAMESPACE, RECORD, Stage, WEB, first_round, pass, play, pod};
+use tests::stage::{FIRST_SLOT, NAMESPACE, RECORD, Stage, WEB, first_round, pass, play, pod};
 
 #[test]
 fn a_recovery_is_measured_from_kill_to_ready_replacement() {
@@ -335,5 +335,28 @@ fn a_workload_whose_recovery_timed_out_rests_and_is_released_by_a_recovery() {
         pass(Duration::from_secs(10)).await;
         assert_eq!(stage.recoveries("recovered"), 1.0);
         assert_eq!(stage.status()["backingOff"], Value::Null, "released");
+    });
+}
+
+/// A Pod that appears while the agent reads the victim and the Namespaces once more.
+#[test]
+fn a_pod_that_appears_before_the_request_is_no_replacement() {
+    play(async {
+        let mut stage = Stage::opted_in();
+        stage.start();
+        pass(FIRST_SLOT.saturating_sub(Duration::from_secs(1))).await;
+        for name in ["p1", "p2", "p3"] {
+            stage.api.fail("GET", &format!("/pods/{name}"), 1, Answer::After(Duration::from_secs(10)));
+        }
+        pass(Duration::from_secs(5)).await;
+        stage.add_pod("p4", true);
+        pass(Duration::from_secs(8)).await;
+        let victim = stage.victim();
+        stage.api.remove(&pod(&victim));
+        pass(Duration::from_secs(6)).await;
+        assert_eq!(stage.metric("pure_chaos_recoveries_pending{target_namespace=\"a\"}"), Some(1.0));
+        stage.add_pod("p5", true);
+        pass(Duration::from_secs(1)).await;
+        assert_eq!(stage.recoveries("recovered"), 1.0);
     });
 }
