@@ -120,9 +120,22 @@ impl World {
                         now,
                     );
                     line.into_iter().for_each(|line| self.say(&line));
+                    self.ambush(&before, &after);
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Notes that a call has ended for its process.
+    pub fn returned(&mut self, ask: &Ask) {
+        let now = self.cluster.now();
+        let Some(namespace) = self.cluster.namespace_of(&ask.path) else { return };
+        let of = (ask.process, namespace);
+        if ask.class == Class::Kill {
+            self.oracle.answers.insert(of, now);
+        } else if ["/deployments", "/pods"].iter().any(|list| ask.path.ends_with(list)) {
+            self.oracle.looks.insert(of, now);
         }
     }
 

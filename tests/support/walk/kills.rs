@@ -11,6 +11,9 @@ use super::cluster::Cluster;
 use super::oracle::{Oracle, STALE, Seen};
 use super::verdict::Killed;
 
+/// How old a look may be when the next attempt begins.
+const FRESH: Duration = Duration::from_millis(1_100);
+
 /// A kill as the API receives it.
 #[derive(Debug, Clone)]
 pub struct Attempt {
@@ -29,6 +32,7 @@ impl Oracle {
     pub fn sends(&mut self, cluster: &Cluster, (process, pod): (usize, usize), look: &Seen, now: Instant) {
         self.budget_of_sent(cluster, pod, look);
         self.watch_of_sent(cluster, process, pod);
+        self.look_of_sent(cluster, process, pod);
         let it = &cluster.pods[pod];
         let workload = &cluster.workloads[it.workload];
         if let Some(since) = workload.ill_since.filter(|since| now - *since > STALE) {
@@ -39,6 +43,21 @@ impl Oracle {
                 now - since
             );
             self.violate("stale", text);
+        }
+    }
+
+    /// Checks that a process has looked again since the last answer. A look that is hardly a second
+    /// older may do.
+    fn look_of_sent(&mut self, cluster: &Cluster, process: usize, pod: usize) {
+        let of = (process, cluster.workloads[cluster.pods[pod].workload].namespace);
+        if let (Some(answer), Some(look)) = (self.answers.get(&of), self.looks.get(&of))
+            && *look + FRESH < *answer
+        {
+            let (name, age) = (&cluster.pods[pod].name, *answer - *look);
+            let text = format!(
+                "a kill of {name} is sent after another, whose answer came {age:?} after the last look"
+            );
+            self.violate("look", text);
         }
     }
 
@@ -140,7 +159,11 @@ impl Oracle {
             );
         }
         let decided = self.decided.get(&it.uid).copied().unwrap_or_else(|| cluster.now());
-        let by = (attempt.process, decided);
-        self.kills.push(Killed::new(cluster, attempt.pod, by, (uid, slot), intent, deadline));
+        let by = (attempt.process, decided, attempt.look.there);
+        let mut kill = Killed::new(cluster, attempt.pod, by, (uid, slot), intent, deadline);
+        if self.crashed.contains(&attempt.process) {
+            kill.counts_from = decided;
+        }
+        self.kills.push(kill);
     }
 }

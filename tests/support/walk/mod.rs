@@ -1,6 +1,7 @@
 //! A random walk over the agent, the fake API in this process and all its users. A seed determines
 //! the walk, and the walk runs in virtual time.
 
+mod ambush;
 mod api;
 mod budgets;
 mod cluster;
@@ -239,6 +240,7 @@ impl Course {
         world.say("all faults end");
         let now = world.cluster.now();
         world.faults.heal(now);
+        world.ambushes.clear();
         world.faults_changed.notify_waiters();
         world.cluster.api.put(objects::SYSTEM, objects::system(false));
         for namespace in 0..world.cluster.namespaces.len() {

@@ -75,7 +75,10 @@ impl Wire {
             Query::<BTreeMap<String, String>>::try_from_uri(&parts.uri).map_err(io::Error::other)?;
         let (verb, path) = (parts.method.to_string(), parts.uri.path().to_owned());
         let class = Class::of(&verb, &path);
-        let look = self.world.lock().unwrap().oracle.look_of(self.process);
+        let look = {
+            let world = self.world.lock().unwrap();
+            world.oracle.look_of(&world.cluster, self.process)
+        };
         let ask = Ask {
             process: self.process,
             class,
@@ -90,7 +93,9 @@ impl Wire {
             return self.watch(ask).await;
         }
         let world = self.world.clone();
-        let answer = self.answer(ask.clone()).await?;
+        let answer = self.answer(ask.clone()).await;
+        world.lock().unwrap().returned(&ask);
+        let answer = answer?;
         if let Some((code, message, details)) = answer.extensions().get::<Answer>() {
             world.lock().unwrap().answered(&ask, (*code, message, details));
         }
@@ -132,6 +137,10 @@ impl Wire {
             Some(Fate::Early(milliseconds)) => away = Duration::from_millis(milliseconds),
             Some(Fate::Crash { sent }) => {
                 let wire = self.clone();
+                if class == Class::Kill {
+                    // Such a request may be carried out when another process leads already.
+                    away = delay * 2_000;
+                }
                 if sent {
                     drop(tokio::spawn(async move {
                         sleep(away).await;

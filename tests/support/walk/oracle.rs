@@ -19,7 +19,7 @@ use super::watches::Watches;
 pub const STALE: Duration = Duration::from_secs(12);
 
 /// All invariants.
-pub const INVARIANTS: [&str; 19] = [
+pub const INVARIANTS: [&str; 20] = [
     // Each kill follows a last look, after its intent was stored, that saw consent to exactly this
     // kill. No kill hits a namespace that is being deleted, nor a new one by consent to the old one.
     "consent",
@@ -39,6 +39,8 @@ pub const INVARIANTS: [&str; 19] = [
     "watch",
     // All namespaces together have no more kills in a minute than `killsPerMinute`.
     "rate",
+    // After the answer to a kill, the next kill of the round follows a new look at the workloads.
+    "look",
     // A round makes no more kills than `limit`.
     "limit",
     // The record counts each kill once, and nothing else.
@@ -83,6 +85,8 @@ pub struct Seen {
     pub uids: BTreeMap<usize, (String, Instant)>,
     /// Whether each Pod, by UID, asks to be left alone.
     pub pods: BTreeMap<String, bool>,
+    /// How many Pods had ever existed.
+    pub there: usize,
 }
 
 #[derive(Default)]
@@ -117,6 +121,10 @@ pub struct Oracle {
     /// For each UID of a workload and each refusal that the record says was told: the process that
     /// wrote so.
     pub remembered: BTreeMap<(String, String), usize>,
+    /// When each process last got the answer to a kill in each namespace, and when it last listed the
+    /// workloads there.
+    pub answers: BTreeMap<(usize, usize), Instant>,
+    pub looks: BTreeMap<(usize, usize), Instant>,
     /// When each process first listed the records, and when each record was gone.
     pub listed: BTreeMap<usize, Instant>,
     pub gone: BTreeMap<String, Instant>,
@@ -156,9 +164,17 @@ impl Oracle {
         self.seen.entry(process).or_default().pods.insert(uid.to_owned(), excluded);
     }
 
+    /// Notes that a process is killed at once.
+    pub fn crashes(&mut self, process: usize) {
+        self.crashed.insert(process);
+        let is_open = |kill: &&mut Killed| kill.process == process && !self.counted.contains_key(&kill.uid);
+        self.kills.iter_mut().filter(is_open).for_each(|kill| kill.counts_from = kill.decided);
+    }
+
     /// What a process saw at its last look.
-    pub fn look_of(&self, process: usize) -> Seen {
-        self.seen.get(&process).cloned().unwrap_or_default()
+    pub fn look_of(&self, cluster: &Cluster, process: usize) -> Seen {
+        let seen = self.seen.get(&process).cloned().unwrap_or_default();
+        Seen { there: cluster.pods.len(), ..seen }
     }
 
     /// Checks what is true now.

@@ -8,6 +8,7 @@ use rand::rngs::ChaCha8Rng;
 
 use crate::stage::noon;
 
+use super::ambush::Ambush;
 use super::faults::{Class, Fate, Watched};
 use super::objects::{self, SYSTEM};
 use super::world::World;
@@ -46,6 +47,8 @@ pub enum Step {
     DeletePod(usize),
     Exclude(usize, bool),
     Unready(usize, u64),
+    /// A user acts just after the next intent is stored.
+    Ambush(Ambush),
     Nothing,
 }
 
@@ -69,7 +72,7 @@ pub fn settings(rng: &mut ChaCha8Rng) -> BTreeMap<String, String> {
 pub fn draw(rng: &mut ChaCha8Rng) -> Step {
     let watched = if rng.random_bool(0.8) { Watched::Pods } else { Watched::Records };
     let pick = rng.random_range(0..64);
-    match rng.random_range(0..109) {
+    match rng.random_range(0..112) {
         0..30 => fault(rng),
         30..34 => Step::Lose(watched, rng.random_range(1..4)),
         34..37 => Step::Double(watched, rng.random_range(1..6)),
@@ -93,6 +96,11 @@ pub fn draw(rng: &mut ChaCha8Rng) -> Step {
         88..92 => Step::DeletePod(pick),
         92..96 => Step::Exclude(pick, rng.random_bool(0.6)),
         96..100 => Step::Unready(pick, rng.random_range(1..40)),
+        109..112 => {
+            let ambushes =
+                [Ambush::Exclude, Ambush::Exclude, Ambush::Halt, Ambush::HaltEverything, Ambush::OptOut];
+            Step::Ambush(ambushes[pick % ambushes.len()])
+        }
         106..109 => Step::DeleteNamespace(pick, rng.random_range(0..20)),
         _ => {
             let min = rng.random_bool(0.7).then(|| rng.random_range(0..5));
@@ -248,6 +256,7 @@ impl World {
                     self.cluster.fail(pod, Duration::from_secs(time));
                 }
             }
+            Step::Ambush(ambush) => self.ambushes.push(ambush),
             Step::Nothing => {}
         }
         self.look();

@@ -29,8 +29,11 @@ pub struct Killed {
     pub slot: String,
     pub at: Instant,
     pub deadline: Duration,
+    /// From when the deadline counts: from the kill, or from its intent if its process was killed
+    /// before it had counted the kill. The next process knows only the intent.
+    pub counts_from: Instant,
     node: String,
-    /// How many Pods had ever existed.
+    /// How many Pods had ever existed when the kill was sent.
     before: usize,
     steady: usize,
     /// When the workload first had recovered, counting any new Pod.
@@ -49,7 +52,7 @@ impl Killed {
     pub fn new(
         cluster: &Cluster,
         pod: usize,
-        (process, decided): (usize, Instant),
+        (process, decided, before): (usize, Instant, usize),
         (record, slot): (&str, String),
         intent: Option<&Intent>,
         deadline: Duration,
@@ -65,8 +68,9 @@ impl Killed {
             slot,
             at: cluster.now(),
             deadline,
+            counts_from: cluster.now(),
             node: it.node.clone(),
-            before: cluster.pods.len(),
+            before,
             steady: steady(cluster, it.workload, intent),
             recovered: None,
             replaced: None,
@@ -129,7 +133,7 @@ pub fn contradiction(
     let since = kill.at.checked_sub(BEFORE).unwrap_or(kill.at);
     let workload = &cluster.workloads[kill.workload];
     let happened = |at: Option<Instant>| at.is_some_and(|at| at >= since);
-    let deadline = kill.at + kill.deadline;
+    let deadline = kill.counts_from + kill.deadline;
     let text = match outcome {
         "timed_out" => {
             let early =

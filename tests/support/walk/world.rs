@@ -13,6 +13,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::ambush::Ambush;
 use super::cluster::Cluster;
 use super::faults::Faults;
 use super::objects;
@@ -53,6 +54,8 @@ pub struct World {
     pub slots: Vec<Slot>,
     /// How long a process that ended stays away.
     pub absence: Duration,
+    /// The users who wait for the next intent.
+    pub ambushes: Vec<Ambush>,
     pub log: Vec<String>,
     begun: Instant,
 }
@@ -71,6 +74,7 @@ impl World {
             lives: Vec::new(),
             slots: Vec::new(),
             absence: Duration::from_secs(2),
+            ambushes: Vec::new(),
             log: Vec::new(),
             begun,
         }
@@ -91,7 +95,7 @@ impl World {
         self.say(&format!("slot {slot} crashes"));
         for (process, life) in self.lives.iter().enumerate().filter(|(_, life)| life.slot == slot) {
             if !life.ended.is_cancelled() {
-                self.oracle.crashed.insert(process);
+                self.oracle.crashes(process);
             }
             life.ended.cancel();
         }
