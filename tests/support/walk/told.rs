@@ -8,6 +8,7 @@ use policy::record::OptInStatus;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::cluster::{Cluster, Workload};
 use super::oracle::Oracle;
 
 /// How long after the answer the Event may come: the rest of the round takes this long.
@@ -89,9 +90,16 @@ impl Oracle {
         }
     }
 
-    /// Checks the Events that have not come. A process that ends tells nothing more.
-    pub fn check_told(&mut self, over: &BTreeSet<usize>, now: Instant) {
-        self.owed.retain(|owed| !over.contains(&owed.process));
+    /// Checks the Events that have not come. A process that ends tells nothing more, and nobody can
+    /// write an Event in a namespace that is being deleted.
+    pub fn check_told(&mut self, cluster: &Cluster, over: &BTreeSet<usize>, now: Instant) {
+        let is_going = |owed: &Owed| {
+            let is_it = |workload: &&Workload| workload.uid == owed.workload.0;
+            let workload = cluster.workloads.iter().find(is_it);
+            let it = workload.map(|workload| &cluster.namespaces[workload.namespace]);
+            it.is_some_and(|it| it.terminating || !it.exists || it.deleted.is_some_and(|at| at >= owed.since))
+        };
+        self.owed.retain(|owed| !over.contains(&owed.process) && !is_going(owed));
         self.overdue(now);
     }
 

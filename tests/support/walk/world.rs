@@ -133,6 +133,6 @@ impl World {
         let is_over = |process: &usize| self.lives[*process].ended.is_cancelled();
         let over = (0..self.lives.len()).filter(is_over).chain(self.oracle.leaving.iter().copied());
         let over = over.collect();
-        self.oracle.check_told(&over, now);
+        self.oracle.check_told(&self.cluster, &over, now);
     }
 }
