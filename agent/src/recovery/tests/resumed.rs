@@ -1,6 +1,6 @@
 //! Recoveries that an earlier process left.
 
-use super::{PodView, RecoveryOutcome, Story, Timestamp, TrackedPod, pod, workload};
+use super::{PodView, RecoveryOutcome, Story, Timestamp, TrackedPod, pod};
 
 /// A recovery that an earlier process left, for a workload of this kind.
 fn resumed(kind: &str) -> Story {
