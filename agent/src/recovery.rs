@@ -221,9 +221,10 @@ impl Recovery {
     /// The watch showed nothing for a while, until this moment. The time of the recovery can then
     /// no longer be measured.
     pub fn interrupt(&mut self, until: Instant) {
-        // A kill that was made after the interruption is not affected.
+        // A kill that was asked for after the interruption is not affected. The answer can come long
+        // after the kill, so only the question counts.
         self.interrupted |= match self.start {
-            Start::Seen { t0, .. } => t0 <= until,
+            Start::Seen { asked, .. } => asked <= until,
             Start::BeforeRestart => true,
         };
     }

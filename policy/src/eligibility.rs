@@ -25,6 +25,14 @@ pub struct NamespaceView {
     pub terminating: bool,
 }
 
+impl NamespaceView {
+    /// Whether this is the Namespace with the UID, and nobody is deleting it.
+    #[must_use]
+    pub fn is_still(&self, uid: &str) -> bool {
+        self.uid == uid && !self.terminating
+    }
+}
+
 /// What the annotations of a namespace mean.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Eligibility {

@@ -209,6 +209,7 @@ impl NamespaceTask {
             self.owed.clear();
         }
         self.record = record;
+        self.recoveries.follow(&self.record, &mut self.status_writer);
         if self.record.spec.verdict == Verdict::Admitted {
             self.recoveries.begin_watch(&mut self.rng);
         } else {

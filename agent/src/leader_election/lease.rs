@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
 use policy::well_known::{LEASE, SYSTEM_NAMESPACE};
@@ -244,7 +244,7 @@ impl LeaderElector {
         if step != Step::Renew {
             self.acquired = Some(self.clock.wall());
         }
-        match self.write(step, lease.unwrap_or_default()).await {
+        match self.write(step, lease.unwrap_or_else(new_lease)).await {
             Ok(()) => Attempt::Leads,
             Err(error) => Attempt::Unknown(error.to_string()),
         }
@@ -284,6 +284,14 @@ impl LeaderElector {
         });
         lease
     }
+}
+
+/// A Lease with the labels that it has in the manifests, so that it is found and removed with the
+/// rest.
+fn new_lease() -> Lease {
+    let labels = [("component", "agent"), ("name", "pure-chaos"), ("part-of", "pure-chaos")];
+    let labels = labels.map(|(key, value)| (format!("app.kubernetes.io/{key}"), value.to_owned()));
+    Lease { metadata: ObjectMeta { labels: Some(labels.into()), ..ObjectMeta::default() }, spec: None }
 }
 
 fn holder(lease: &Lease) -> &str {

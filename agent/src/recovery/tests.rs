@@ -5,6 +5,7 @@ use crate::cluster::snapshot::examples::{noon, pod, workload};
 use crate::guard::pods::Candidate;
 use runtime::clock::{Clock, SystemClock};
 
+mod gaps;
 mod resumed;
 
 const DEADLINE: Duration = Duration::from_secs(300);
@@ -304,44 +305,6 @@ fn a_resumed_recovery_is_counted_but_not_measured() {
         Some(RecoveryOutcome::TimedOut),
         "the deadline counts from the kill"
     );
-}
-
-#[test]
-fn after_a_gap_it_is_counted_but_not_measured() {
-    for (gap_until, expected) in
-        [(-1, RecoveryOutcome::Recovered), (1, RecoveryOutcome::RecoveredAfterRestart)]
-    {
-        let mut story = Story::new();
-        let until = if gap_until < 0 {
-            story.start.checked_sub(Duration::from_secs(1)).unwrap()
-        } else {
-            story.start + Duration::from_secs(1)
-        };
-        story.recovery.interrupt(until);
-        story.appears("d", 2, true);
-        story.recovery.pods_changed(story.start + Duration::from_secs(2));
-        assert_eq!(story.judge(2), Some(expected));
-        assert_eq!(story.recovery.duration().is_some(), expected == RecoveryOutcome::Recovered);
-    }
-}
-
-/// The first change made the Pods whole or did not: nobody could tell.
-#[test]
-fn a_change_that_nobody_could_judge_before_the_next_one_makes_the_time_unknown() {
-    for (is_judged, expected) in
-        [(true, RecoveryOutcome::Recovered), (false, RecoveryOutcome::RecoveredAfterRestart)]
-    {
-        let mut story = Story::new();
-        let after = |seconds| story.start + Duration::from_secs(seconds);
-        let (first, second) = (after(1), after(2));
-        let present = story.workload_state.clone();
-        story.recovery.pods_changed(first);
-        let judged = if is_judged { story.judge(1) } else { story.recovery.judge(None, &present, first) };
-        assert_eq!(judged, None);
-        story.appears("d", 1, true);
-        story.recovery.pods_changed(second);
-        assert_eq!(story.judge(2), Some(expected));
-    }
 }
 
 /// A Pod that is lost after the recovery did not disturb it.

@@ -40,6 +40,8 @@ pub struct Ended {
 pub struct RecoveryTracker {
     context: Context,
     namespace: String,
+    /// The UID of the Namespace in which the kills happened.
+    namespace_uid: String,
     owner_cache: OwnerCache,
     watch: Option<PodWatch>,
     pod_store: PodStore,
@@ -64,6 +66,7 @@ impl RecoveryTracker {
             owner_cache: OwnerCache::new(&context.client, namespace),
             context: context.clone(),
             namespace: namespace.to_owned(),
+            namespace_uid: record.spec.namespace_uid.clone(),
             watch: None,
             pod_store: PodStore::default(),
             pending: BTreeMap::new(),
@@ -98,6 +101,15 @@ impl RecoveryTracker {
             }
         }
         self.export();
+    }
+
+    /// Takes over which Namespace the record is about. If it is another one than before, the earlier
+    /// one was deleted, and its recoveries end.
+    pub fn follow(&mut self, record: &OptIn, status_writer: &mut StatusWriter) {
+        if record.spec.namespace_uid != self.namespace_uid {
+            self.conclude_all(RecoveryOutcome::NamespaceDeleted, status_writer);
+            self.namespace_uid.clone_from(&record.spec.namespace_uid);
+        }
     }
 
     /// Takes over the pending recoveries from a record that another process wrote. That process

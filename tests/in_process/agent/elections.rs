@@ -116,6 +116,17 @@ impl Election {
     }
 }
 
+/// Whoever removes Pure Chaos finds the Lease by its labels, also if an agent made it.
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_an_agent_makes_has_the_labels_of_the_manifests() {
+    let election = Election::of(1);
+    election.api.remove(PATH);
+    election.until_led(Duration::from_secs(30)).await;
+    let lease = election.api.get(PATH).unwrap();
+    let label = |name: &str| &lease["metadata"]["labels"][format!("app.kubernetes.io/{name}")];
+    assert_eq!([label("component"), label("name"), label("part-of")], ["agent", "pure-chaos", "pure-chaos"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_of_three_leads_and_hands_over_within_two_seconds() {
     let mut election = Election::of(3);

@@ -163,6 +163,34 @@ fn the_end_of_the_record_ends_the_recovery() {
     }
 }
 
+/// The new Namespace is opted in, but the victim was in the other one.
+#[test]
+fn a_namespace_of_the_same_name_is_not_the_one_of_the_kill() {
+    for what in ["look", "no record", "new record", "not admitted"] {
+        play(async move {
+            let mut stage = Stage::opted_in();
+            stage.start();
+            first_round().await;
+            stage.api.change(NAMESPACE, |namespace| namespace["metadata"]["uid"] = json!("another"));
+            let spec =
+                |change: fn(&mut Value)| stage.api.change(RECORD, |record| change(&mut record["spec"]));
+            match what {
+                "no record" => stage.api.remove(RECORD),
+                "new record" => spec(|spec| spec["namespaceUid"] = json!("another")),
+                "not admitted" => spec(|spec| {
+                    spec["namespaceUid"] = json!("another");
+                    spec["verdict"] = json!("NotAdmitted");
+                }),
+                _ => {}
+            }
+            pass(Duration::from_secs(6)).await;
+            assert_eq!(stage.recoveries("namespace_deleted"), 1.0, "{what}");
+            assert_eq!(stage.recoveries("opted_out"), 0.0, "{what}");
+            stage.stop().await;
+        });
+    }
+}
+
 /// The rights go with the record, so the agent has to look at the Pods to learn whether the
 /// namespace is being deleted. That takes a while, and the rights may come back meanwhile.
 #[test]

@@ -22,7 +22,9 @@ impl NamespaceTask {
     pub(super) async fn conclude(&mut self) -> Vec<Ended> {
         if !self.recoveries.is_empty() {
             let outcome = match read_namespace(&self.context.client, &self.name).await {
-                Ok(namespace) if namespace.terminating => RecoveryOutcome::NamespaceDeleted,
+                Ok(namespace) if !namespace.is_still(&self.record.spec.namespace_uid) => {
+                    RecoveryOutcome::NamespaceDeleted
+                }
                 Ok(_) => RecoveryOutcome::OptedOut,
                 Err(error) if error.code() == Some(404) => RecoveryOutcome::NamespaceDeleted,
                 Err(_) => self.outcome_by_the_pods().await,

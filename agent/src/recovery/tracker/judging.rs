@@ -120,7 +120,7 @@ impl RecoveryTracker {
                 Consent::parse(&namespace.annotations) != Consent::Yes
                     || matches!(eligibility, Eligibility::Expired(_))
             };
-            let workload_state = workload_state(namespace, workload, is_over);
+            let workload_state = workload_state(namespace, workload, &self.namespace_uid, is_over);
             let is_of_workload = |seen: &&TrackedPod| {
                 self.owner_cache.known(&seen.pod).is_some_and(|workload| workload.uid == *uid)
             };
@@ -202,10 +202,11 @@ impl RecoveryTracker {
 fn workload_state(
     namespace: Result<NamespaceView, CallError>,
     workload: Result<Option<WorkloadView>, ReadError>,
+    namespace_uid: &str,
     is_over: impl Fn(&NamespaceView) -> bool,
 ) -> WorkloadState {
     match (namespace, workload) {
-        (Ok(namespace), _) if namespace.terminating => WorkloadState::NamespaceDeleted,
+        (Ok(namespace), _) if !namespace.is_still(namespace_uid) => WorkloadState::NamespaceDeleted,
         (Err(error), _) if error.code() == Some(404) => WorkloadState::NamespaceDeleted,
         (Ok(namespace), _) if is_over(&namespace) => WorkloadState::OptedOut,
         (Ok(_), Ok(None)) => WorkloadState::WorkloadDeleted,
