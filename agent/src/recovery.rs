@@ -16,10 +16,12 @@ use tokio::time::Instant;
 use crate::cluster::snapshot::{PodView, WorkloadView};
 use crate::guard::pods::Candidate;
 
+mod confirmation;
 pub mod pending;
 pub mod pod_store;
 pub mod tracker;
 
+use confirmation::Confirmation;
 use pending::place;
 
 /// A kill that the API server accepted.
@@ -121,8 +123,8 @@ const PROMPT: Duration = Duration::from_secs(1);
 /// When the measurement starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Start {
-    /// The measurement starts at `t0`. The watch may later move `t0` earlier. The agent asked for
-    /// the kill at `asked`.
+    /// The agent asked for the kill at `asked`. The measurement starts at `t0`, which the watch may
+    /// later move earlier.
     Seen { asked: Instant, t0: Instant },
     /// An earlier process made the kill, or the agent found out about it later. Only its time by
     /// the wall clock is known.
@@ -174,9 +176,11 @@ pub struct Recovery {
     last_change: Option<Instant>,
     /// Whether the Pods could not be judged since their last change.
     unjudged: bool,
-    /// When the Pods first were as many as before the kill, with the replacement among them. It is
-    /// known although the namespace or the workload could not be read at that moment.
+    /// When the Pods first were as many as before the kill, with the replacement among them, even if
+    /// the namespace or the workload could not be read at that moment.
     whole: Option<Instant>,
+    /// Whether a live list has confirmed what the watch shows.
+    confirmation: Confirmation,
 }
 
 impl Recovery {
@@ -205,6 +209,7 @@ impl Recovery {
             last_change: None,
             unjudged: false,
             whole: None,
+            confirmation: Confirmation::Missing,
         }
     }
 
@@ -221,8 +226,7 @@ impl Recovery {
     /// The watch showed nothing for a while, until this moment. The time of the recovery can then
     /// no longer be measured.
     pub fn interrupt(&mut self, until: Instant) {
-        // A kill that was asked for after the interruption is not affected. The answer can come long
-        // after the kill, so only the question counts.
+        // The answer can come long after the kill, so only the question counts.
         self.interrupted |= match self.start {
             Start::Seen { asked, .. } => asked <= until,
             Start::BeforeRestart => true,
@@ -237,15 +241,14 @@ impl Recovery {
 
     /// The watch showed a change of the workload's Pods at this moment.
     pub fn pods_changed(&mut self, at: Instant) {
-        // If nobody could judge the Pods after their last change, they may have been whole since
-        // then, and the time of the recovery is not known.
+        // If nobody could judge the Pods since their last change, they may have been whole since then.
         self.interrupted |= self.unjudged;
         self.last_change = Some(at);
     }
 
-    /// Says whether and how the recovery has ended by `at`, from the workload's Pods and its state
-    /// at that moment. `pods` may contain the victim. If `pods` is `None`, because nobody could
-    /// look, only the state of the workload or the deadline can end the recovery.
+    /// Says whether and how the recovery has ended by `at`, from the workload's Pods and its state at
+    /// that moment. `pods` may contain the victim. If `pods` is `None`, because nobody could look,
+    /// only the state of the workload or the deadline can end the recovery.
     pub fn judge(
         &mut self,
         pods: Option<&[&TrackedPod]>,
@@ -255,8 +258,7 @@ impl Recovery {
         let timed_out = (at >= self.deadline).then_some(RecoveryOutcome::TimedOut);
         self.unjudged = pods.is_none();
         if let Some(pods) = pods.filter(|_| self.is_measured()) {
-            // Also while the workload can't be read, because a later change of the Pods says
-            // nothing about the moment of the recovery.
+            // Also while the workload can't be read: a later change says nothing about the recovery.
             self.replacement_among(pods);
             if self.is_whole(pods) && !self.is_disturbed(pods) {
                 self.whole = self.whole.or(self.last_change);
@@ -303,12 +305,11 @@ impl Recovery {
         timed_out
     }
 
-    /// Looks for the replacement, if it is not known yet.
+    /// Looks for the replacement, unless it is known.
     fn replacement_among(&mut self, pods: &[&TrackedPod]) {
         if self.replacement.is_none() {
             let replacement = self.find_replacement(pods);
-            // If the replacement appeared before t0, the watch has not shown the victim's end. The
-            // true start is then unknown, and the time is not measured.
+            // If it appeared before t0, the watch has not shown the victim's end, and the start is unknown.
             self.interrupted |= replacement.is_some_and(|seen| self.is_before_t0(seen.first_seen));
             self.replacement = replacement.map(|seen| seen.pod.uid.clone());
         }

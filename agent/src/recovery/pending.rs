@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use policy::record::Pending;
 use tokio::time::Instant;
 
-use super::{Kill, Origin, Recovery, Start};
+use super::{Confirmation, Kill, Origin, Recovery, Start};
 use crate::guard::pods::Candidate;
 
 impl Kill {
@@ -49,6 +49,7 @@ impl Recovery {
             last_change: None,
             unjudged: false,
             whole: None,
+            confirmation: Confirmation::Missing,
         })
     }
 

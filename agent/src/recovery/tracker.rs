@@ -23,6 +23,8 @@ use crate::telemetry::metrics::has_series;
 
 mod judging;
 
+use judging::Listed;
+
 /// A recovery that has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
@@ -50,8 +52,8 @@ pub struct RecoveryTracker {
     /// The newest version that a live list showed, and when. The watch has to show this version
     /// soon.
     expected: Option<(u64, Instant)>,
-    /// The UID and the version of each Pod that the last live list showed.
-    listed: Vec<(String, u64)>,
+    /// The last live list, until the watch has caught up with it.
+    listed: Option<Listed>,
     /// The number of live looks that failed in a row. The field below says when the next look may
     /// happen.
     failed_looks: u32,
@@ -71,7 +73,7 @@ impl RecoveryTracker {
             pod_store: PodStore::default(),
             pending: BTreeMap::new(),
             expected: None,
-            listed: Vec::new(),
+            listed: None,
             failed_looks: 0,
             next_live_look: None,
         };

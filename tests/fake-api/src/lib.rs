@@ -142,6 +142,13 @@ impl Api {
         world.objects.insert(path.to_owned(), object);
     }
 
+    /// Removes the object at a path without a watch event, as if the event were lost.
+    pub fn remove_unseen(&self, path: &str) {
+        let mut world = self.world.lock().unwrap();
+        world.version += 1;
+        world.objects.remove(path).unwrap_or_else(|| panic!("no {path}"));
+    }
+
     /// Changes the object at a path.
     pub fn change(&self, path: &str, how: impl FnOnce(&mut Value)) {
         let mut object = self.get(path).unwrap_or_else(|| panic!("no {path}"));

@@ -248,3 +248,31 @@ fn a_change_that_the_watch_lost_is_found_and_the_recovery_is_not_measured() {
         assert_eq!(recovered, (1.0, 0.0));
     });
 }
+
+/// Another Pod is lost during the recovery, but the watch still shows it as Ready.
+#[test]
+fn a_loss_that_the_watch_did_not_show_is_found_before_the_recovery_ends() {
+    for is_gone in [false, true] {
+        play(async move {
+            let mut stage = Stage::opted_in();
+            stage.start();
+            first_round().await;
+            let victim = stage.victim();
+            let other = pod(["p1", "p2", "p3"].into_iter().find(|name| *name != victim).unwrap());
+            let mut unready = stage.api.get(&other).unwrap();
+            unready["status"]["conditions"][0]["status"] = json!("False");
+            if is_gone {
+                stage.api.remove_unseen(&other);
+            } else {
+                stage.api.put_unseen(&other, unready);
+            }
+            stage.replace(&victim, "p4");
+            pass(Duration::from_secs(20)).await;
+            let ended = |outcome: &str| stage.recoveries(outcome);
+            assert_eq!((ended("recovered"), ended("recovered_after_restart")), (0.0, 0.0), "{is_gone}");
+            // If the Pod is gone, the agent sees that now.
+            assert_eq!(ended("disturbed"), f64::from(u8::from(is_gone)));
+            stage.stop().await;
+        });
+    }
+}

@@ -1,7 +1,7 @@
 //! Decides whether pending recoveries have ended. The watch shows the Pods; before a recovery times
 //! out, a live list confirms it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use policy::consent::Consent;
@@ -25,6 +25,21 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// doubles with each failure.
 const LIVE_PAUSES: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
 
+/// The Pods that a live list showed.
+pub(super) struct Listed {
+    /// The version of each Pod, by UID.
+    pods: BTreeMap<String, u64>,
+    /// When the list was complete.
+    at: Instant,
+}
+
+impl Listed {
+    /// The newest version among the Pods.
+    fn newest(&self) -> u64 {
+        self.pods.values().copied().max().unwrap_or(0)
+    }
+}
+
 impl RecoveryTracker {
     /// Checks all pending recoveries, even if the watch showed nothing new.
     pub async fn look(&mut self, status_writer: &mut StatusWriter) -> Vec<Ended> {
@@ -39,26 +54,33 @@ impl RecoveryTracker {
 
     /// Remembers the Pods that a live list showed.
     pub(super) fn remember(&mut self, pods: &[PodView]) {
-        self.listed = pods.iter().map(|pod| (pod.uid.clone(), pod.version)).collect();
+        let pods = pods.iter().map(|pod| (pod.uid.clone(), pod.version)).collect();
+        self.listed = Some(Listed { pods, at: self.context.clock.monotonic() });
     }
 
-    /// Compares each Pod of the last live list with what the watch showed of it. A watch can lose a
-    /// change of one Pod and show later changes of others. Then nobody knows since when the Pods
-    /// are as they are.
+    /// Compares the Pods of the last live list with what the watch showed. A watch can lose a change
+    /// of one Pod and show later changes of others. Then nobody knows since when the Pods are as
+    /// they are.
     fn notice_losses(&mut self) {
+        let now = self.context.clock.monotonic();
         let Some(watch) = &self.watch else { return };
-        let newest = self.listed.iter().map(|(_, version)| *version).max().unwrap_or(0);
-        if !watch.has_shown(newest) {
-            return;
-        }
-        let is_behind =
-            |(uid, listed): &(String, u64)| self.pod_store.version(uid).is_some_and(|known| known < *listed);
-        if std::mem::take(&mut self.listed).iter().any(is_behind) {
+        let has_caught_up = |listed: &mut Listed| {
+            watch.has_shown(listed.newest()) && now.saturating_duration_since(listed.at) >= PATIENCE
+        };
+        let Some(listed) = self.listed.take_if(has_caught_up) else { return };
+        let newest = listed.newest();
+        let is_lost = |seen: &TrackedPod| match listed.pods.get(&seen.pod.uid) {
+            Some(version) => seen.pod.version < *version,
+            // The Pod was gone before the list.
+            None => seen.pod.version <= newest,
+        };
+        let lost = self.pod_store.sightings().any(is_lost);
+        self.pending.values_mut().for_each(|recovery| recovery.compared(lost));
+        if lost {
             tracing::debug!(
                 namespace = self.namespace,
                 "the watch of Pods lost a change, starting a new one"
             );
-            let now = self.context.clock.monotonic();
             self.pending.values_mut().for_each(|recovery| recovery.interrupt(now));
             watch.begin_anew();
         }
@@ -126,8 +148,12 @@ impl RecoveryTracker {
             };
             let pods: Vec<&TrackedPod> = self.pod_store.sightings().filter(is_of_workload).collect();
             let mut outcome = recovery.judge(is_known.then_some(pods.as_slice()), &workload_state, at);
+            let is_recovered =
+                matches!(outcome, Some(RecoveryOutcome::Recovered | RecoveryOutcome::RecoveredAfterRestart));
             if outcome == Some(RecoveryOutcome::TimedOut) {
                 outcome = self.judge_live(uid, &workload_state, at).await;
+            } else if is_recovered && !self.confirm(uid).await {
+                outcome = None;
             }
             if let Some(outcome) = outcome {
                 let says = match outcome {
@@ -140,6 +166,27 @@ impl RecoveryTracker {
         ended
     }
 
+    /// Confirms with a live list that a workload recovered, because the watch may have lost a change.
+    /// If the list fails or shows something else, the recovery stays pending for now.
+    async fn confirm(&mut self, workload_uid: &str) -> bool {
+        let needs_list = self.pending.get(workload_uid).is_some_and(Recovery::needs_list);
+        if needs_list && self.is_live_look_due() {
+            match list::<SlimPod>(&self.context.client, &self.namespace).await {
+                Ok(pods) => {
+                    (self.failed_looks, self.next_live_look) = (0, None);
+                    let pods: Vec<PodView> = pods.into_iter().map(PodView::from).collect();
+                    self.remember(&pods);
+                    let pods = self.of_workload(workload_uid, pods);
+                    if let Some(recovery) = self.pending.get_mut(workload_uid) {
+                        recovery.listed(&pods.iter().collect::<Vec<_>>());
+                    }
+                }
+                Err(error) => self.live_look_failed(workload_uid, &error.to_string()),
+            }
+        }
+        self.pending.get(workload_uid).is_some_and(Recovery::is_confirmed)
+    }
+
     /// Checks an overdue recovery with a live list. The watch may have missed the recovery, or this
     /// process may have been away. If the live look fails, the recovery stays pending and the agent
     /// looks again later.
@@ -149,8 +196,7 @@ impl RecoveryTracker {
         workload_state: &WorkloadState,
         at: Instant,
     ) -> Option<RecoveryOutcome> {
-        let now = self.context.clock.monotonic();
-        if self.next_live_look.is_some_and(|next| now < next) {
+        if !self.is_live_look_due() {
             return None;
         }
         let (client, namespace) = (&self.context.client, &self.namespace);
@@ -166,34 +212,47 @@ impl RecoveryTracker {
             Ok((pods, replica_sets)) => {
                 (self.failed_looks, self.next_live_look) = (0, None);
                 self.owner_cache.learn(&replica_sets, self.pod_store.sightings().map(|seen| &seen.pod));
-                let tracked = |pod: PodView| {
-                    let first_seen = self.pod_store.first_seen(&pod.uid).unwrap_or(now);
-                    TrackedPod { pod, first_seen }
-                };
-                let is_of_workload = |seen: &TrackedPod| {
-                    self.owner_cache.known(&seen.pod).is_some_and(|workload| workload.uid == workload_uid)
-                };
-                let pods: Vec<TrackedPod> =
-                    pods.into_iter().map(PodView::from).map(tracked).filter(is_of_workload).collect();
+                let pods = self.of_workload(workload_uid, pods.into_iter().map(PodView::from));
                 let recovery = self.pending.get_mut(workload_uid)?;
                 // Nobody saw when the workload recovered.
-                recovery.interrupt(now);
+                recovery.interrupt(self.context.clock.monotonic());
                 recovery.judge(Some(&pods.iter().collect::<Vec<_>>()), workload_state, at)
             }
             Err(error) => {
-                let (first, most) = LIVE_PAUSES;
-                let pause = first.saturating_mul(1 << self.failed_looks.min(8)).min(most);
-                self.failed_looks = self.failed_looks.saturating_add(1);
-                self.next_live_look = Some(now + pause);
-                tracing::warn!(
-                    namespace,
-                    workload_uid,
-                    error,
-                    "failed to check a recovery after its deadline, the recovery stays pending"
-                );
+                self.live_look_failed(workload_uid, &error);
                 None
             }
         }
+    }
+
+    /// Those of the listed Pods that belong to the workload.
+    fn of_workload(&self, uid: &str, listed: impl IntoIterator<Item = PodView>) -> Vec<TrackedPod> {
+        let now = self.context.clock.monotonic();
+        let tracked = |pod: PodView| {
+            let first_seen = self.pod_store.first_seen(&pod.uid).unwrap_or(now);
+            TrackedPod { pod, first_seen }
+        };
+        let is_of_workload =
+            |seen: &TrackedPod| self.owner_cache.known(&seen.pod).is_some_and(|workload| workload.uid == uid);
+        listed.into_iter().map(tracked).filter(is_of_workload).collect()
+    }
+
+    fn is_live_look_due(&self) -> bool {
+        let now = self.context.clock.monotonic();
+        self.next_live_look.is_none_or(|next| next <= now)
+    }
+
+    fn live_look_failed(&mut self, workload_uid: &str, error: &str) {
+        let (first, most) = LIVE_PAUSES;
+        let pause = first.saturating_mul(1 << self.failed_looks.min(8)).min(most);
+        self.failed_looks = self.failed_looks.saturating_add(1);
+        self.next_live_look = Some(self.context.clock.monotonic() + pause);
+        tracing::warn!(
+            namespace = self.namespace,
+            workload_uid,
+            error,
+            "failed to check the end of a recovery, the recovery stays pending"
+        );
     }
 }
 
