@@ -21,6 +21,8 @@ const CRITICAL: [&str; 2] = ["system-cluster-critical", "system-node-critical"];
 
 const YES: [&str; 5] = ["true", "yes", "on", "1", "y"];
 const NO: [&str; 5] = ["false", "no", "off", "0", "n"];
+/// Further values with which `chaos` on a Pod can only mean no.
+const NEVER: [&str; 5] = ["disabled", "disable", "never", "none", "deny"];
 
 /// The values with which a key asks. A value that is not understood asks too, because a Pod that
 /// lives on by mistake is the lesser harm.
@@ -29,15 +31,17 @@ enum Asks {
     Always,
     UnlessNo,
     UnlessYes,
+    IfNo,
 }
 
 impl Asks {
     fn with(self, value: &str) -> bool {
-        let is_one_of = |words: [&str; 5]| words.iter().any(|word| value.trim().eq_ignore_ascii_case(word));
+        let is_one_of = |words: &[&str]| words.iter().any(|word| value.trim().eq_ignore_ascii_case(word));
         match self {
             Self::Always => true,
-            Self::UnlessNo => !is_one_of(NO),
-            Self::UnlessYes => !is_one_of(YES),
+            Self::UnlessNo => !is_one_of(&NO),
+            Self::UnlessYes => !is_one_of(&YES),
+            Self::IfNo => is_one_of(&NO) || is_one_of(&NEVER),
         }
     }
 }
@@ -57,7 +61,12 @@ pub struct Marks<'a> {
 /// annotations.
 #[must_use]
 pub fn matters(key: &str) -> bool {
-    key == CHAOS || OTHERS.iter().any(|(known, _)| *known == key) || word(key).is_some()
+    is(key, CHAOS) || OTHERS.iter().any(|(known, _)| is(key, known)) || word(key).is_some()
+}
+
+/// Whether somebody who writes `key` means `known`. An annotation's key can have capital letters.
+fn is(key: &str, known: &str) -> bool {
+    key.eq_ignore_ascii_case(known)
 }
 
 /// Why a Pod must be left alone.
@@ -88,13 +97,15 @@ impl Exclusion {
 
     fn by_key(key: &str, value: &str) -> Option<Self> {
         let asked = |asks: Asks| asks.with(value).then(|| Self::Asked(key.to_owned(), value.to_owned()));
-        if let Some((_, asks)) = OTHERS.iter().find(|(known, _)| *known == key) {
+        if let Some((_, asks)) = OTHERS.iter().find(|(known, _)| is(key, known)) {
             return asked(*asks);
         }
         match key {
             EXCLUDE => asked(Asks::UnlessNo),
             // `chaos` with a clear no asks. Any other value may belong to another tool.
-            CHAOS if !Asks::UnlessNo.with(value) => Some(Self::Asked(key.to_owned(), value.to_owned())),
+            _ if is(key, CHAOS) => {
+                Asks::IfNo.with(value).then(|| Self::Asked(key.to_owned(), value.to_owned()))
+            }
             _ => word(key).map(|_| Self::Unknown(key.to_owned())),
         }
     }
@@ -181,6 +192,12 @@ mod tests {
             ("pure-chaos.dev/exclude", "true", Some("unknown")),
             ("chaos", "no", Some("asked")),
             ("chaos", "false", Some("asked")),
+            ("chaos", "disabled", Some("asked")),
+            ("Chaos", "no", Some("asked")),
+            ("Karpenter.sh/do-not-disrupt", "true", Some("asked")),
+            ("urechaos.dev/exclude", "true", Some("unknown")),
+            ("pure.chaos.dev/exclude", "true", Some("unknown")),
+            ("purechaos-exclude", "true", Some("unknown")),
             // Keys and values of other tools.
             ("chaos", "yes", None),
             ("chaos", "monkey", None),

@@ -14,6 +14,8 @@ const NAME: &str = "purechaos";
 /// How many letters of a name may be wrong, missing, added or swapped with a neighbour. The name
 /// then still counts as a mistyped one.
 const SLIP: usize = 1;
+/// The length in bytes above which a domain is not compared with ours. No mistyped form is longer.
+const LONGEST_DOMAIN: usize = 40;
 /// The characters that separate the words of a key.
 const SEPARATORS: [char; 3] = ['.', '-', '_'];
 /// The annotation that halts kills. On a namespace, it stops all kills there. On
@@ -55,13 +57,13 @@ pub fn is_chaos_key(key: &str) -> bool {
 pub fn word(key: &str) -> Option<&str> {
     match key.split_once('/') {
         Some((domain, word)) => is_near_our_domain(domain).then_some(word),
-        // The slash itself is easily mistyped.
-        None => {
-            let (domain, rest) = key.split_at_checked(DOMAIN.len())?;
+        // The slash itself is easily mistyped, and the ending is easily forgotten.
+        None => [DOMAIN, NAME].into_iter().find_map(|ours| {
+            let (domain, rest) = key.split_at_checked(ours.len())?;
             let is_ours =
-                domain.eq_ignore_ascii_case(DOMAIN) && (rest.is_empty() || rest.starts_with(SEPARATORS));
+                domain.eq_ignore_ascii_case(ours) && (rest.is_empty() || rest.starts_with(SEPARATORS));
             is_ours.then(|| rest.trim_start_matches(SEPARATORS))
-        }
+        }),
     }
 }
 
@@ -75,8 +77,8 @@ pub fn is_near_halt(key: &str) -> bool {
         || (name.len() <= WORD.len() + SLIP && strsim::damerau_levenshtein(&name, WORD) <= SLIP)
 }
 
-/// Whether `domain` is `purechaos.dev`, or a mistyped form of it: in another case, with another
-/// separator, with another ending, or with one wrong letter. The domains of other projects, such as
+/// Whether `domain` is `purechaos.dev`, or a mistyped form of it: in another case, with other
+/// separators, with another ending, or with one wrong letter. The domains of other projects, such as
 /// `chaos-mesh.org`, are farther away.
 fn is_near_our_domain(domain: &str) -> bool {
     // The correct domain needs no comparison. A comparison costs a review more than all other
@@ -84,22 +86,27 @@ fn is_near_our_domain(domain: &str) -> bool {
     if domain == DOMAIN {
         return true;
     }
-    // Almost every other key of a Namespace ends here. No domain is longer than 253 characters.
-    if !domain.starts_with(['p', 'P']) || domain.len() > 253 {
+    if domain.len() > LONGEST_DOMAIN {
         return false;
     }
-    let letters: String = domain
+    // A subdomain, such as `purechaos.example.com`, belongs to the owner of the domain above it, and
+    // its name is too long to be near.
+    let (name, ending) = domain.rsplit_once('.').unwrap_or((domain, ""));
+    is_near_our_name(name) || (ending.is_empty() && is_near_our_name(domain.trim_end_matches("dev")))
+}
+
+/// Whether `name` is `purechaos`, in any case, with any separators between its letters, and with at
+/// most one [`SLIP`].
+fn is_near_our_name(name: &str) -> bool {
+    let letters: String = name
         .chars()
-        .filter(|letter| !matches!(letter, '-' | '_'))
+        .filter(|letter| !SEPARATORS.contains(letter))
         .map(|letter| letter.to_ascii_lowercase())
         .collect();
-    match letters.split_once('.') {
-        None => strsim::damerau_levenshtein(&letters, NAME) <= SLIP || letters == DOMAIN.replace('.', ""),
-        // A subdomain, such as `purechaos.example.com`, belongs to the owner of the domain above
-        // it.
-        Some((_, ending)) if ending.contains('.') => false,
-        Some((name, _)) => strsim::damerau_levenshtein(name, NAME) <= SLIP,
-    }
+    // One slip leaves the beginning or the end as it is. Almost every other name ends here, which
+    // costs less than a comparison.
+    let is_possible = letters.starts_with("pur") || letters.ends_with("haos");
+    is_possible && strsim::damerau_levenshtein(&letters, NAME) <= SLIP
 }
 
 #[cfg(test)]
@@ -173,13 +180,25 @@ mod tests {
             ("purechaos.dev.halt", Some("halt")),
             ("purechaos.dev-halt", Some("halt")),
             ("purechaos.dev", Some("")),
+            ("purechaos-exclude", Some("exclude")),
+            ("purechaos", Some("")),
+            ("pure.chaos.dev/exclude", Some("exclude")),
+            ("urechaos.dev/exclude", Some("exclude")),
+            ("ourechaos.dev/exclude", Some("exclude")),
+            ("xpurechaos.dev/exclude", Some("exclude")),
+            ("uprechaos.dev/exclude", Some("exclude")),
+            ("purechao.dev/exclude", Some("exclude")),
+            ("purecaos.dev/exclude", Some("exclude")),
+            ("purcehaos.dev/exclude", Some("exclude")),
+            ("purechaosdev/exclude", Some("exclude")),
             ("chaos", None),
             ("chaos-mesh.org/inject", None),
             ("litmuschaos.io/chaos", None),
             ("chaos.alpha.kubernetes.io/enabled", None),
             ("purestorage.com/backend", None),
             ("purechain.io/team", None),
-            ("purechaos.developers", None),
+            ("purechaoss.developers", None),
+            ("purpose.example.com/team", None),
             ("purechaos.example.com/team", None),
             ("", None),
             ("é", None),

@@ -90,6 +90,9 @@ pub struct WorkloadView {
     pub rolling_out: bool,
     /// Why the workload itself asks that its Pods are left alone. `None` if it does not.
     pub exclusion: Option<Exclusion>,
+    /// Why the ReplicaSet between the workload and the Pod asks that its Pods are left alone. `None`
+    /// if there is no ReplicaSet in between, or it does not ask.
+    pub replica_set_exclusion: Option<Exclusion>,
 }
 
 /// The view of a ReplicaSet. A ReplicaSet is either a workload itself, or stands between a Pod and
@@ -145,7 +148,10 @@ impl NamespaceSnapshot {
             return Some(self.workload(controller));
         };
         Some(match &replica_set.controller {
-            Some(above) => self.workload(above.clone()),
+            Some(above) => WorkloadView {
+                replica_set_exclusion: replica_set.workload.exclusion.clone(),
+                ..self.workload(above.clone())
+            },
             None => replica_set.workload.clone(),
         })
     }
@@ -176,6 +182,7 @@ impl NamespaceSnapshot {
                 template: None,
                 rolling_out: false,
                 exclusion: None,
+                replica_set_exclusion: None,
             })
         })
     }
@@ -204,6 +211,7 @@ pub fn above<'a>(
         // The agent does not read the workload's own annotations. The workload's controller copies
         // them to its ReplicaSets.
         exclusion: below.iter().find_map(|set| set.exclusion.clone()),
+        replica_set_exclusion: None,
     })
 }
 
@@ -245,6 +253,7 @@ pub(crate) mod examples {
             template: Some("template".to_owned()),
             rolling_out: false,
             exclusion: None,
+            replica_set_exclusion: None,
         }
     }
 

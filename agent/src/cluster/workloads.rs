@@ -166,6 +166,7 @@ impl<K: Kind> Slim<K> {
                 labels: self.labels(),
                 priority_class: None,
             }),
+            replica_set_exclusion: None,
         }
     }
 

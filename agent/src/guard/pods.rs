@@ -108,14 +108,16 @@ pub fn screen(observation: &NamespaceSnapshot, guard_context: &GuardContext) -> 
 }
 
 /// A sentence that says why a Pod has to be left alone. `None` if neither the Pod nor its workload
-/// has an exclusion that holds.
+/// nor the ReplicaSet between them has an exclusion that holds.
 #[must_use]
 pub fn exclusion(pod: &PodView, workload: Option<&WorkloadView>, settings: &Settings) -> Option<String> {
     let held = |exclusion: &Option<Exclusion>, what: &str| {
         let held = exclusion.as_ref().filter(|exclusion| exclusion.holds(settings.targets.as_ref()));
         held.map(|exclusion| exclusion.sentence(what))
     };
-    held(&pod.exclusion, "the Pod").or_else(|| held(&workload?.exclusion, "its workload"))
+    held(&pod.exclusion, "the Pod")
+        .or_else(|| held(&workload?.exclusion, "its workload"))
+        .or_else(|| held(&workload?.replica_set_exclusion, "its ReplicaSet"))
 }
 
 /// Asks the guards about one Pod as it is now. Everything else is as in the snapshot.

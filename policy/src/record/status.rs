@@ -52,8 +52,9 @@ pub struct OptInStatus {
     /// kill had no clear answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resting: Vec<Rest>,
-    /// What refused kills in the last round, for the first 20 workloads and for the namespace. One
-    /// Event tells each refusal for as long as it lasts.
+    /// What refused kills when a round last looked, for the first 20 workloads and for the namespace.
+    /// A round that the namespace refuses as a whole does not look at workloads. One Event tells each
+    /// refusal for as long as it lasts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<ToldRefusal>,
     /// The conditions `Active`, which says whether rounds kill, and `ClockSuspect`.

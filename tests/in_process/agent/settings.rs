@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 use tests::fake_api::Answer;
 use tests::stage::{FIRST_SLOT, NAMESPACE, RECORD, Stage, WEB, first_round, pass, play, pod};
 
+/// Path of the ReplicaSet of Deployment `web`.
+const REPLICA_SET: &str = "/apis/apps/v1/namespaces/a/replicasets/web-1";
+
 /// A stage whose namespace has these settings beside `chaos=yes`.
 fn with(settings: &[(&str, &str)]) -> Stage {
     with_policy(settings, "ceilings: {mode: 'evict,delete,force', schedule: every 1m}")
@@ -281,6 +284,8 @@ fn what_asks_to_be_left_alone_lives_and_its_owner_reads_by_which_key() {
         (&pods, label, "purechaos.dev/exclude", "true", "the Pod asks"),
         (&[WEB.to_owned()], annotate, "purechaos.dev/exclude", "until-friday", "its workload asks"),
         (&[WEB.to_owned()], label, "purechaos.dev/exclude", "true", "its workload asks"),
+        (&[REPLICA_SET.to_owned()], annotate, "purechaos.dev/exclude", "true", "its ReplicaSet asks"),
+        (&[REPLICA_SET.to_owned()], label, "purechaos.dev/exclude", "true", "its ReplicaSet asks"),
         (&pods, annotate, "karpenter.sh/do-not-disrupt", "4h", "the Pod asks"),
         (&pods, annotate, "karpenter.sh/do-not-evict", "true", "the Pod asks"),
         (&pods, annotate, "purechaos.dev/exlude", "true", "the Pod carries purechaos.dev/exlude"),

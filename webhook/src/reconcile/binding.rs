@@ -96,9 +96,9 @@ pub fn step(existing: Option<&RoleBinding>, rights: Rights<'_>, accounts: &[Stri
 /// Returns whether a RoleBinding is ours.
 ///
 /// A RoleBinding is ours if a record owns it, either the present record or an earlier one that is
-/// gone. A RoleBinding is also ours if it gives our role to nobody but ServiceAccounts of
-/// `pure-chaos`. There is no better sign: a tenant may have removed the owner, and there may have
-/// been more accounts when the RoleBinding was created.
+/// gone. A RoleBinding is also ours if it gives our role to nobody, or to a ServiceAccount of
+/// `pure-chaos`, even beside others. There is no better sign: a tenant may have removed the owner or
+/// added a subject, and there may have been more accounts when the RoleBinding was created.
 fn is_ours(binding: &RoleBinding) -> bool {
     let owner = owner("");
     let is_owned = binding.metadata.owner_references.iter().flatten().any(|known| {
@@ -107,9 +107,10 @@ fn is_ours(binding: &RoleBinding) -> bool {
     let is_account = |subject: &Subject| {
         subject.kind == "ServiceAccount" && subject.namespace.as_deref() == Some(SYSTEM_NAMESPACE)
     };
+    let subjects = binding.subjects.as_deref().unwrap_or_default();
     is_owned
         || binding.role_ref == self::binding("", None, &[]).role_ref
-            && binding.subjects.iter().flatten().all(is_account)
+            && (subjects.is_empty() || subjects.iter().any(is_account))
 }
 
 fn owner(record_uid: &str) -> OwnerReference {
@@ -146,7 +147,7 @@ mod tests {
 
     #[test]
     fn each_step() {
-        let cases: [(Option<RoleBinding>, Step, Step); 10] = [
+        let cases: [(Option<RoleBinding>, Step, Step); 11] = [
             // The existing RoleBinding, the step if the agent should have rights, and the step if
             // it should not.
             (None, Step::Create, Step::Nothing),
@@ -179,6 +180,17 @@ mod tests {
                 Some(existing(|b| {
                     b.metadata.owner_references = None;
                     b.subjects.as_mut().unwrap()[0].name = "default".to_owned();
+                })),
+                Step::PutRight,
+                Step::Delete("b-1".to_owned()),
+            ),
+            (
+                // Somebody made the RoleBinding before the opt-in, with a subject of their own.
+                Some(existing(|b| {
+                    b.metadata.owner_references = None;
+                    let user =
+                        Subject { kind: "User".to_owned(), name: "mara".to_owned(), ..Subject::default() };
+                    b.subjects.as_mut().unwrap().push(user);
                 })),
                 Step::PutRight,
                 Step::Delete("b-1".to_owned()),
