@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use crate::guard::rate_limit::KillRateLimit;
 use crate::leader_election::lease::Leadership;
+use crate::steady_state::prober::Prober;
 use crate::telemetry::activity::{ActivityLog, Halt};
 use crate::telemetry::events::REPORTER;
 use crate::telemetry::metrics::Metrics;
@@ -45,6 +46,8 @@ pub struct Context {
     /// Whether the whole cluster is halted, as the watch last showed. This is for display only:
     /// each kill reads the halt from the API server.
     pub halt: watch::Sender<Halt>,
+    /// Asks the checks of the steady state.
+    pub prober: Arc<Prober>,
     /// Limits the kills in the whole cluster, as `killsPerMinute` says.
     pub budget: KillRateLimit,
     /// Limits the rounds that run at once, because each keeps its lists in memory.
@@ -85,6 +88,7 @@ impl Context {
             metrics,
             activity_log: ActivityLog::default(),
             halt: watch::Sender::new(Halt::Unknown),
+            prober: Arc::new(Prober::new(client.clone(), Arc::clone(&clock), policy.steady_state.clone())),
             budget: KillRateLimit::new(policy.kills_per_minute),
             rounds: Arc::new(Semaphore::new(ROUNDS_AT_ONCE)),
             background: Arc::new(Semaphore::new(ROUNDS_AT_ONCE)),

@@ -16,6 +16,7 @@ use policy::kill_gate::Locked;
 use policy::platform::PlatformPolicy;
 use policy::record::{ACTIVE, OptIn, OptInStatus, RecordedSettings, Verdict as Admitted};
 use policy::settings::Settings;
+use policy::steady_state::Checks;
 use policy::well_known::{RECORD, SYSTEM_NAMESPACE};
 use runtime::client::{CallError, call};
 use runtime::clock::{Clock, SystemClock};
@@ -33,6 +34,7 @@ use crate::guard::pods::{GuardContext, screen};
 use crate::guard::resting::resting;
 use crate::refusal::Refusal;
 
+mod checks;
 pub mod explanation;
 
 /// The policy for a person who does not have the platform's policy file. It has no ceilings. Its
@@ -86,6 +88,7 @@ pub async fn explain(
     now: Timestamp,
 ) -> anyhow::Result<Explanation> {
     let mut unseen = Vec::new();
+    let checks = policy.as_ref().map(|policy| policy.steady_state.clone());
     let mut seen = |right: &str, what: &str, error: CallError| {
         if error.code() != Some(403) {
             return Err(anyhow::Error::new(error).context(format!("failed to {right}")));
@@ -146,6 +149,14 @@ pub async fn explain(
         Some(Forbidden { refusal, sentence }) => (Verdict::no(refusal, sentence), None),
         None => whole(name, namespace.as_ref(), &system, (record.as_ref(), refused), &policy, now),
     };
+    let chosen = settings.as_ref().and_then(|settings| settings.steady_state.as_ref());
+    let verdict = match chosen.filter(|_| verdict.may_kill) {
+        Some(chosen) => match checks::ask(client, name, chosen, checks, &mut unseen).await {
+            Ok(()) => verdict,
+            Err(Forbidden { refusal, sentence }) => Verdict::no(refusal, sentence),
+        },
+        None => verdict,
+    };
     // If you may not ask for your rights, the explanation is that of an agent that may not list
     // nodes.
     let reads_nodes = access::reads_nodes(client).await.unwrap_or(false);
@@ -197,6 +208,7 @@ pub async fn explain(
 
 fn without_ceilings(record: Option<&OptIn>) -> anyhow::Result<PlatformPolicy> {
     let mut policy = PlatformPolicy::parse(NO_CEILINGS)?;
+    policy.steady_state = Checks::not_known();
     let recorded = record.and_then(|record| record.spec.settings.as_ref()?.understood());
     if let Some(settings) = recorded {
         policy.defaults = settings;

@@ -9,6 +9,7 @@
 //! | [`recovery`] | measures how long a workload takes to recover |
 //! | [`guard`] | the conditions that must hold before a Pod is killed |
 //! | [`cluster`] | reads objects from the API server and turns them into plain values |
+//! | [`steady_state`] | asks the checks of the steady state, and decides whether a round may begin |
 //! | [`leader_election`] | decides which agent process acts |
 //! | [`status`] | the only module that writes the status of a record |
 //! | [`telemetry`], [`status_page`] | logs, metrics, Kubernetes Events and the agent's status page |
@@ -46,6 +47,7 @@ pub mod run;
 pub mod status;
 #[cfg(feature = "controller")]
 pub mod status_page;
+pub mod steady_state;
 #[cfg(feature = "controller")]
 pub mod telemetry;
 

@@ -25,6 +25,10 @@ pub enum Refusal {
     NoRights,
     /// A setting can't be parsed, or exceeds a ceiling of the platform.
     UnknownSetting,
+    /// A check of the steady state doesn't hold.
+    NotSteady,
+    /// A check of the steady state has no answer.
+    SteadyStateUnknown,
     /// The kills in the whole cluster have reached the platform's `killsPerMinute`.
     BudgetSpent,
     /// No controller would replace the Pod.
@@ -87,6 +91,8 @@ impl Refusal {
             Self::NamespaceTerminating => "the namespace is being deleted",
             Self::NoRights => "the agent lacks a right in the namespace",
             Self::UnknownSetting => "a setting isn't understood, or it exceeds a ceiling",
+            Self::NotSteady => "a check in `steady-state` does not hold",
+            Self::SteadyStateUnknown => "a check in `steady-state` has no answer",
             Self::BudgetSpent => {
                 "the kills in the whole cluster have reached the platform's `killsPerMinute`"
             }

@@ -26,6 +26,7 @@ use crate::round::due::DueSlot;
 use crate::round::report::RoundReport;
 use crate::round::select::{Turns, select_victims};
 use crate::status::StatusWriter;
+use crate::steady_state;
 use crate::telemetry::metrics::RoundOutcome;
 
 pub mod due;
@@ -138,6 +139,12 @@ pub async fn round(
     screening.candidates.retain(|candidate| turns.has(&candidate.workload.reference.uid));
     let is_waiting = !allowed.is_empty() && screening.candidates.is_empty();
     let victims = select_victims(&screening.candidates, settings.limit, rng);
+    // Asks the checks of the steady state, if anything would be killed. Needs the client.
+    if let Some(chosen) = settings.steady_state.as_ref().filter(|_| !victims.is_empty())
+        && let Err(forbidden) = steady_state::permits(&context.prober.ask(namespace, chosen).await)
+    {
+        return RoundReport { owed: Some(kept), ..RoundReport::refused(forbidden) };
+    }
     // Reserves the first kill in the platform's budget, spends the slot, and then kills. Needs the
     // client. The slot is spent first so that no other process can serve it again.
     let mut report = RoundReport::new(RoundOutcome::NoCandidate, String::new());

@@ -11,6 +11,7 @@
 //! - [`consented`] checks that a kill happens in the way that the owner agreed to.
 //! - [`exclusion`] finds the Pods that ask to be left alone.
 //! - [`schedule`] computes when rounds are due.
+//! - [`steady_state`] reads the checks that the platform's policy names.
 //! - [`record`] defines the `OptIn` record, by which the webhook tells the agent what it admitted.
 
 pub mod active_hours;
@@ -31,4 +32,5 @@ pub mod protected;
 pub mod record;
 pub mod schedule;
 pub mod settings;
+pub mod steady_state;
 pub mod well_known;

@@ -12,6 +12,10 @@
 //! protected:           # beside kube-*, pure-chaos and default; `!default` lets default opt in
 //!   - prod-*
 //! killsPerMinute: 10   # in the whole cluster
+//! prometheus: monitoring/prometheus-operated:9090 # the Service that answers PromQL
+//! steadyState:         # see `crate::steady_state`
+//!   no-alert:
+//!     prometheus: 'absent(ALERTS{alertstate="firing",namespace="$namespace"})'
 //! except: 2026-12-20/2027-01-03
 //! adoptExisting: false # whether an opt-in is valid that the webhook did not review
 //! requirePodDelete: true # whether a user needs the right to delete Pods to opt a namespace in
@@ -28,6 +32,7 @@ use crate::ceilings::Ceilings;
 use crate::excluded_days::{self, Days};
 use crate::protected::Protected;
 use crate::settings::{Key, NotUnderstood, Problem, Settings};
+use crate::steady_state::{self, CheckEntry, Checks, ServiceAddress};
 
 /// The default of `killsPerMinute`.
 const KILLS_PER_MINUTE: u32 = 10;
@@ -43,6 +48,8 @@ pub struct PlatformPolicy {
     pub protected: Protected,
     /// The most kills in the whole cluster in any minute.
     pub kills_per_minute: u32,
+    /// The checks of the steady state that a namespace may choose.
+    pub steady_state: Checks,
     /// Days on which nothing is killed in the whole cluster. Each namespace reads them in its own
     /// time zone ([`Settings::zone`]).
     pub except: Option<Days>,
@@ -64,6 +71,7 @@ impl PlatformPolicy {
             ceilings: Ceilings::built_in(),
             protected: Protected::default(),
             kills_per_minute: KILLS_PER_MINUTE,
+            steady_state: Checks::default(),
             except: None,
             adopt_existing: false,
             require_pod_delete: true,
@@ -84,6 +92,10 @@ impl PlatformPolicy {
             serde_saphyr::from_str(yaml).map_err(|error| PolicyFileError(error.to_string()))?
         };
         let mut policy = Self { hash: hash(yaml), ..Self::built_in() };
+        let prometheus = file.prometheus.map(address).transpose()?;
+        policy.steady_state =
+            steady_state::checks(file.steady_state.unwrap_or_default(), prometheus.as_ref())
+                .map_err(|(line, why)| PolicyFileError(format!("line {line}: {why}")))?;
 
         let defaults = known("defaults", file.defaults, Key::ALL)?;
         for (key, word) in &defaults {
@@ -99,6 +111,9 @@ impl PlatformPolicy {
                     &format!("expected {}", Ceilings::expected(key)),
                 )
             })?;
+        }
+        if let Some((key, why)) = policy.unknown_check(&policy.defaults) {
+            return Err(PolicyFileError(format!("defaults.{}: {why}", key.word())));
         }
         if let Some(why) = policy.defaults.contradiction() {
             return Err(PolicyFileError(format!("defaults.{}: {why}", Key::GracePeriod.word())));
@@ -141,17 +156,26 @@ impl PlatformPolicy {
     ///
     /// # Errors
     /// Returns every problem with the keys and the values of the settings. If there are none,
-    /// returns every ceiling that the settings exceed.
+    /// returns every ceiling that the settings exceed, and the first check that the policy does not
+    /// define.
     pub fn settings(&self, annotations: &BTreeMap<String, String>) -> Result<Settings, Vec<Problem>> {
         let settings = Settings::parse(annotations, &self.defaults)?;
         let path = |key: Key| format!("metadata.annotations[{}]", key.annotation());
-        let past: Vec<Problem> = self
+        let mut past: Vec<Problem> = self
             .ceilings
             .exceeded_by(&settings)
             .into_iter()
             .map(|key| self.ceilings.problem(key, path(key), &settings))
             .collect();
+        if let Some((key, why)) = self.unknown_check(&settings) {
+            past.push(Problem::invalid(path(key), &settings.print(key).unwrap_or_default(), why));
+        }
         if past.is_empty() { Ok(settings) } else { Err(past) }
+    }
+
+    /// Why the settings choose a check that the policy does not define, and in which setting.
+    fn unknown_check(&self, settings: &Settings) -> Option<(Key, String)> {
+        Some((Key::SteadyState, self.steady_state.problem(settings.steady_state.as_ref()?)?))
     }
 }
 
@@ -170,6 +194,8 @@ struct File {
     ceilings: Option<Words>,
     protected: Option<Vec<Spanned<String>>>,
     kills_per_minute: Option<Spanned<u32>>,
+    prometheus: Option<Spanned<String>>,
+    steady_state: Option<BTreeMap<String, Spanned<CheckEntry>>>,
     except: Option<Spanned<Word>>,
     adopt_existing: Option<bool>,
     require_pod_delete: Option<bool>,
@@ -230,6 +256,14 @@ fn known(
 fn wrong(word: &Spanned<Word>, path: String, why: &str) -> PolicyFileError {
     let problem = Problem::invalid(path, &word.value.0, why.to_owned());
     PolicyFileError(format!("{}{problem}", place(word)))
+}
+
+fn address(text: Spanned<String>) -> Result<ServiceAddress, PolicyFileError> {
+    ServiceAddress::parse(&text.value).ok_or_else(|| {
+        let expected = "expected namespace, Service and port, such as `monitoring/prometheus-operated:9090`";
+        let problem = Problem::invalid("prometheus".to_owned(), &text.value, expected.to_owned());
+        PolicyFileError(format!("{}{problem}", place(&text)))
+    })
 }
 
 /// The line of a value in the file, as the beginning of an error message.

@@ -134,6 +134,9 @@ pub struct RecordedSettings {
     /// The time of one additional round, in RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub also_at: Option<String>,
+    /// The checks of the platform's policy that have to hold before a round, separated by commas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steady_state: Option<String>,
     /// When the opt-in expires, in RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
@@ -157,6 +160,7 @@ impl From<&Settings> for RecordedSettings {
             grace_period: print(Key::GracePeriod),
             recovery_deadline: print(Key::RecoveryDeadline),
             also_at: print(Key::AlsoAt),
+            steady_state: print(Key::SteadyState),
             expires: print(Key::Expires),
         }
     }
@@ -182,6 +186,7 @@ impl RecordedSettings {
             (Key::GracePeriod, self.grace_period.as_ref()),
             (Key::RecoveryDeadline, self.recovery_deadline.as_ref()),
             (Key::AlsoAt, self.also_at.as_ref()),
+            (Key::SteadyState, self.steady_state.as_ref()),
             (Key::Expires, self.expires.as_ref()),
         ];
         for (key, value) in pairs {
@@ -249,6 +254,7 @@ mod tests {
             (Key::MinAge, "2m"),
             (Key::RecoveryDeadline, "10m"),
             (Key::AlsoAt, "2026-12-01T18:00:00Z"),
+            (Key::SteadyState, "checkout-slo,no-alert"),
             (Key::Expires, "2026-12-24T18:00:00Z"),
             (Key::DryRun, "true"),
         ] {

@@ -21,6 +21,7 @@ use crate::durations;
 use crate::excluded_days::Days;
 use crate::pod_selector::Targets;
 use crate::schedule::{Schedule, Timetable};
+use crate::steady_state::CheckNames;
 use crate::well_known::{self, CHAOS, is_chaos_key};
 
 /// The settings that hold in a namespace: its own, and the platform's defaults for those that it
@@ -51,6 +52,8 @@ pub struct Settings {
     pub min_age: Duration,
     /// How long a recovery may take. A recovery that takes longer is `timed_out`.
     pub recovery_deadline: Duration,
+    /// The checks of the platform's policy that have to hold before a round. `None` means no checks.
+    pub steady_state: Option<CheckNames>,
     /// The instant at which the opt-in expires. `None` means never.
     pub expires: Option<Timestamp>,
     /// Whether rounds do everything but the kill. The API server's own dry run takes the place of
@@ -75,6 +78,7 @@ impl Settings {
             grace_period: None,
             min_age: Duration::from_secs(60),
             recovery_deadline: Duration::from_secs(300),
+            steady_state: None,
             expires: None,
             dry_run: false,
         }
@@ -97,6 +101,7 @@ impl Settings {
             Key::GracePeriod => self.grace_period.map(durations::print),
             Key::MinAge => Some(durations::print(self.min_age)),
             Key::RecoveryDeadline => Some(durations::print(self.recovery_deadline)),
+            Key::SteadyState => self.steady_state.as_ref().map(ToString::to_string),
             Key::Expires => self.expires.as_ref().map(ToString::to_string),
             Key::DryRun => Some(self.dry_run.to_string()),
         }
@@ -126,6 +131,7 @@ impl Settings {
             Key::GracePeriod => self.grace_period = Some(parse_grace(text).ok_or(NotUnderstood)?),
             Key::MinAge => self.min_age = durations::parse(text).ok_or(NotUnderstood)?,
             Key::RecoveryDeadline => self.recovery_deadline = durations::parse(text).ok_or(NotUnderstood)?,
+            Key::SteadyState => self.steady_state = Some(CheckNames::parse(text).ok_or(NotUnderstood)?),
             Key::Expires => self.expires = Some(text.parse().map_err(|_| NotUnderstood)?),
             Key::DryRun => self.dry_run = text.parse().map_err(|_| NotUnderstood)?,
         }

@@ -8,3 +8,4 @@ mod opt_in;
 mod plugin;
 mod recovery;
 mod recovery_edges;
+mod steady_state;

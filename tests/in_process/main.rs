@@ -11,6 +11,7 @@ mod agent {
     mod recoveries;
     mod rounds;
     mod settings;
+    mod steady_state;
     mod walk;
     mod watches;
     mod workloads;

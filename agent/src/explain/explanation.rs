@@ -237,6 +237,7 @@ fn words(settings: &RecordedSettings) -> String {
         grace_period,
         recovery_deadline,
         also_at,
+        steady_state,
         expires,
     } = settings;
     let always = [
@@ -252,6 +253,7 @@ fn words(settings: &RecordedSettings) -> String {
         ("grace-period", grace_period.clone()),
         ("min-age", Some(min_age.clone())),
         ("recovery-deadline", recovery_deadline.clone()),
+        ("steady-state", steady_state.clone()),
         ("expires", expires.clone()),
         ("dry-run", Some(dry_run.to_string())),
     ];

@@ -6,7 +6,7 @@ use crate::durations;
 use crate::schedule::Schedule;
 use crate::settings::Kinds;
 use crate::well_known::PREFIX;
-use crate::{active_hours, excluded_days, pod_selector, schedule};
+use crate::{active_hours, excluded_days, pod_selector, schedule, steady_state};
 
 /// The settings that this version understands. Any other key of this project on a namespace is
 /// refused, except `chaos` and the halt.
@@ -37,6 +37,8 @@ pub enum Key {
     MinAge,
     /// How long a recovery may take. A recovery that takes longer is `timed_out`.
     RecoveryDeadline,
+    /// The checks that have to hold before a round.
+    SteadyState,
     /// The instant at which the opt-in expires.
     Expires,
     /// Whether rounds do everything but the kill.
@@ -78,6 +80,7 @@ impl Key {
             Self::SingleReplica => "`refuse` or `allow`",
             Self::GracePeriod => "a duration, such as `10s`; `0s` only with mode `force`",
             Self::MinAge => durations::EXPECTED,
+            Self::SteadyState => steady_state::EXPECTED,
             Self::RecoveryDeadline => "a duration, such as `5m`",
             Self::DryRun => "`true` or `false`",
         }

@@ -1,0 +1,132 @@
+//! Asks the checks of the steady state, through the API server's service proxy. Namespaces that ask
+//! the same question within a second share one answer.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Limited};
+use kube::Client;
+use kube::client::Body;
+use parking_lot::Mutex;
+use policy::steady_state::{CheckNames, Checks, Probe};
+use runtime::clock::Clock;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::{Answer, Finding, judge};
+
+/// For how long an answer holds for others that ask the same.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// How many questions may be open at once. A question that waits for its turn longer than its check
+/// allows has no answer.
+const AT_ONCE: usize = 32;
+
+/// Above this number of questions, the prober forgets those that nobody waits for.
+const MOST_QUESTIONS: usize = 1_000;
+
+/// The longest answer that is read. Longer ones are unknown.
+const LONGEST_ANSWER: usize = 1 << 20;
+
+/// Where a question goes, and what a good answer is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Question {
+    path: String,
+    status: Option<u16>,
+}
+
+/// The last answer to a question, and when it came.
+type LastAnswer = Arc<tokio::sync::Mutex<Option<(Instant, Answer)>>>;
+
+/// Asks the checks that the platform's policy defines.
+pub struct Prober {
+    client: Client,
+    clock: Arc<dyn Clock>,
+    checks: Checks,
+    answers: Mutex<BTreeMap<Question, LastAnswer>>,
+    turns: Semaphore,
+}
+
+impl Prober {
+    /// A prober for these checks.
+    #[must_use]
+    pub fn new(client: Client, clock: Arc<dyn Clock>, checks: Checks) -> Self {
+        Self { client, clock, checks, answers: Mutex::default(), turns: Semaphore::new(AT_ONCE) }
+    }
+
+    /// Asks the chosen checks for a namespace, all at once.
+    pub async fn ask(&self, namespace: &str, chosen: &CheckNames) -> Vec<Finding> {
+        let of = |check: &str| {
+            let check = check.to_owned();
+            async move { Finding { answer: self.ask_one(namespace, &check).await, check } }
+        };
+        futures::future::join_all(chosen.iter().map(of)).await
+    }
+
+    async fn ask_one(&self, namespace: &str, name: &str) -> Answer {
+        let Some(check) = self.checks.get(name) else {
+            return Answer::Unknown("the platform's policy does not define it".to_owned());
+        };
+        let (probe, within) = (&check.probe, check.within);
+        let question = question(probe, namespace);
+        let last = self.last_answer(&question);
+        let too_late = || Answer::Unknown(format!("no answer within {} s", within.as_secs()));
+        let Ok(mut last) = tokio::time::timeout(within, last.lock()).await else { return too_late() };
+        let is_fresh = |at: Instant| self.clock.monotonic().saturating_duration_since(at) < FRESH;
+        if let Some((_, answer)) = last.as_ref().filter(|(at, _)| is_fresh(*at)) {
+            return answer.clone();
+        }
+        let asked = tokio::time::timeout(within, async {
+            // The semaphore is never closed.
+            let _turn = self.turns.acquire().await;
+            self.request(probe, &question).await
+        });
+        let answer = asked.await.unwrap_or_else(|_| too_late());
+        *last = Some((self.clock.monotonic(), answer.clone()));
+        answer
+    }
+
+    fn last_answer(&self, question: &Question) -> LastAnswer {
+        let mut answers = self.answers.lock();
+        if answers.len() >= MOST_QUESTIONS {
+            answers.retain(|_, answer| Arc::strong_count(answer) > 1);
+        }
+        Arc::clone(answers.entry(question.clone()).or_default())
+    }
+
+    async fn request(&self, probe: &Probe, question: &Question) -> Answer {
+        let failed = |why: &dyn std::fmt::Display| Answer::Unknown(format!("failed to ask: {why}"));
+        let request = match http::Request::get(&question.path).body(Body::empty()) {
+            Ok(request) => request,
+            Err(error) => return failed(&error),
+        };
+        let response = match self.client.send(request).await {
+            Ok(response) => response,
+            Err(error) => return failed(&error),
+        };
+        let status = response.status().as_u16();
+        match Limited::new(response.into_body(), LONGEST_ANSWER).collect().await {
+            Ok(body) => judge(probe, status, &body.to_bytes()),
+            Err(error) => failed(&error),
+        }
+    }
+}
+
+/// The request for a probe, by the path that the API server's service proxy takes.
+fn question(probe: &Probe, namespace: &str) -> Question {
+    let proxy = |namespace: &str, service: &str, path: &str| {
+        format!("/api/v1/namespaces/{namespace}/services/{service}/proxy{path}")
+    };
+    match probe {
+        Probe::Prometheus { service, expression } => {
+            let expression = Probe::expression(expression, namespace);
+            let query: String = form_urlencoded::byte_serialize(expression.as_bytes()).collect();
+            let path = proxy(&service.namespace, &service.service, &format!("/api/v1/query?query={query}"));
+            Question { path, status: None }
+        }
+        Probe::Http { service, path, status } => {
+            Question { path: proxy(namespace, service, path), status: Some(*status) }
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Checks of the steady state on a real node: a Service that answers through the API server, and a
+//! real Prometheus. The platform's policy of overlay `test` defines the checks.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use policy::well_known::SYSTEM_NAMESPACE;
+use serde_json::{Value, json};
+use tests::cluster::{Namespace, eventually, kubectl, kubectl_with, metrics, object, run, total};
+use tests::process::folder;
+
+/// The namespace of the Prometheus that the policy names.
+const MONITORING: &str = "steady-prometheus";
+
+const OFTEN: [&str; 2] = ["purechaos.dev/schedule=every 1s", "purechaos.dev/min-age=1s"];
+
+/// What the record says about the last round.
+fn state(namespace: &Namespace) -> (String, String) {
+    let status = namespace.record()["status"].clone();
+    let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+    let active = conditions.iter().find(|condition| condition["type"] == "Active");
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
+    (text(Some(&status["state"])), text(active.and_then(|active| active.get("message"))))
+}
+
+fn kills(namespace: &Namespace) -> f64 {
+    total(&metrics(), "pure_chaos_kills_total", &[&format!("target_namespace=\"{}\"", namespace.name)])
+}
+
+/// Waits until rounds are refused for this reason, with these words, and nothing dies any more.
+fn is_refused(namespace: &Namespace, reason: &str, words: &str) {
+    let sentence = eventually(reason, || {
+        let (state, sentence) = state(namespace);
+        (state == reason && sentence.contains(words)).then_some(sentence)
+    });
+    println!("{reason}: {sentence}");
+    let (before, pods) = (kills(namespace), namespace.pods());
+    let refusals = || {
+        let labels = [&format!("target_namespace=\"{}\"", namespace.name), &format!("reason=\"{reason}\"")];
+        total(&metrics(), "pure_chaos_refusals_total", &labels.map(String::as_str))
+    };
+    let first = refusals();
+    eventually("three more refused rounds", || (refusals() >= first + 3.0).then_some(()));
+    assert_eq!((kills(namespace), namespace.pods()), (before, pods));
+}
+
+/// Waits for one more kill.
+fn kills_again(namespace: &Namespace) {
+    let before = kills(namespace);
+    eventually("another kill", || (kills(namespace) > before).then_some(()));
+}
+
+/// A Deployment that answers on port 8080, and Service `web` before it.
+fn server(namespace: &Namespace) {
+    let labels = json!({"app": "server"});
+    let container = json!({
+        "name": "a", "image": "chentex/random-logger",
+        "command": ["/busybox", "httpd", "-f", "-p", "8080", "-h", "/bin"],
+        "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1}
+    });
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "server", "namespace": namespace.name},
+        "spec": {
+            "replicas": 1, "selector": {"matchLabels": labels},
+            "template": {
+                // Only the checks may end it.
+                "metadata": {"labels": labels, "annotations": {"purechaos.dev/exclude": "true"}},
+                "spec": {"terminationGracePeriodSeconds": 0, "containers": [container]}
+            }
+        }
+    });
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": namespace.name},
+        "spec": {"selector": labels, "ports": [{"port": 80, "targetPort": 8080}]}
+    });
+    kubectl_with(&["create"], &deployment).succeeds();
+    kubectl_with(&["create"], &service).succeeds();
+    kubectl(&["-n", &namespace.name, "rollout", "status", "deployment", "server", "--timeout=60s"])
+        .succeeds();
+}
+
+#[test]
+fn a_service_that_does_not_answer_keeps_everything_alive() {
+    let namespace = Namespace::new("steady-http");
+    namespace.deployment("web", 3);
+    server(&namespace);
+    let checks = ["purechaos.dev/steady-state=web-answers"];
+    namespace.opt_in(&[&OFTEN[..], &checks].concat());
+    kills_again(&namespace);
+    let scale = |replicas: u32| {
+        let replicas = format!("--replicas={replicas}");
+        kubectl(&["-n", &namespace.name, "scale", "deployment", "server", &replicas]).succeeds();
+    };
+    scale(0);
+    is_refused(
+        &namespace,
+        "not_steady",
+        "check `web-answers` does not hold: no endpoints available for service",
+    );
+    scale(1);
+    kills_again(&namespace);
+}
+
+/// A Prometheus on the host, which the cluster reaches by Service `prometheus`.
+struct Prometheus {
+    child: Child,
+    folder: PathBuf,
+}
+
+impl Prometheus {
+    /// Starts it, and grants the agent the right to ask it.
+    fn start() -> Self {
+        let server = kubectl(&["config", "view", "--minify", "-o", "jsonpath={.clusters[0].cluster.server}"]);
+        let server = server.succeeds();
+        let node = server.trim_start_matches("https://").rsplit_once(':').unwrap().0;
+        let host = format!("{}.1", node.rsplit_once('.').unwrap().0);
+        let port = std::net::TcpListener::bind((host.as_str(), 0)).unwrap().local_addr().unwrap().port();
+        let folder = folder("steady-prometheus");
+        let config = json!({"global": {"evaluation_interval": "1s"}, "rule_files": ["rules.json"]});
+        fs::write(folder.join("prometheus.yml"), config.to_string()).unwrap();
+        fs::write(folder.join("rules.json"), json!({"groups": []}).to_string()).unwrap();
+        let child = Command::new("prometheus")
+            .arg(format!("--config.file={}", folder.join("prometheus.yml").display()))
+            .arg(format!("--storage.tsdb.path={}", folder.join("data").display()))
+            .arg(format!("--web.listen-address={host}:{port}"))
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(folder.join("log")).unwrap())
+            .spawn()
+            .unwrap();
+        kubectl(&["create", "namespace", MONITORING]).succeeds();
+        let metadata = |name: &str| json!({"name": name, "namespace": MONITORING});
+        let labels = json!({"kubernetes.io/service-name": "prometheus"});
+        for object in [
+            json!({
+                "apiVersion": "v1", "kind": "Service", "metadata": metadata("prometheus"),
+                "spec": {"ports": [{"port": 9090, "targetPort": port}]}
+            }),
+            json!({
+                "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+                "metadata": {"name": "prometheus", "namespace": MONITORING, "labels": labels},
+                "ports": [{"port": port}], "endpoints": [{"addresses": [host], "conditions": {"ready": true}}]
+            }),
+            json!({
+                "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata("steady-state"),
+                "rules": [{
+                    "apiGroups": [""], "resources": ["services/proxy"], "resourceNames": ["prometheus:9090"],
+                    "verbs": ["get"]
+                }]
+            }),
+            json!({
+                "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+                "metadata": metadata("steady-state"),
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "steady-state"},
+                "subjects": [{"kind": "ServiceAccount", "name": "agent", "namespace": SYSTEM_NAMESPACE}]
+            }),
+        ] {
+            kubectl_with(&["create"], &object).succeeds();
+        }
+        Self { child, folder }
+    }
+
+    /// Lets an alert with label `namespace` fire, or none.
+    fn alert(&self, namespace: Option<&str>) {
+        let rule =
+            |namespace| json!({"alert": "Mine", "expr": "vector(1)", "labels": {"namespace": namespace}});
+        let rules: Vec<Value> = namespace.map(rule).into_iter().collect();
+        let groups: Vec<Value> =
+            if rules.is_empty() { Vec::new() } else { vec![json!({"name": "mine", "rules": rules})] };
+        fs::write(self.folder.join("rules.json"), json!({"groups": groups}).to_string()).unwrap();
+        let id = self.child.id().to_string();
+        assert!(run(Command::new("kill").args(["-HUP", &id])).ok);
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+        kubectl(&["delete", "namespace", MONITORING, "--wait=false"]);
+        fs::remove_dir_all(&self.folder).ok();
+    }
+}
+
+#[test]
+fn an_alert_that_fires_and_a_dead_prometheus_keep_everything_alive() {
+    let namespace = Namespace::new("steady-query");
+    namespace.deployment("web", 3);
+    let checks = ["purechaos.dev/steady-state=no-alert"];
+    let mut prometheus = Prometheus::start();
+    namespace.opt_in(&[&OFTEN[..], &checks].concat());
+    kills_again(&namespace);
+    prometheus.alert(Some("another"));
+    kills_again(&namespace);
+    prometheus.alert(Some(&namespace.name));
+    is_refused(
+        &namespace,
+        "not_steady",
+        "check `no-alert` does not hold: the result of its expression is empty",
+    );
+    prometheus.alert(None);
+    kills_again(&namespace);
+    prometheus.child.kill().unwrap();
+    is_refused(&namespace, "steady_state_unknown", "check `no-alert` has no answer");
+}
+
+#[test]
+fn a_check_that_nobody_defined_is_refused() {
+    let namespace = Namespace::new("steady-unknown");
+    namespace.annotate(&["chaos=yes", "purechaos.dev/steady-state=no-alerts"]).fails_with(
+        "the platform's policy defines no check `no-alerts`; it defines `no-alert`, `web-answers`",
+    );
+    assert_eq!(object(&["optin", "chaos", "-n", &namespace.name]), Value::Null);
+}
