@@ -88,11 +88,9 @@ pub struct WorkloadView {
     /// Whether some Pods still have an older template, or the controller has not seen the newest
     /// one yet.
     pub rolling_out: bool,
-    /// Why the workload itself asks that its Pods are left alone. `None` if it does not.
-    pub exclusion: Option<Exclusion>,
-    /// Why the ReplicaSet between the workload and the Pod asks that its Pods are left alone. `None`
-    /// if there is no ReplicaSet in between, or it does not ask.
-    pub replica_set_exclusion: Option<Exclusion>,
+    /// Why its Pods have to be left alone, each with what asks: the workload itself, or the ReplicaSet
+    /// between it and the Pod.
+    pub exclusions: Vec<(&'static str, Exclusion)>,
 }
 
 /// The view of a ReplicaSet. A ReplicaSet is either a workload itself, or stands between a Pod and
@@ -148,10 +146,14 @@ impl NamespaceSnapshot {
             return Some(self.workload(controller));
         };
         Some(match &replica_set.controller {
-            Some(above) => WorkloadView {
-                replica_set_exclusion: replica_set.workload.exclusion.clone(),
-                ..self.workload(above.clone())
-            },
+            Some(above) => {
+                let mut workload = self.workload(above.clone());
+                let of_set = replica_set.workload.exclusions.iter();
+                workload
+                    .exclusions
+                    .extend(of_set.map(|(_, exclusion)| ("its ReplicaSet", exclusion.clone())));
+                workload
+            }
             None => replica_set.workload.clone(),
         })
     }
@@ -181,8 +183,7 @@ impl NamespaceSnapshot {
                 desired: None,
                 template: None,
                 rolling_out: false,
-                exclusion: None,
-                replica_set_exclusion: None,
+                exclusions: Vec::new(),
             })
         })
     }
@@ -210,8 +211,7 @@ pub fn above<'a>(
         rolling_out: templates.len() > 1,
         // The agent does not read the workload's own annotations. The workload's controller copies
         // them to its ReplicaSets.
-        exclusion: below.iter().find_map(|set| set.exclusion.clone()),
-        replica_set_exclusion: None,
+        exclusions: below.iter().flat_map(|set| set.exclusions.clone()).collect(),
     })
 }
 
@@ -252,8 +252,7 @@ pub(crate) mod examples {
             desired: Some(desired),
             template: Some("template".to_owned()),
             rolling_out: false,
-            exclusion: None,
-            replica_set_exclusion: None,
+            exclusions: Vec::new(),
         }
     }
 

@@ -152,6 +152,8 @@ impl<K: Kind> Slim<K> {
     /// The workload as a plain value.
     #[must_use]
     pub fn view(&self) -> WorkloadView {
+        let (annotations, labels) = (self.annotations(), self.labels());
+        let exclusion = Exclusion::of(Marks { annotations, labels, priority_class: None });
         WorkloadView {
             reference: WorkloadReference {
                 kind: K::kind(&()).into_owned(),
@@ -161,12 +163,7 @@ impl<K: Kind> Slim<K> {
             desired: K::desired(&self.spec, &self.status),
             template: self.spec.template.clone(),
             rolling_out: self.is_rolling_out(),
-            exclusion: Exclusion::of(Marks {
-                annotations: self.annotations(),
-                labels: self.labels(),
-                priority_class: None,
-            }),
-            replica_set_exclusion: None,
+            exclusions: exclusion.into_iter().map(|exclusion| ("its workload", exclusion)).collect(),
         }
     }
 

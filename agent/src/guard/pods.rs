@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use policy::exclusion::Exclusion;
 use policy::record::WorkloadReference;
 use policy::settings::{Mode, Settings};
 
@@ -111,13 +110,11 @@ pub fn screen(observation: &NamespaceSnapshot, guard_context: &GuardContext) -> 
 /// nor the ReplicaSet between them has an exclusion that holds.
 #[must_use]
 pub fn exclusion(pod: &PodView, workload: Option<&WorkloadView>, settings: &Settings) -> Option<String> {
-    let held = |exclusion: &Option<Exclusion>, what: &str| {
-        let held = exclusion.as_ref().filter(|exclusion| exclusion.holds(settings.targets.as_ref()));
-        held.map(|exclusion| exclusion.sentence(what))
-    };
-    held(&pod.exclusion, "the Pod")
-        .or_else(|| held(&workload?.exclusion, "its workload"))
-        .or_else(|| held(&workload?.replica_set_exclusion, "its ReplicaSet"))
+    let of_workload = workload.into_iter().flat_map(|workload| &workload.exclusions);
+    let all = pod.exclusion.iter().map(|exclusion| ("the Pod", exclusion));
+    let mut all = all.chain(of_workload.map(|(what, exclusion)| (*what, exclusion)));
+    all.find(|(_, exclusion)| exclusion.holds(settings.targets.as_ref()))
+        .map(|(what, exclusion)| exclusion.sentence(what))
 }
 
 /// Asks the guards about one Pod as it is now. Everything else is as in the snapshot.

@@ -1,6 +1,7 @@
 use super::*;
 use crate::cluster::snapshot::BudgetView;
 use crate::cluster::snapshot::examples::{controller, deployment, noon, pod};
+use policy::exclusion::Exclusion;
 use policy::settings::Key;
 use std::time::Duration;
 
@@ -82,14 +83,21 @@ fn who_asks_to_be_left_alone_is_told_by_what() {
     settings.set(Key::Targets, "app=web").unwrap();
     assert_eq!(because(&observation, &settings), [], "named");
 
-    observation.workloads.get_mut("web-uid").unwrap().exclusion = asked();
+    let by_workload = || asked().map(|exclusion| ("its workload", exclusion)).into_iter().collect();
+    observation.workloads.get_mut("web-uid").unwrap().exclusions = by_workload();
     for (_, sentence) in because(&observation, &settings) {
         assert_eq!(sentence, "its workload asks to be left alone: purechaos.dev/exclude=yes");
     }
     assert_eq!(because(&observation, &settings).len(), 2);
+    // The ReplicaSet asks, but not its Deployment.
+    observation.workloads.get_mut("web-uid").unwrap().exclusions.clear();
+    observation.replica_sets.get_mut("web-1-uid").unwrap().workload.exclusions = by_workload();
+    for (_, sentence) in because(&observation, &settings) {
+        assert_eq!(sentence, "its ReplicaSet asks to be left alone: purechaos.dev/exclude=yes");
+    }
+    assert_eq!(because(&observation, &settings).len(), 2);
     // The agent does not read workloads of other kinds, so their ReplicaSets carry the exclusion.
     observation.workloads.clear();
-    observation.replica_sets.get_mut("web-1-uid").unwrap().workload.exclusion = asked();
     settings.set(Key::Kinds, "Deployment").unwrap();
     assert_eq!(because(&observation, &settings).len(), 2);
 }
