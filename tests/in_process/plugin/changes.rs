@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Parser;
 use kubectl_chaos::Args;
 use kubectl_chaos::run::serve;
+use policy::settings::Key;
 use serde_json::{Value, json};
 use tests::fake_api::Answer;
 
@@ -54,7 +55,8 @@ async fn off_works_for_who_may_not_look() {
     api.fail("GET", "/namespaces/a", 1, Answer::Status(403, Value::Null));
     type_in(&api, &["off", "a"]).await.unwrap();
     assert_eq!(api.get(NAMESPACE).unwrap()["metadata"]["annotations"], json!({}));
-    assert_eq!(annotations(&change(&api).body).as_object().unwrap().len(), 15);
+    // `chaos` and each setting.
+    assert_eq!(annotations(&change(&api).body).as_object().unwrap().len(), 1 + Key::ALL.len());
 }
 
 #[tokio::test]
