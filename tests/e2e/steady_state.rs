@@ -51,40 +51,49 @@ fn kills_again(namespace: &Namespace) {
     eventually("another kill", || (kills(namespace) > before).then_some(()));
 }
 
-/// A Deployment that answers on port 8080, and Service `web` before it.
-fn server(namespace: &Namespace) {
-    let labels = json!({"app": "server"});
+/// A Deployment whose Pod runs a command of busybox that listens on a port. Only the checks may end
+/// the Pod.
+fn deployment(namespace: &str, name: &str, command: &[&str], port: u16) -> Value {
+    let labels = json!({"app": name});
+    let command = [&["/busybox"], command].concat();
     let container = json!({
         "name": "a", "image": "chentex/random-logger",
-        "command": ["/busybox", "httpd", "-f", "-p", "8080", "-h", "/bin"],
-        "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1}
+        "command": command,
+        "readinessProbe": {"tcpSocket": {"port": port}, "periodSeconds": 1}
     });
-    let deployment = json!({
-        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "server", "namespace": namespace.name},
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": namespace},
         "spec": {
             "replicas": 1, "selector": {"matchLabels": labels},
             "template": {
-                // Only the checks may end it.
                 "metadata": {"labels": labels, "annotations": {"purechaos.dev/exclude": "true"}},
                 "spec": {"terminationGracePeriodSeconds": 0, "containers": [container]}
             }
         }
-    });
-    let service = json!({
-        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": namespace.name},
-        "spec": {"selector": labels, "ports": [{"port": 80, "targetPort": 8080}]}
-    });
-    kubectl_with(&["create"], &deployment).succeeds();
-    kubectl_with(&["create"], &service).succeeds();
-    kubectl(&["-n", &namespace.name, "rollout", "status", "deployment", "server", "--timeout=60s"])
-        .succeeds();
+    })
+}
+
+/// A Service before the Pods of a Deployment.
+fn service(namespace: &str, name: &str, deployment: &str, port: u16, target: u16) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": namespace},
+        "spec": {"selector": {"app": deployment}, "ports": [{"port": port, "targetPort": target}]}
+    })
+}
+
+fn is_rolled_out(namespace: &str, deployment: &str) {
+    kubectl(&["-n", namespace, "rollout", "status", "deployment", deployment, "--timeout=60s"]).succeeds();
 }
 
 #[test]
 fn a_service_that_does_not_answer_keeps_everything_alive() {
     let namespace = Namespace::new("steady-http");
     namespace.deployment("web", 3);
-    server(&namespace);
+    let name = &namespace.name;
+    let command = ["httpd", "-f", "-p", "8080", "-h", "/"];
+    kubectl_with(&["create"], &deployment(name, "server", &command, 8080)).succeeds();
+    kubectl_with(&["create"], &service(name, "web", "server", 80, 8080)).succeeds();
+    is_rolled_out(name, "server");
     let checks = ["purechaos.dev/steady-state=web-answers"];
     namespace.opt_in(&[&OFTEN[..], &checks].concat());
     kills_again(&namespace);
@@ -102,7 +111,7 @@ fn a_service_that_does_not_answer_keeps_everything_alive() {
     kills_again(&namespace);
 }
 
-/// A Prometheus on the host, which the cluster reaches by Service `prometheus`.
+/// A Prometheus on the host. The API server's proxy only reaches Pods, so a Pod forwards to it.
 struct Prometheus {
     child: Child,
     folder: PathBuf,
@@ -130,17 +139,14 @@ impl Prometheus {
             .unwrap();
         kubectl(&["create", "namespace", MONITORING]).succeeds();
         let metadata = |name: &str| json!({"name": name, "namespace": MONITORING});
-        let labels = json!({"kubernetes.io/service-name": "prometheus"});
         for object in [
-            json!({
-                "apiVersion": "v1", "kind": "Service", "metadata": metadata("prometheus"),
-                "spec": {"ports": [{"port": 9090, "targetPort": port}]}
-            }),
-            json!({
-                "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
-                "metadata": {"name": "prometheus", "namespace": MONITORING, "labels": labels},
-                "ports": [{"port": port}], "endpoints": [{"addresses": [host], "conditions": {"ready": true}}]
-            }),
+            deployment(
+                MONITORING,
+                "prometheus",
+                &["nc", "-ll", "-p", "9090", "-e", "/busybox", "nc", &host, &port.to_string()],
+                9090,
+            ),
+            service(MONITORING, "prometheus", "prometheus", 9090, 9090),
             json!({
                 "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata("steady-state"),
                 "rules": [{
@@ -157,6 +163,7 @@ impl Prometheus {
         ] {
             kubectl_with(&["create"], &object).succeeds();
         }
+        is_rolled_out(MONITORING, "prometheus");
         Self { child, folder }
     }
 
