@@ -29,7 +29,7 @@ use crate::cluster::policy_config_map;
 use crate::explain::explanation::{Explanation, PodVerdict, Text, Unseen, Verdict};
 use crate::guard;
 use crate::guard::backoff;
-use crate::guard::namespace::{Forbidden, not_admitted, permitted, protection};
+use crate::guard::namespace::{Forbidden, by_record, permitted, protection};
 use crate::guard::pods::{GuardContext, screen};
 use crate::guard::resting::resting;
 use crate::refusal::Refusal;
@@ -250,11 +250,7 @@ fn whole(
             (Verdict::no(Refusal::NamespaceTerminating, sentence), understood(namespace))
         }
         (_, Some(record)) if record.spec.verdict != Admitted::Admitted => {
-            let refusal = match record.spec.verdict {
-                Admitted::NotUnderstood => Refusal::UnknownSetting,
-                _ => Refusal::NotAdmitted,
-            };
-            let sentence = record.spec.reason.clone().unwrap_or_else(|| not_admitted(name).sentence);
+            let Forbidden { refusal, sentence } = by_record(&record.spec, name);
             (Verdict::no(refusal, sentence), namespace.and_then(understood))
         }
         (Some(namespace), Some(record)) => {
@@ -294,7 +290,8 @@ fn whole(
         }
         (None, None) => {
             let sentence = format!(
-                "no record of namespace {name} could be read, so the namespace probably has not opted in"
+                "no record of namespace {name} could be read, so the namespace has probably not opted in, or its \
+                 opt-in has expired"
             );
             (Verdict::no(Refusal::NotAdmitted, sentence), None)
         }

@@ -12,7 +12,7 @@ use policy::settings::Settings;
 use policy::well_known::SYSTEM_NAMESPACE;
 use runtime::client::{CallError, call};
 
-use crate::guard::namespace::{Forbidden, not_admitted, permitted};
+use crate::guard::namespace::{Forbidden, by_record, permitted};
 use crate::refusal::Refusal;
 
 /// The two Namespaces that decide about a kill: the namespace itself, and `pure-chaos` for the halt
@@ -54,7 +54,7 @@ impl LiveConsent {
                 _ if system.as_ref().is_none_or(|system| halt(system).is_some()) => refused(Refusal::Halted),
                 // Without an admitted opt-in the agent has no rights either.
                 Some(403) if record.verdict != Verdict::Admitted => {
-                    NotPermitted::Refused(not_admitted(&name))
+                    NotPermitted::Refused(by_record(record, &name))
                 }
                 Some(403) => refused(Refusal::NoRights),
                 Some(404) => refused(Refusal::NamespaceTerminating),

@@ -42,7 +42,7 @@ pub fn permitted(
             .as_ref()
             .is_some_and(|admission| admission.digest == digest(&namespace.annotations));
     if !admitted {
-        return Err(not_admitted(&namespace.name));
+        return Err(by_record(record, &namespace.name));
     }
     kill_gate::is_time(&settings, policy, now).map_err(refused)?;
     Ok(settings)
@@ -103,6 +103,23 @@ pub fn after(state: Option<&str>, namespace: &str, forbidden: Forbidden) -> Forb
         return refused(namespace, &Locked::Terminating);
     }
     forbidden
+}
+
+/// The refusal of a namespace whose record doesn't fit its annotations, or says that the webhook did
+/// not admit them. If the record gives a reason, the sentence is that reason.
+#[must_use]
+pub fn by_record(record: &OptInSpec, namespace: &str) -> Forbidden {
+    let forbidden = not_admitted(namespace);
+    match record.verdict {
+        Verdict::Admitted => forbidden,
+        Verdict::NotAdmitted => {
+            Forbidden { sentence: record.reason.clone().unwrap_or(forbidden.sentence), ..forbidden }
+        }
+        Verdict::NotUnderstood => Forbidden {
+            refusal: Refusal::UnknownSetting,
+            sentence: record.reason.clone().unwrap_or_else(|| Refusal::UnknownSetting.meaning().to_owned()),
+        },
+    }
 }
 
 /// The refusal of a namespace whose current annotations the webhook did not admit.
@@ -212,6 +229,23 @@ mod tests {
         assert_eq!(ask(&by_hand, &target, Some(&system)), Err(Refusal::NotAdmitted));
         let not_admitted = OptInSpec { verdict: Verdict::NotAdmitted, ..record.clone() };
         assert_eq!(ask(&not_admitted, &target, Some(&system)), Err(Refusal::NotAdmitted));
+    }
+
+    #[test]
+    fn what_the_record_says_is_told_as_it_is() {
+        let admitted = record_of(&namespace("a", &[("chaos", "yes")]));
+        let reason = Some("ceilings.limit is `5`".to_owned());
+        for (verdict, reason, refusal, words) in [
+            (Verdict::Admitted, None, Refusal::NotAdmitted, "remove `chaos` and set it again"),
+            (Verdict::NotAdmitted, None, Refusal::NotAdmitted, "remove `chaos` and set it again"),
+            (Verdict::NotAdmitted, reason.clone(), Refusal::NotAdmitted, "ceilings.limit is `5`"),
+            (Verdict::NotUnderstood, reason, Refusal::UnknownSetting, "ceilings.limit is `5`"),
+            (Verdict::NotUnderstood, None, Refusal::UnknownSetting, "it exceeds a ceiling"),
+        ] {
+            let forbidden = by_record(&OptInSpec { verdict, reason, ..admitted.clone() }, "a");
+            assert_eq!(forbidden.refusal, refusal);
+            assert!(forbidden.sentence.contains(words), "{}", forbidden.sentence);
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use policy::kill_gate::{Locked, is_time};
 use policy::platform::PlatformPolicy;
 use policy::record::{OptInSpec, RecordedSettings, Verdict};
 
-use crate::guard::namespace::{Forbidden, not_admitted, refused};
+use crate::guard::namespace::{Forbidden, by_record, refused};
 use crate::refusal::Refusal;
 use crate::telemetry::activity::Halt;
 
@@ -20,24 +20,14 @@ pub fn foreseen(
     policy: &PlatformPolicy,
     now: Timestamp,
 ) -> Option<Forbidden> {
-    let because = |refusal, sentence| Some(Forbidden { refusal, sentence });
     if let Halt::Yes(text) = halt {
         return Some(refused(namespace, &Locked::HaltedEverywhere(text.clone())));
     }
     if let Some(text) = &record.halt {
         return Some(refused(namespace, &Locked::Halted(text.clone())));
     }
-    let reason = record.reason.clone();
-    match record.verdict {
-        Verdict::NotUnderstood => {
-            let sentence = reason.unwrap_or_else(|| Refusal::UnknownSetting.meaning().to_owned());
-            return because(Refusal::UnknownSetting, sentence);
-        }
-        Verdict::NotAdmitted => {
-            let sentence = reason.unwrap_or_else(|| not_admitted(namespace).sentence);
-            return because(Refusal::NotAdmitted, sentence);
-        }
-        Verdict::Admitted => {}
+    if record.verdict != Verdict::Admitted {
+        return Some(by_record(record, namespace));
     }
     let settings = record.settings.as_ref().and_then(RecordedSettings::understood)?;
     if let Some(end) = settings.expires.filter(|end| *end <= now) {
@@ -47,7 +37,8 @@ pub fn foreseen(
         return Some(refused(namespace, &locked));
     }
     // The webhook could not give the agent its rights.
-    reason.and_then(|sentence| because(Refusal::NoRights, sentence))
+    let sentence = record.reason.clone()?;
+    Some(Forbidden { refusal: Refusal::NoRights, sentence })
 }
 
 /// The refusal that a state shows, if [`foreseen`] can return it. An earlier process may have left
