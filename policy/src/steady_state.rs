@@ -173,13 +173,13 @@ impl ServiceAddress {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (namespace, service) = text.split_once('/')?;
-        let (is_scheme, rest) = match service.split_once(':')? {
-            (scheme @ ("http" | "https"), rest) if rest.contains(':') => (!scheme.is_empty(), rest),
-            _ => (false, service),
+        let (name, port) = match service.split(':').collect::<Vec<_>>()[..] {
+            [name, port] | ["http" | "https", name, port] => (name, port),
+            _ => return None,
         };
-        let (name, port) = rest.split_once(':')?;
-        let is_understood = is_name(namespace) && is_name(name) && is_name(port);
-        (is_understood && (is_scheme || rest == service))
+        [namespace, name, port]
+            .into_iter()
+            .all(is_name)
             .then(|| Self { namespace: namespace.to_owned(), service: service.to_owned() })
     }
 }

@@ -116,7 +116,7 @@ impl Election {
     }
 }
 
-/// Whoever removes Pure Chaos finds the Lease by its labels, also if an agent made it.
+/// `make undeploy` and people find the Lease by its labels, even if an agent made it.
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_an_agent_makes_has_the_labels_of_the_manifests() {
     let election = Election::of(1);
