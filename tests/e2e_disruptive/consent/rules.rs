@@ -209,9 +209,13 @@ fn a_mistyped_halt_is_no_halt_and_says_so() {
         annotate(&[&format!("{others}-")]).succeeds();
     }
     let elsewhere = Namespace::new("halted");
-    for slip in ["pure-chaos.dev", "urechaos.dev", "purecaos.dev", "pure.chaos.dev", "xpurechaos.dev"] {
+    for slip in ["pure-chaos.dev", "urechaos.dev", "ourechaos.dev", "pure.chaos.dev", "xpurechaos.dev"] {
         elsewhere.annotate(&[&format!("{slip}/halt=x")]).fails_with("did you mean `purechaos.dev/halt`?");
     }
+    // The API server does not ask about this one alone.
+    elsewhere
+        .annotate(&["chaos=yes", "purecaos.dev/dry-run=true"])
+        .fails_with("did you mean `purechaos.dev/dry-run`?");
     elsewhere.annotate(&["purechaos.dev/halt=x"]).succeeds();
     let labelled = kubectl(&["label", "namespace", &elsewhere.name, "chaos=yes"]);
     assert!(labelled.ok && labelled.stderr.contains("label chaos=yes has no effect"), "{labelled:?}");

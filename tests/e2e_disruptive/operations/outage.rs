@@ -40,6 +40,9 @@ fn with_the_webhook_dead_only_opting_in_and_killing_stop() {
 
         kubectl(&["label", "namespace", &opted_in.name, "team=a"]).succeeds();
         other.annotate(&["colour=green"]).succeeds();
+        for others in ["chaos-mesh.org/inject", "litmuschaos.io/chaos", "purestorage.com/backend"] {
+            other.annotate(&[&format!("{others}=x")]).succeeds();
+        }
         kubectl(&["-n", &opted_in.name, "delete", "pod", pod, "--wait=false"]).succeeds();
         opted_in.annotate(&["purechaos.dev/halt=now"]).succeeds();
         opted_in.annotate(&["chaos-", "purechaos.dev/schedule-"]).succeeds();
