@@ -177,6 +177,21 @@ run kubectl get chaos -A
 run kubectl -n pure-chaos exec deployment/agent -- /agent explain "$namespace"
 run kubectl -n "$namespace" delete poddisruptionbudget random-logger
 
+heading "A hypothesis: a Service answers while its Pods die"
+front=hack/demo-front.yaml
+run kubectl -n "$namespace" apply -f "$front"
+run kubectl -n "$namespace" rollout status deployment front --timeout=60s
+run kubectl annotate namespace "$namespace" purechaos.dev/steady-state=front-answers purechaos.dev/targets=app=front
+ended_as() { (($(total pure_chaos_hypotheses_total "outcome=\"$1\"") > 0)); }
+within 120 "no hypothesis held" ended_as held
+run kubectl -n "$namespace" scale deployment front --replicas=1
+run kubectl annotate namespace "$namespace" purechaos.dev/single-replica=allow
+within 120 "no hypothesis broke" ended_as broken
+run kubectl -n "$namespace" get events --field-selector reason=ChaosHypothesisBroken -o custom-columns=REASON:.reason,MESSAGE:.message
+run kubectl -n "$namespace" get optin chaos -o jsonpath='{range .status.hypotheses[*]}{.check}: held {.held}, broken {.broken}, unknown {.unknown}{"\n"}{end}'
+run kubectl -n "$namespace" delete -f "$front"
+run kubectl annotate namespace "$namespace" purechaos.dev/steady-state- purechaos.dev/targets- purechaos.dev/single-replica-
+
 heading "A container that crashes is a restart, and not a kill"
 # The Deployment has only one Pod, so the agent does not kill it.
 run kubectl -n "$namespace" create deployment restless --image=chentex/random-logger -- sh -c 'sleep 3; exit 1'

@@ -77,7 +77,7 @@ impl Context {
         leadership: Leadership,
         reads_nodes: Arc<AtomicBool>,
     ) -> prometheus::Result<Self> {
-        let metrics = Metrics::new(registry, &policy.hash, &policy.ceilings.modes)?;
+        let metrics = Metrics::new(registry, &policy)?;
         Ok(Self {
             events: EventWriter::start(
                 &client,

@@ -62,7 +62,7 @@ pub enum Refusal {
     BelowDesired,
     /// The recovery from the last kill in the workload has not ended.
     RecoveryPending,
-    /// The workload rests because its last recovery timed out.
+    /// The workload rests because its last recovery timed out, or a check broke during it.
     BackingOff,
     /// A PodDisruptionBudget allows no eviction of the Pod.
     BlockedByPdb,
@@ -117,7 +117,7 @@ impl Refusal {
             Self::BelowDesired => "the workload has fewer Ready Pods than it wants",
             Self::RecoveryPending => "the recovery from the last kill in the workload has not ended",
             Self::BackingOff => {
-                "the workload rests because its recovery timed out: each rest is twice as long as the \
+                "the workload rests because its recovery timed out or a check broke during it: each rest is twice as long as the \
                  one before, and from the fifth on the workload rests until it is healthy"
             }
             Self::BlockedByPdb => {

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use policy::record::{Intent, WorkloadReference};
 use policy::schedule::Timetable;
 use policy::settings::Settings;
+use policy::steady_state::CheckNames;
 use rand::Rng;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +28,7 @@ use crate::round::report::RoundReport;
 use crate::round::select::{Turns, select_victims};
 use crate::status::StatusWriter;
 use crate::steady_state;
+use crate::steady_state::sampler::Sampler;
 use crate::telemetry::metrics::RoundOutcome;
 
 pub mod due;
@@ -46,6 +48,8 @@ pub struct RoundInput<'a> {
     /// The watch of the namespace's Pods, once it has listed them. Without it the round kills
     /// nothing, because no recovery could be measured.
     pub watch: Option<&'a PodWatch>,
+    /// Samples the checks of the steady state from the first kill on.
+    pub sampler: &'a Sampler,
     /// UIDs of workloads with a pending recovery.
     pub pending: &'a BTreeSet<String>,
     /// UIDs of workloads that are owed a turn of an `mtbf` schedule.
@@ -76,7 +80,7 @@ pub async fn round(
     status_writer: &mut StatusWriter,
     rng: &mut impl Rng,
 ) -> RoundReport {
-    let RoundInput { namespace, serve, watch, pending, owed, end: _ } = round_input;
+    let RoundInput { namespace, serve, watch, pending, owed, .. } = round_input;
     let DueSlot { slot, timetable, dry_run } = *serve;
     let now = context.clock.wall();
     // Reads the record and the Namespaces live, because a watch may lag behind. Needs the client.
@@ -141,7 +145,7 @@ pub async fn round(
     let victims = select_victims(&screening.candidates, settings.limit, rng);
     // Asks the checks of the steady state, if anything would be killed. Needs the client.
     if let Some(chosen) = settings.steady_state.as_ref().filter(|_| !victims.is_empty())
-        && let Err(forbidden) = steady_state::permits(&context.prober.ask(namespace, chosen).await)
+        && let Err(forbidden) = steady_state::permits(&context.prober.ask(namespace, chosen, None).await)
     {
         return RoundReport { owed: Some(kept), ..RoundReport::refused(forbidden) };
     }
@@ -184,13 +188,18 @@ pub async fn round(
     report
 }
 
+/// The names of the checks that the namespace chose.
+fn chosen(settings: &Settings) -> Vec<String> {
+    settings.steady_state.iter().flat_map(CheckNames::iter).map(str::to_owned).collect()
+}
+
 /// The intent to kill a Pod, which the agent writes to the record before the kill. A dry run has no
 /// intent.
 fn intent(slot: Timestamp, settings: &Settings, victim: &Candidate, now: Timestamp) -> Option<Intent> {
     (!settings.dry_run).then(|| Intent {
         slot: slot.to_string(),
         mode: settings.mode.word().to_owned(),
-        kill: pending(victim, now),
+        kill: pending(victim, now, &chosen(settings)),
     })
 }
 

@@ -15,6 +15,7 @@ use crate::guard::{backoff, rate_limit, resting};
 
 mod activity;
 pub mod foreseen;
+mod hypotheses;
 mod store;
 mod write_refusal;
 
@@ -222,8 +223,9 @@ impl StatusWriter {
         *count = count.saturating_add(1);
     }
 
-    /// Notes that the recovery of a workload timed out. The workload rests from now on.
-    pub fn timed_out(&mut self, workload: &WorkloadReference, now: Timestamp) {
+    /// Notes that the recovery of a workload timed out, or that a check broke during it. The
+    /// workload rests from now on.
+    pub fn back_off(&mut self, workload: &WorkloadReference, now: Timestamp) {
         let before = self.status.backing_off.iter().position(|known| known.workload.uid == workload.uid);
         let before = before.map(|at| self.status.backing_off.remove(at));
         self.status.backing_off.push(backoff::timed_out(before.as_ref(), workload, now));

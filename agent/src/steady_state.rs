@@ -1,14 +1,20 @@
-//! The checks of the steady state: what an answer to one of them means, and whether a round may
-//! begin. [`prober`] asks them.
+//! The checks of the steady state: what an answer to one of them means, whether a round may begin,
+//! and whether the hypothesis held during a recovery. [`prober`] asks them.
 
 use policy::steady_state::Probe;
+use runtime::text::cut;
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::guard::namespace::Forbidden;
 use crate::refusal::Refusal;
 
+#[cfg(feature = "controller")]
+pub mod hypothesis;
 pub mod prober;
+#[cfg(feature = "controller")]
+pub mod sampler;
 
 /// What a check found out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +29,21 @@ pub enum Answer {
     Forbidden(String),
 }
 
+/// The most bytes that are kept of what a check saw.
+const LONGEST_TEXT: usize = 300;
+
+impl Answer {
+    /// The answer with a text of bounded length, because the text comes from others.
+    fn cut(self) -> Self {
+        match self {
+            Self::Holds => Self::Holds,
+            Self::Broken(text) => Self::Broken(cut(&text, LONGEST_TEXT)),
+            Self::Unknown(text) => Self::Unknown(cut(&text, LONGEST_TEXT)),
+            Self::Forbidden(text) => Self::Forbidden(cut(&text, LONGEST_TEXT)),
+        }
+    }
+}
+
 /// The answer to one of the checks that a namespace chose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
@@ -30,6 +51,8 @@ pub struct Finding {
     pub check: String,
     /// What it found out.
     pub answer: Answer,
+    /// An instant just before the question was sent.
+    pub asked: Instant,
 }
 
 /// Whether a round may begin: all checks have to hold.
@@ -39,7 +62,7 @@ pub struct Finding {
 /// no answer. The sentence names each such check.
 pub fn permits(findings: &[Finding]) -> Result<(), Forbidden> {
     let (mut broken, mut unknown) = (Vec::new(), Vec::new());
-    for Finding { check, answer } in findings {
+    for Finding { check, answer, asked: _ } in findings {
         match answer {
             Answer::Holds => {}
             Answer::Broken(why) => broken.push(format!("check `{check}` does not hold: {why}")),
@@ -58,6 +81,10 @@ pub fn permits(findings: &[Finding]) -> Result<(), Forbidden> {
 /// What the API server, or the Service behind it, answered to a probe.
 #[must_use]
 pub fn judge(probe: &Probe, status: u16, body: &[u8]) -> Answer {
+    answer(probe, status, body).cut()
+}
+
+fn answer(probe: &Probe, status: u16, body: &[u8]) -> Answer {
     // The API server answers in its own form if it does not reach the Service.
     let own = serde_json::from_slice::<OwnStatus>(body).ok().filter(|own| own.kind == "Status");
     match (probe, own) {

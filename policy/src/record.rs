@@ -17,8 +17,8 @@ use crate::settings::{Key, Settings};
 mod status;
 
 pub use status::{
-    ACTIVE, BackOff, Intent, OptInStatus, Pending, Rest, STATE_ACTIVE, STATE_DRY_RUN, ToldRefusal,
-    WorkloadReference,
+    ACTIVE, BackOff, BrokenSample, HypothesisCounts, Intent, LastBroken, OptInStatus, Pending, Rest,
+    STATE_ACTIVE, STATE_DRY_RUN, SampledCheck, ToldRefusal, WorkloadReference,
 };
 
 /// What the webhook understood of a namespace's opt-in.
@@ -137,6 +137,9 @@ pub struct RecordedSettings {
     /// The checks of the platform's policy that have to hold before a round, separated by commas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steady_state: Option<String>,
+    /// Whether a check that breaks during a round ends the round. Absent without checks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub abort_on_broken: Option<bool>,
     /// When the opt-in expires, in RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
@@ -161,6 +164,7 @@ impl From<&Settings> for RecordedSettings {
             recovery_deadline: print(Key::RecoveryDeadline),
             also_at: print(Key::AlsoAt),
             steady_state: print(Key::SteadyState),
+            abort_on_broken: settings.steady_state.as_ref().map(|_| settings.abort_on_broken),
             expires: print(Key::Expires),
         }
     }
@@ -172,6 +176,7 @@ impl RecordedSettings {
     pub fn understood(&self) -> Option<Settings> {
         let mut settings = Settings::built_in();
         let (limit, dry_run) = (self.limit.to_string(), self.dry_run.to_string());
+        let abort_on_broken = self.abort_on_broken.map(|abort| abort.to_string());
         let pairs = [
             (Key::Schedule, Some(&self.schedule)),
             (Key::Mode, Some(&self.mode)),
@@ -187,6 +192,7 @@ impl RecordedSettings {
             (Key::RecoveryDeadline, self.recovery_deadline.as_ref()),
             (Key::AlsoAt, self.also_at.as_ref()),
             (Key::SteadyState, self.steady_state.as_ref()),
+            (Key::AbortOnBroken, abort_on_broken.as_ref()),
             (Key::Expires, self.expires.as_ref()),
         ];
         for (key, value) in pairs {
@@ -255,6 +261,7 @@ mod tests {
             (Key::RecoveryDeadline, "10m"),
             (Key::AlsoAt, "2026-12-01T18:00:00Z"),
             (Key::SteadyState, "checkout-slo,no-alert"),
+            (Key::AbortOnBroken, "false"),
             (Key::Expires, "2026-12-24T18:00:00Z"),
             (Key::DryRun, "true"),
         ] {

@@ -52,8 +52,11 @@ pub struct Settings {
     pub min_age: Duration,
     /// How long a recovery may take. A recovery that takes longer is `timed_out`.
     pub recovery_deadline: Duration,
-    /// The checks of the platform's policy that have to hold before a round. `None` means no checks.
+    /// The checks of the platform's policy that have to hold before a round, and that are sampled
+    /// during its recoveries. `None` means no checks.
     pub steady_state: Option<CheckNames>,
+    /// Whether a check that breaks during a round ends the round.
+    pub abort_on_broken: bool,
     /// The instant at which the opt-in expires. `None` means never.
     pub expires: Option<Timestamp>,
     /// Whether rounds do everything but the kill. The API server's own dry run takes the place of
@@ -79,6 +82,7 @@ impl Settings {
             min_age: Duration::from_secs(60),
             recovery_deadline: Duration::from_secs(300),
             steady_state: None,
+            abort_on_broken: true,
             expires: None,
             dry_run: false,
         }
@@ -102,6 +106,7 @@ impl Settings {
             Key::MinAge => Some(durations::print(self.min_age)),
             Key::RecoveryDeadline => Some(durations::print(self.recovery_deadline)),
             Key::SteadyState => self.steady_state.as_ref().map(ToString::to_string),
+            Key::AbortOnBroken => Some(self.abort_on_broken.to_string()),
             Key::Expires => self.expires.as_ref().map(ToString::to_string),
             Key::DryRun => Some(self.dry_run.to_string()),
         }
@@ -132,6 +137,7 @@ impl Settings {
             Key::MinAge => self.min_age = durations::parse(text).ok_or(NotUnderstood)?,
             Key::RecoveryDeadline => self.recovery_deadline = durations::parse(text).ok_or(NotUnderstood)?,
             Key::SteadyState => self.steady_state = Some(CheckNames::parse(text).ok_or(NotUnderstood)?),
+            Key::AbortOnBroken => self.abort_on_broken = text.parse().map_err(|_| NotUnderstood)?,
             Key::Expires => self.expires = Some(text.parse().map_err(|_| NotUnderstood)?),
             Key::DryRun => self.dry_run = text.parse().map_err(|_| NotUnderstood)?,
         }

@@ -104,6 +104,12 @@ impl Checks {
         self.0.as_ref()?.get(name)
     }
 
+    /// The names of the checks. Empty if nobody knows them.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.0.iter().flat_map(BTreeMap::keys).cloned().collect()
+    }
+
     /// Why the chosen names are not all understood. `None` if they are.
     #[must_use]
     pub fn problem(&self, chosen: &CheckNames) -> Option<String> {

@@ -5,6 +5,7 @@ mod agent {
     mod elections;
     mod events;
     mod halt;
+    mod hypotheses;
     mod kills;
     mod once;
     mod page;

@@ -278,7 +278,7 @@ fn nothing_is_divided_by_nothing() {
         let below = expr.split_once(" / ").unwrap().1;
         assert!(below.starts_with("(sum") && below.ends_with(" > 0)"), "0 / 0 is shown as NaN: {expr}");
     }
-    assert_eq!(divided.len(), 2);
+    assert_eq!(divided.len(), 3);
     let dashboard = dashboard();
     let shares = panels(&dashboard).into_iter().filter(|panel| panel.to_string().contains("percentunit"));
     for panel in shares {

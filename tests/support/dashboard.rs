@@ -26,12 +26,14 @@ pub const MAY_BE_ZERO: [(&str, &str, &str); 5] = [
 ];
 
 /// What the demonstration always makes, as a series that was above 0: panel, letter, label, value.
-pub const MADE: [(&str, &str, &str, &str); 7] = [
+pub const MADE: [(&str, &str, &str, &str); 9] = [
     ("Rounds by outcome", "A", "outcome", "killed"),
     ("Why not: reasons of refusal", "A", "reason", "blocked_by_pdb"),
     ("Kills and container restarts by workload", "A", "target_namespace", "learning-place"),
     ("Kills and container restarts by workload", "B", "target_namespace", "learning-place"),
     ("Outcomes of recoveries", "A", "outcome", "recovered"),
+    ("Outcomes of hypotheses", "A", "outcome", "held"),
+    ("What broke, and where", "A", "check", "front-answers"),
     ("Refusals by reason", "A", "reason", "blocked_by_pdb"),
     ("Admissions", "A", "decision", "allow"),
 ];

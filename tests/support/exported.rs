@@ -2,8 +2,8 @@
 //! workload.
 
 use agent::telemetry::metrics;
+use policy::platform::PlatformPolicy;
 use policy::record::WorkloadReference;
-use policy::settings::Mode;
 use prometheus::Registry;
 
 /// The registries of agent, webhook and certs.
@@ -14,11 +14,12 @@ pub fn registries() -> [Registry; 3] {
 fn agent() -> Registry {
     let registry = runtime::metrics::registry().unwrap();
     metrics::leader(&registry).unwrap();
-    let metrics = metrics::Metrics::new(&registry, "hash", &[Mode::Evict]).unwrap();
+    let metrics = metrics::Metrics::new(&registry, &PlatformPolicy::built_in()).unwrap();
     metrics.begin("a");
     let web =
         WorkloadReference { kind: "Deployment".to_owned(), name: "web".to_owned(), uid: "u".to_owned() };
     metrics.see("a", &web);
+    metrics.begin_hypothesis("a", &web, "web-answers");
     metrics.set_next_slot("a", None);
     registry
 }

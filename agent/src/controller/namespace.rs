@@ -363,6 +363,7 @@ impl NamespaceTask {
             namespace: &self.name,
             serve,
             watch: self.recoveries.watch(),
+            sampler: self.recoveries.sampler(),
             pending: &self.recoveries.workloads(),
             owed: &self.owed,
             end: &self.end,

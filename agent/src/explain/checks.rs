@@ -36,7 +36,7 @@ pub async fn ask(
         },
     };
     let prober = Prober::new(client.clone(), Arc::new(SystemClock), checks);
-    let mut findings = prober.ask(namespace, chosen).await;
+    let mut findings = prober.ask(namespace, chosen, None).await;
     // The agent may ask what this person may not.
     findings.retain(|finding| {
         if let Answer::Forbidden(why) = &finding.answer {

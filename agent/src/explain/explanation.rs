@@ -238,6 +238,7 @@ fn words(settings: &RecordedSettings) -> String {
         recovery_deadline,
         also_at,
         steady_state,
+        abort_on_broken,
         expires,
     } = settings;
     let always = [
@@ -254,6 +255,7 @@ fn words(settings: &RecordedSettings) -> String {
         ("min-age", Some(min_age.clone())),
         ("recovery-deadline", recovery_deadline.clone()),
         ("steady-state", steady_state.clone()),
+        ("abort-on-broken", abort_on_broken.map(|abort| abort.to_string())),
         ("expires", expires.clone()),
         ("dry-run", Some(dry_run.to_string())),
     ];

@@ -1,5 +1,6 @@
-//! The rests of workloads whose recovery timed out. The first rest is ten minutes, and each further
-//! time-out in a row doubles it. From the fifth time-out on, a workload rests until it has been
+//! The rests of workloads whose recovery timed out. A check of the steady state that breaks during a
+//! recovery counts as a time-out. The first rest is ten minutes, and each further time-out in a row
+//! doubles it. From the fifth time-out on, a workload rests until it has been
 //! healthy for as long as the longest rest (160 minutes). A recovery in time ends the rest.
 
 use std::time::Duration;

@@ -57,7 +57,7 @@ fn round_lines(report: &RoundReport) -> Vec<String> {
 /// The line for the end of a recovery.
 #[must_use]
 pub fn ended_line(namespace: &str, ended: &Ended) -> String {
-    let Ended { workload, victim, outcome, duration } = ended;
+    let Ended { workload, victim, outcome, duration, checks } = ended;
     let workload = named(workload);
     let line = match (outcome, duration) {
         (RecoveryOutcome::Recovered, Some(duration)) => {
@@ -71,7 +71,7 @@ pub fn ended_line(namespace: &str, ended: &Ended) -> String {
         }
         (other, _) => format!("{} {workload} after Pod {victim} was killed", other.label()),
     };
-    format!("{namespace}: {line}")
+    std::iter::once(&format!("{namespace}: {line}")).chain(checks).cloned().collect::<Vec<_>>().join("; ")
 }
 
 fn named(workload: &WorkloadReference) -> String {

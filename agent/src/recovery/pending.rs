@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use policy::record::Pending;
+use policy::record::{Pending, SampledCheck};
 use tokio::time::Instant;
 
 use super::{Confirmation, Kill, Origin, Recovery, Start};
@@ -15,7 +15,7 @@ impl Kill {
     /// The pending recovery in the form in which the record stores it.
     #[must_use]
     pub fn pending(&self) -> Pending {
-        pending(&self.candidate, self.at)
+        pending(&self.candidate, self.at, &self.checks)
     }
 }
 
@@ -53,9 +53,9 @@ impl Recovery {
         })
     }
 
-    /// The recovery in the form in which the record stores it.
+    /// The recovery in the form in which the record stores it, with the checks that are sampled.
     #[must_use]
-    pub fn pending(&self) -> Pending {
+    pub fn pending(&self, checks: Vec<SampledCheck>) -> Pending {
         Pending {
             pod: self.victim.clone(),
             uid: self.victim_uid.clone(),
@@ -67,6 +67,7 @@ impl Recovery {
                 Origin::Unknown | Origin::FirstLook => Vec::new(),
             },
             node: self.node.clone(),
+            checks,
         }
     }
 }
@@ -90,7 +91,8 @@ fn told_others(others: &BTreeSet<String>, steady_state: u32) -> Vec<String> {
 
 /// A kill at `time`, in the form in which the record stores it.
 #[must_use]
-pub fn pending(victim: &Candidate, time: Timestamp) -> Pending {
+pub fn pending(victim: &Candidate, time: Timestamp, checks: &[String]) -> Pending {
+    let sampled = |check: &String| SampledCheck { check: check.clone(), broken: None };
     Pending {
         pod: victim.pod.name.clone(),
         uid: victim.pod.uid.clone(),
@@ -99,6 +101,7 @@ pub fn pending(victim: &Candidate, time: Timestamp) -> Pending {
         steady_state: i64::from(victim.steady_state),
         others: told_others(&victim.others, victim.steady_state),
         node: place(victim),
+        checks: checks.iter().map(sampled).collect(),
     }
 }
 

@@ -40,7 +40,8 @@ impl Story {
             others: BTreeSet::from(["b-uid".to_owned(), "c-uid".to_owned()]),
         };
         let asked = start.checked_sub(late).unwrap();
-        let kill = Kill { candidate, asked, answered: start, at: noon(), deadline: DEADLINE };
+        let kill =
+            Kill { candidate, asked, answered: start, at: noon(), deadline: DEADLINE, checks: Vec::new() };
         let mut story = Self {
             recovery: Recovery::begin(&kill, &kill.candidate.others),
             start,
@@ -76,9 +77,9 @@ impl Story {
     /// The recovery as the next process resumes it. A process after that would read the same from
     /// the record.
     fn resumed(mut self) -> Self {
-        let pending = self.recovery.pending();
+        let pending = self.recovery.pending(Vec::new());
         self.recovery = Recovery::resume(&pending, DEADLINE, noon(), self.start).unwrap();
-        assert_eq!(self.recovery.pending(), pending);
+        assert_eq!(self.recovery.pending(Vec::new()), pending);
         self
     }
 
@@ -284,7 +285,7 @@ fn a_pod_that_the_watch_never_showed_is_not_lost() {
 #[test]
 fn a_resumed_recovery_is_counted_but_not_measured() {
     let story = Story::new();
-    let pending = story.recovery.pending();
+    let pending = story.recovery.pending(Vec::new());
     let later = noon().checked_add(Duration::from_secs(100)).unwrap();
     let replacement = PodView { created: noon(), ..pod("d") };
     let pods = vec![pod("b"), pod("c"), replacement];
@@ -338,9 +339,9 @@ fn without_pods_only_surroundings_and_deadline_end_it() {
 #[test]
 fn the_record_names_other_pods_only_where_they_could_pass_for_the_replacement() {
     let mut story = Story::new();
-    assert_eq!(story.recovery.pending().others, Vec::<String>::new());
+    assert_eq!(story.recovery.pending(Vec::new()).others, Vec::<String>::new());
     story.recovery.others.insert("surge-uid".to_owned());
-    assert_eq!(story.recovery.pending().others, ["b-uid", "c-uid", "surge-uid"]);
+    assert_eq!(story.recovery.pending(Vec::new()).others, ["b-uid", "c-uid", "surge-uid"]);
     story.recovery.steady_state = 0;
     story.recovery.others.clear();
     let mut story = story.resumed();

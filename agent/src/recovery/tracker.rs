@@ -18,6 +18,8 @@ use crate::recovery::Kill;
 use crate::recovery::pod_store::PodStore;
 use crate::recovery::{Recovery, RecoveryOutcome};
 use crate::status::StatusWriter;
+use crate::steady_state::hypothesis::{EndedHypothesis, HypothesisOutcome};
+use crate::steady_state::sampler::Sampler;
 use crate::telemetry::fact::Fact;
 use crate::telemetry::metrics::has_series;
 
@@ -36,6 +38,8 @@ pub struct Ended {
     pub outcome: RecoveryOutcome,
     /// How long the recovery took. `None` if the time was not measured.
     pub duration: Option<Duration>,
+    /// Whether the checks of the steady state held in the meantime, one sentence for each.
+    pub checks: Vec<String>,
 }
 
 /// The pending recoveries of one namespace. Each workload has at most one.
@@ -49,6 +53,7 @@ pub struct RecoveryTracker {
     pod_store: PodStore,
     /// The pending recoveries, by the UID of the workload.
     pending: BTreeMap<String, Recovery>,
+    sampler: Sampler,
     /// The newest version that a live list showed, and when. The watch has to show this version
     /// soon.
     expected: Option<(u64, Instant)>,
@@ -72,6 +77,7 @@ impl RecoveryTracker {
             watch: None,
             pod_store: PodStore::default(),
             pending: BTreeMap::new(),
+            sampler: Sampler::new(context, namespace),
             expected: None,
             listed: None,
             failed_looks: 0,
@@ -96,6 +102,7 @@ impl RecoveryTracker {
         match Recovery::resume(left, limit, clock.wall(), clock.monotonic()) {
             Some(recovery) => {
                 tracing::info!(namespace, workload, uid, "resumed a pending recovery from the record");
+                self.sampler.resume(left, recovery.killed);
                 self.pending.insert(recovery.workload.uid.clone(), recovery);
             }
             None => {
@@ -118,6 +125,7 @@ impl RecoveryTracker {
     /// ended and counted the recoveries that are missing there.
     pub fn agree_with(&mut self, recorded: &[Pending], record: &OptIn) {
         self.pending.retain(|_, recovery| recorded.iter().any(|left| left.uid == recovery.victim_uid));
+        self.sampler.retain(|uid| self.pending.contains_key(uid));
         for left in recorded {
             if self.pending.get(&left.workload.uid).is_none_or(|recovery| recovery.victim_uid != left.uid) {
                 self.carry_on(left, record);
@@ -164,6 +172,18 @@ impl RecoveryTracker {
     #[must_use]
     pub fn watch(&self) -> Option<&PodWatch> {
         self.watch.as_ref().filter(|_| self.pod_store.is_listed())
+    }
+
+    /// Samples the checks of the steady state while recoveries are pending.
+    #[must_use]
+    pub fn sampler(&self) -> &Sampler {
+        &self.sampler
+    }
+
+    /// The pending recoveries in the form in which the record stores them.
+    fn recorded(&self) -> Vec<Pending> {
+        let of = |(uid, recovery): (&String, &Recovery)| recovery.pending(self.sampler.recorded(uid));
+        self.pending.iter().map(of).collect()
     }
 
     /// The next event of the watch. Waits forever if there is no watch.
@@ -307,20 +327,30 @@ impl RecoveryTracker {
     ) -> Option<Ended> {
         let recovery = self.pending.remove(workload_uid)?;
         let duration = recovery.duration().filter(|_| outcome == RecoveryOutcome::Recovered);
+        let hypotheses = self.sampler.end(workload_uid);
         let Recovery { workload, victim, .. } = &recovery;
-        self.context
-            .tell(&self.namespace, &Fact::RecoveryEnded { recovery: &recovery, outcome, duration, says });
+        let fact =
+            Fact::RecoveryEnded { recovery: &recovery, outcome, duration, says, hypotheses: &hypotheses };
+        self.context.tell(&self.namespace, &fact);
         status_writer.ended(outcome.label());
+        for hypothesis in &hypotheses {
+            status_writer.hypothesis_ended(workload, hypothesis);
+        }
+        let is_broken = |ended: &EndedHypothesis| ended.outcome == HypothesisOutcome::Broken;
         match outcome {
-            RecoveryOutcome::TimedOut => status_writer.timed_out(workload, self.context.clock.wall()),
+            RecoveryOutcome::TimedOut => status_writer.back_off(workload, self.context.clock.wall()),
+            _ if hypotheses.iter().any(is_broken) => {
+                status_writer.back_off(workload, self.context.clock.wall())
+            }
             RecoveryOutcome::Recovered | RecoveryOutcome::RecoveredAfterRestart => {
                 status_writer.recovered(&workload.uid)
             }
             _ => {}
         }
-        status_writer.set_pending(self.pending.values().map(Recovery::pending).collect());
+        status_writer.set_pending(self.recorded());
         self.export();
-        Some(Ended { workload: workload.clone(), victim: victim.clone(), outcome, duration })
+        let checks = hypotheses.iter().map(|ended| ended.sentence(recovery.killed)).collect();
+        Some(Ended { workload: workload.clone(), victim: victim.clone(), outcome, duration, checks })
     }
 
     fn export(&self) {

@@ -6,10 +6,10 @@ use policy::record::{Intent, OptInSpec};
 use policy::settings::Settings;
 use tokio::time::Instant;
 
-use super::{Look, RoundInput, budget_spent, intent};
+use super::{Look, RoundInput, budget_spent, chosen, intent};
 use crate::cluster::live_consent::is_going;
 use crate::context::Context;
-use crate::guard::namespace::without_right;
+use crate::guard::namespace::{Forbidden, without_right};
 use crate::guard::pods::{Candidate, GuardContext, screen_again};
 use crate::guard::rate_limit::Reserved;
 use crate::recovery::Kill;
@@ -17,6 +17,8 @@ use crate::refusal::Refusal;
 use crate::round::kill::{Attempt, Failure, KillContext, kill};
 use crate::round::report::RoundReport;
 use crate::status::StatusWriter;
+use crate::steady_state::permits;
+use crate::steady_state::sampler::Broken;
 use crate::telemetry::decision_log::tried;
 use crate::telemetry::fact::Fact;
 use crate::telemetry::metrics::RoundOutcome;
@@ -57,6 +59,7 @@ impl Kills<'_> {
         let mut first = Some(first);
         let mut refusals = 0;
         for victim in victims {
+            let steady = self.is_still_steady(report).await;
             let (reserved, decided) = match first.take() {
                 Some((reserved, decided)) => (Some(reserved), decided),
                 None => (self.context.budget.reserve(clock.monotonic()), None),
@@ -68,9 +71,10 @@ impl Kills<'_> {
                 break;
             }
             let mut candidate = (*victim).clone();
-            let attempt = match &reserved {
-                Some(_) => self.attempt(&mut candidate, decided, status_writer).await,
-                None => budget_spent(self.context).into(),
+            let attempt = match (steady, &reserved) {
+                (Err(forbidden), _) => forbidden.into(),
+                (Ok(()), Some(_)) => self.attempt(&mut candidate, decided, status_writer).await,
+                (Ok(()), None) => budget_spent(self.context).into(),
             };
             let is_unknown = matches!(attempt, Attempt::Failed(Failure::UnknownOutcome, _));
             if !is_unknown && attempt != Attempt::Killed {
@@ -100,6 +104,26 @@ impl Kills<'_> {
         } else {
             RoundOutcome::Failed
         };
+    }
+
+    /// Whether the checks still hold after the kills of this round so far. The round asks them
+    /// again before each further victim, unless `abort-on-broken` is `false`.
+    async fn is_still_steady(&self, report: &RoundReport) -> Result<(), Forbidden> {
+        let Some(last) = report.kills.last() else { return Ok(()) };
+        let Some(chosen) = self.settings.steady_state.as_ref().filter(|_| self.settings.abort_on_broken)
+        else {
+            return Ok(());
+        };
+        let RoundInput { namespace, sampler, .. } = self.round_input;
+        let is_of_round =
+            |uid: &str| report.kills.iter().any(|kill| kill.candidate.workload.reference.uid == uid);
+        if let Some(Broken { check, saw }) = sampler.broken(is_of_round) {
+            let sentence = format!("check `{check}` broke after a kill of this round: {saw}");
+            return Err(Forbidden { refusal: Refusal::NotSteady, sentence });
+        }
+        let after_it = last.answered + Duration::from_nanos(1);
+        let findings = self.context.prober.ask(namespace, chosen, Some(after_it)).await;
+        permits(&findings)
     }
 
     /// Tries to kill a victim. Updates `victim` to what the agent last saw of it.
@@ -182,7 +206,9 @@ impl Kills<'_> {
                     answered: context.clock.monotonic(),
                     at: context.clock.wall(),
                     deadline: self.settings.recovery_deadline,
+                    checks: chosen(self.settings),
                 };
+                self.round_input.sampler.begin(&kill);
                 // Writes the kill at once, because this process may end before the round does.
                 status_writer.killed(kill.pending(), kill.at);
                 let now = context.clock.monotonic();

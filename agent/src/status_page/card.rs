@@ -19,6 +19,7 @@ pub fn card(name: &str, line: &NamespaceLine, now: Timestamp) -> Markup {
         sentence,
         kills,
         outcomes,
+        hypotheses,
         pending,
         recoveries,
     } = line;
@@ -45,6 +46,7 @@ pub fn card(name: &str, line: &NamespaceLine, now: Timestamp) -> Markup {
                 dd { (kills) @if !pending.is_empty() { ", " (pending.len()) " still recovering" } }
                 dt { "Recoveries" }
                 dd { @if outcomes.is_empty() { "none yet" } @else { (outcomes) } }
+                @if !hypotheses.is_empty() { dt { "Hypotheses" } dd { (hypotheses) } }
                 dt { "Last recoveries" }
                 dd {
                     @if recoveries.is_empty() { "this agent has seen none yet" }

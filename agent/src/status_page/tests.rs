@@ -46,6 +46,7 @@ fn hostile() -> (Snapshot, usize) {
         sentence: text(),
         kills: 1,
         outcomes: text(),
+        hypotheses: text(),
         pending: vec![PendingLine { workload: text(), pod: text(), since: noon() }],
         recoveries: [EndedLine {
             outcome: RecoveryOutcome::Recovered,
@@ -68,10 +69,10 @@ fn hostile() -> (Snapshot, usize) {
         namespaces: [(text(), line.into())].into(),
         decisions: [decision(DecisionKind::Killed), decision(DecisionKind::Refused("too_young"))].into(),
     };
-    // The count: the halt; of the namespace its name, user, two settings, state, sentence and
-    // outcomes; of the pending recovery the namespace, workload and Pod; four texts of each
+    // The count: the halt; of the namespace its name, user, two settings, state, sentence,
+    // outcomes and hypotheses; of the pending recovery the namespace, workload and Pod; four texts of each
     // decision.
-    (activity_log, 1 + 7 + 3 + 2 * 4)
+    (activity_log, 1 + 8 + 3 + 2 * 4)
 }
 
 #[test]
@@ -101,6 +102,7 @@ fn a_namespace_and_what_was_decided_there() {
         sentence: String::new(),
         kills: 4_711,
         outcomes: "4700 recovered, 10 timed out".to_owned(),
+        hypotheses: "web-answers held 4709× broke 1×".to_owned(),
         pending: vec![PendingLine {
             workload: "Deployment web".to_owned(),
             pod: "web-2".to_owned(),

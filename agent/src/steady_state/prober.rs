@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, Limited};
 use kube::Client;
 use kube::client::Body;
 use parking_lot::Mutex;
-use policy::steady_state::{CheckNames, Checks, Probe};
+use policy::steady_state::{Check, CheckNames, Checks, Probe};
 use runtime::clock::Clock;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -36,8 +36,18 @@ struct Question {
     status: Option<u16>,
 }
 
-/// The last answer to a question, and when it came.
-type LastAnswer = Arc<tokio::sync::Mutex<Option<(Instant, Answer)>>>;
+/// An answer to a question.
+#[derive(Debug, Clone)]
+struct Answered {
+    /// An instant just before the question was sent.
+    asked: Instant,
+    /// When the answer came.
+    at: Instant,
+    answer: Answer,
+}
+
+/// The last answer to a question.
+type LastAnswer = Arc<tokio::sync::Mutex<Option<Answered>>>;
 
 /// Asks the checks that the platform's policy defines.
 pub struct Prober {
@@ -55,27 +65,50 @@ impl Prober {
         Self { client, clock, checks, answers: Mutex::default(), turns: Semaphore::new(AT_ONCE) }
     }
 
-    /// Asks the chosen checks for a namespace, all at once.
-    pub async fn ask(&self, namespace: &str, chosen: &CheckNames) -> Vec<Finding> {
-        let of = |check: &str| {
-            let check = check.to_owned();
-            async move { Finding { answer: self.ask_one(namespace, &check).await, check } }
-        };
-        futures::future::join_all(chosen.iter().map(of)).await
+    /// Asks the chosen checks for a namespace, all at once. An answer to a question that was sent
+    /// before `not_before` does not count.
+    pub async fn ask(
+        &self,
+        namespace: &str,
+        chosen: &CheckNames,
+        not_before: Option<Instant>,
+    ) -> Vec<Finding> {
+        let all = chosen.iter().map(|check| self.ask_one(namespace, check, not_before));
+        futures::future::join_all(all).await
     }
 
-    async fn ask_one(&self, namespace: &str, name: &str) -> Answer {
-        let Some(check) = self.checks.get(name) else {
-            return Answer::Unknown("the platform's policy does not define it".to_owned());
+    /// Asks one check for a namespace. An answer to a question that was sent before `not_before`
+    /// does not count.
+    pub async fn ask_one(&self, namespace: &str, name: &str, not_before: Option<Instant>) -> Finding {
+        let asked = self.clock.monotonic();
+        let (asked, answer) = match self.checks.get(name) {
+            Some(check) => self.ask_within(namespace, check, not_before).await,
+            None => (asked, Answer::Unknown("the platform's policy does not define it".to_owned())),
         };
+        Finding { check: name.to_owned(), answer, asked }
+    }
+
+    async fn ask_within(
+        &self,
+        namespace: &str,
+        check: &Check,
+        not_before: Option<Instant>,
+    ) -> (Instant, Answer) {
         let (probe, within) = (&check.probe, check.within);
         let question = question(probe, namespace);
         let last = self.last_answer(&question);
+        let begun = self.clock.monotonic();
         let too_late = || Answer::Unknown(format!("no answer within {} s", within.as_secs()));
-        let Ok(mut last) = tokio::time::timeout(within, last.lock()).await else { return too_late() };
-        let is_fresh = |at: Instant| self.clock.monotonic().saturating_duration_since(at) < FRESH;
-        if let Some((_, answer)) = last.as_ref().filter(|(at, _)| is_fresh(*at)) {
-            return answer.clone();
+        let Ok(mut last) = tokio::time::timeout(within, last.lock()).await else {
+            return (begun, too_late());
+        };
+        let now = self.clock.monotonic();
+        let holds_for_us = |last: &&Answered| {
+            now.saturating_duration_since(last.at) < FRESH
+                && not_before.is_none_or(|instant| last.asked >= instant)
+        };
+        if let Some(Answered { asked, answer, .. }) = last.as_ref().filter(holds_for_us) {
+            return (*asked, answer.clone());
         }
         let asked = tokio::time::timeout(within, async {
             // The semaphore is never closed.
@@ -83,8 +116,8 @@ impl Prober {
             self.request(probe, &question).await
         });
         let answer = asked.await.unwrap_or_else(|_| too_late());
-        *last = Some((self.clock.monotonic(), answer.clone()));
-        answer
+        *last = Some(Answered { asked: now, at: self.clock.monotonic(), answer: answer.clone() });
+        (now, answer)
     }
 
     fn last_answer(&self, question: &Question) -> LastAnswer {

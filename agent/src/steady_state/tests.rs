@@ -1,5 +1,6 @@
 use super::*;
 use policy::steady_state::ServiceAddress;
+use runtime::clock::{Clock, SystemClock};
 use serde_json::json;
 
 fn prometheus() -> Probe {
@@ -85,7 +86,11 @@ fn a_service_holds_if_it_answers_with_the_status() {
 
 #[test]
 fn all_checks_have_to_hold() {
-    let finding = |check: &str, answer: Answer| Finding { check: check.to_owned(), answer };
+    let finding = |check: &str, answer: Answer| Finding {
+        check: check.to_owned(),
+        answer,
+        asked: SystemClock.monotonic(),
+    };
     let why = |text: &str| text.to_owned();
     let asked =
         |findings: &[Finding]| permits(findings).map_err(|forbidden| (forbidden.refusal, forbidden.sentence));

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use policy::record::{OptIn, RecordedSettings};
+use policy::record::{HypothesisCounts, OptIn, RecordedSettings};
 use runtime::text::cut;
 
 use crate::recovery::{Recovery, RecoveryOutcome};
 use crate::status::StatusWriter;
+use crate::steady_state::hypothesis::HypothesisOutcome;
 
 /// How many decisions are kept for all namespaces together.
 pub const DECISIONS: usize = 50;
@@ -52,6 +53,8 @@ pub enum DecisionKind {
     Nothing,
     /// A slot was skipped.
     Skipped,
+    /// A check of the steady state broke during a recovery.
+    Broken,
     /// A recovery ended.
     Ended(RecoveryOutcome),
 }
@@ -68,6 +71,7 @@ impl DecisionKind {
             Self::Failed(_) => "failed",
             Self::Nothing => "nothing",
             Self::Skipped => "skipped",
+            Self::Broken => HypothesisOutcome::Broken.label(),
             Self::Ended(outcome) => outcome.label(),
         }
     }
@@ -121,7 +125,8 @@ impl DecisionLine {
     /// Whether `decision` says the same again. A kill or the end of a recovery is never a
     /// repetition.
     fn is_repeated_by(&self, decision: &Decision) -> bool {
-        let is_deed = matches!(decision.what, DecisionKind::Killed | DecisionKind::Ended(_));
+        let is_deed =
+            matches!(decision.what, DecisionKind::Killed | DecisionKind::Broken | DecisionKind::Ended(_));
         !is_deed && self.last == Decision { at: self.last.at, ..decision.clone() }
     }
 }
@@ -166,6 +171,8 @@ pub struct NamespaceLine {
     pub kills: i64,
     /// How many recoveries ended with each outcome, as text.
     pub outcomes: String,
+    /// For each check of the steady state, how often it held during recoveries, as text.
+    pub hypotheses: String,
     /// Kills whose recovery has not ended.
     pub pending: Vec<PendingLine>,
     /// The latest recoveries that ended, oldest first.
@@ -217,6 +224,7 @@ impl ActivityLog {
         let outcomes = status_writer.outcomes().iter();
         let outcomes: Vec<String> =
             outcomes.map(|(outcome, count)| format!("{count} {}", outcome.replace('_', " "))).collect();
+        let hypotheses: Vec<String> = status_writer.hypotheses().iter().map(hypothesis).collect();
         let shown = NamespaceLine {
             opted_in_by: user.unwrap_or_default(),
             settings: record.spec.settings.as_ref().map(settings).unwrap_or_default(),
@@ -226,6 +234,7 @@ impl ActivityLog {
             sentence: cut(status_writer.sentence().unwrap_or_default(), SENTENCE),
             kills: status_writer.kills(),
             outcomes: cut(outcomes.join(", "), TEXT),
+            hypotheses: cut(hypotheses.join(", "), SENTENCE),
             ..NamespaceLine::default()
         };
         self.change(namespace, |line| {
@@ -310,6 +319,14 @@ fn settings(recorded: &RecordedSettings) -> Vec<(&'static str, String)> {
     ];
     let optional = optional.into_iter().filter_map(|(name, value)| Some((name, value.clone()?)));
     always.into_iter().chain(optional).map(|(name, value)| (name, cut(&value, TEXT))).collect()
+}
+
+/// How often a check held, in a few words.
+fn hypothesis(counts: &HypothesisCounts) -> String {
+    let HypothesisCounts { check, held, broken, unknown, last_broken: _ } = counts;
+    let all = [(held, "held"), (broken, "broke"), (unknown, "unknown")];
+    let told = all.iter().filter(|(count, _)| **count > 0).map(|(count, word)| format!("{word} {count}×"));
+    format!("{check} {}", told.collect::<Vec<_>>().join(" "))
 }
 
 #[cfg(test)]

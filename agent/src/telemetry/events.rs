@@ -16,12 +16,13 @@ use crate::telemetry::refusals::ToldEvent;
 pub const REPORTER: &str = "purechaos.dev/agent";
 
 /// The reasons of the agent's Events.
-pub const REASONS: [&str; 7] = [
+pub const REASONS: [&str; 8] = [
     "ChaosKilled",
     "ChaosRefused",
     "ChaosRecovered",
     "ChaosRecoveryTimedOut",
     "ChaosRecoveryEnded",
+    "ChaosHypothesisBroken",
     "ChaosHalted",
     "ChaosResumed",
 ];
@@ -82,16 +83,17 @@ pub fn record_refused(namespace: &str, namespace_uid: &str, sentence: &str) -> E
 }
 
 /// Makes a `ChaosRecovered`, `ChaosRecoveryTimedOut` or `ChaosRecoveryEnded` Event on the workload.
-/// `says` is what the workload's conditions say. `None` if the namespace opted out or is deleted,
+/// `says` is what the workload's conditions say, and `checks` has a sentence for each check of the
+/// steady state. `None` if the namespace opted out or is deleted,
 /// because the agent then has no right to write Events there. The webhook's `ChaosOptedOut` Event
 /// ends the story.
 #[must_use]
 pub fn recovery_ended(
     namespace: &str,
     recovery: &Recovery,
-    outcome: RecoveryOutcome,
-    duration: Option<Duration>,
+    (outcome, duration): (RecoveryOutcome, Option<Duration>),
     says: Option<&str>,
+    checks: &[String],
 ) -> Option<Event> {
     let Recovery { workload, victim, victim_uid, .. } = recovery;
     let WorkloadReference { kind, name, uid: _ } = workload;
@@ -123,11 +125,32 @@ pub fn recovery_ended(
             ("ChaosRecoveryEnded", note)
         }
     };
+    let note = std::iter::once(&note).chain(checks).map(String::as_str).collect::<Vec<_>>().join("; ");
     Some(Event {
         related: Some(pod_reference(namespace, victim, victim_uid)),
         is_warning: outcome == RecoveryOutcome::TimedOut,
         ..deed(reason, "Recover", note, workload_reference(namespace, workload))
     })
+}
+
+/// Makes a `ChaosHypothesisBroken` Event on the workload, as soon as a sample breaks a check. `when`
+/// says how long after the kill that was.
+#[must_use]
+pub fn hypothesis_broken(
+    namespace: &str,
+    workload: &WorkloadReference,
+    (pod, pod_uid): (&str, &str),
+    check: &str,
+    when: &str,
+    saw: &str,
+) -> Event {
+    let WorkloadReference { kind, name, uid: _ } = workload;
+    let note = format!("Check {check} broke{when} of Pod {pod} of {kind} {name}: {saw}");
+    Event {
+        related: Some(pod_reference(namespace, pod, pod_uid)),
+        is_warning: true,
+        ..deed("ChaosHypothesisBroken", "Sample", note, workload_reference(namespace, workload))
+    }
 }
 
 /// Makes a `ChaosHalted` Event on namespace `pure-chaos`.

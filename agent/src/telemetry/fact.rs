@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use policy::record::{Pending, ToldRefusal, WorkloadReference};
+use policy::record::{BrokenSample, Pending, ToldRefusal, WorkloadReference};
 use policy::settings::Mode;
 use policy::well_known::SYSTEM_NAMESPACE;
 use runtime::events::Event;
@@ -14,11 +14,16 @@ use crate::recovery::{Recovery, RecoveryOutcome};
 use crate::refusal::Refusal;
 use crate::round::kill::{Attempt, Failure};
 use crate::round::report::RoundReport;
+use crate::steady_state::hypothesis::{EndedHypothesis, HypothesisOutcome};
 use crate::telemetry::activity::{Decision, DecisionKind, EndedLine};
 use crate::telemetry::decision_log::{decisions, found_out, skipped, tried};
 use crate::telemetry::events;
 use crate::telemetry::metrics::RoundOutcome;
 use crate::telemetry::refusals::untold;
+
+mod recovery;
+
+use recovery::{of_break, of_recovery};
 
 /// Something that happened and that the agent reports.
 pub enum Fact<'a> {
@@ -77,6 +82,23 @@ pub enum Fact<'a> {
         duration: Option<Duration>,
         /// What the conditions of the workload and its Pods say about why it did not recover.
         says: Option<&'a str>,
+        /// Whether the checks of the steady state held in the meantime.
+        hypotheses: &'a [EndedHypothesis],
+    },
+    /// A check of the steady state broke during a recovery.
+    HypothesisBroken {
+        /// The workload that recovers.
+        workload: &'a WorkloadReference,
+        /// The name of the Pod that was killed.
+        pod: &'a str,
+        /// The UID of that Pod.
+        pod_uid: &'a str,
+        /// When the Pod was killed.
+        killed: Timestamp,
+        /// The name of the check.
+        check: &'a str,
+        /// The sample that did not hold.
+        broken: &'a BrokenSample,
     },
     /// The whole cluster is halted, or the agent can't read whether it is.
     Halted {
@@ -110,7 +132,7 @@ pub struct Line {
     pub mode: Option<&'static str>,
     /// The slot of the round.
     pub slot: Option<String>,
-    /// How the round or the recovery ended.
+    /// How the round, the recovery or the hypothesis ended.
     pub outcome: Option<&'static str>,
     /// The number of kills in the round.
     pub kills: Option<usize>,
@@ -118,6 +140,8 @@ pub struct Line {
     pub reason: Option<&'static str>,
     /// The labels of all refusals of a round, separated by commas.
     pub reasons: Option<String>,
+    /// The name of the check of the steady state.
+    pub check: Option<String>,
     /// A sentence that says more.
     pub sentence: Option<String>,
     /// How long the recovery took, in seconds.
@@ -137,6 +161,15 @@ pub enum Count {
     Failure(Failure),
     /// A recovery of this workload ended.
     Recovery(WorkloadReference, EndedLine),
+    /// The hypothesis that a check holds ended with the recovery of this workload.
+    Hypothesis {
+        /// The workload.
+        workload: WorkloadReference,
+        /// The name of the check.
+        check: String,
+        /// What became of the hypothesis.
+        outcome: HypothesisOutcome,
+    },
 }
 
 /// Everything that the agent reports about one fact.
@@ -184,8 +217,11 @@ pub fn tellings(namespace: &str, fact: &Fact<'_>, at: Timestamp) -> Tellings {
             events: vec![events::record_refused(namespace, namespace_uid, sentence)],
             ..Tellings::default()
         },
-        Fact::RecoveryEnded { recovery, outcome, duration, says } => {
-            of_recovery(namespace, recovery, outcome, duration, says, at)
+        Fact::RecoveryEnded { recovery, outcome, duration, says, hypotheses } => {
+            of_recovery(namespace, recovery, (outcome, duration), says, hypotheses, at)
+        }
+        Fact::HypothesisBroken { workload, pod, pod_uid, killed, check, broken } => {
+            of_break(namespace, (workload, pod, pod_uid), killed, (check, broken), at)
         }
         Fact::Halted { text, untold } => Tellings {
             lines: vec![Line {
@@ -283,44 +319,6 @@ fn of_round(slot: Timestamp, report: &RoundReport) -> Line {
     }
 }
 
-fn of_recovery(
-    namespace: &str,
-    recovery: &Recovery,
-    outcome: RecoveryOutcome,
-    duration: Option<Duration>,
-    says: Option<&str>,
-    at: Timestamp,
-) -> Tellings {
-    let Recovery { workload, victim, victim_uid, .. } = recovery;
-    let sentence = match (duration, says) {
-        (Some(duration), _) => format!("{:.1} s after the kill", duration.as_secs_f64()),
-        (None, Some(says)) => format!("{}; the workload reports: {says}", outcome.meaning()),
-        (None, None) => outcome.meaning().to_owned(),
-    };
-    Tellings {
-        lines: vec![Line {
-            message: "recovery ended",
-            workload: Some(workload.clone()),
-            pod: Some(victim.clone()),
-            uid: Some(victim_uid.clone()),
-            outcome: Some(outcome.label()),
-            sentence: says.map(str::to_owned),
-            seconds: duration.map(|duration| duration.as_secs_f64()),
-            ..Line::default()
-        }],
-        counts: vec![Count::Recovery(workload.clone(), EndedLine { outcome, duration })],
-        events: events::recovery_ended(namespace, recovery, outcome, duration, says).into_iter().collect(),
-        entries: vec![Decision {
-            at,
-            namespace: namespace.to_owned(),
-            workload: format!("{} {}", workload.kind, workload.name),
-            pod: victim.clone(),
-            what: DecisionKind::Ended(outcome),
-            sentence,
-        }],
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -372,6 +370,7 @@ mod tests {
             steady_state: 3,
             others: Vec::new(),
             node: None,
+            checks: Vec::new(),
         };
         let found = |is_killed| of(&Fact::FoundOut { kill: &kill, mode: Mode::Evict, is_killed });
         assert_eq!(

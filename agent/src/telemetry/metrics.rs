@@ -7,22 +7,27 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use policy::platform::PlatformPolicy;
 use policy::record::WorkloadReference;
 use policy::settings::Mode;
 use prometheus::{
     GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
-use strum::{IntoStaticStr, VariantArray};
 use tokio::time::Instant;
 
 use crate::cluster::snapshot::PodView;
 use crate::recovery::RecoveryOutcome;
 use crate::refusal::Refusal;
 use crate::round::kill::Failure;
+use crate::steady_state::hypothesis::HypothesisOutcome;
 
 mod by_namespace;
+mod hypotheses;
+mod round_outcome;
 
 use by_namespace::ByNamespace;
+use hypotheses::Hypotheses;
+pub use round_outcome::RoundOutcome;
 
 /// The bucket edges answer common questions: did the workload recover within 5 s (the usual
 /// objective for the start of a Pod), within the usual grace period of 30 s, or within the default
@@ -44,35 +49,6 @@ pub const LINGER: Duration = Duration::from_secs(600);
 #[must_use]
 pub fn has_series(pod: &PodView) -> bool {
     pod.controller.as_ref().is_some_and(|controller| LASTING_CONTROLLERS.contains(&controller.kind.as_str()))
-}
-
-/// How a round ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantArray)]
-#[strum(serialize_all = "snake_case")]
-pub enum RoundOutcome {
-    /// The round killed at least one Pod.
-    Killed,
-    /// A guard refused the namespace, or the round killed nothing and at least one victim was
-    /// refused at the last moment.
-    Refused,
-    /// There was no Pod to select: there are no Pods, the guards refused all of them, or no
-    /// workload was due in a slot of an `mtbf` schedule.
-    NoCandidate,
-    /// The round was a dry run that would have killed at least one Pod.
-    DryRun,
-    /// The round could not decide, or it killed nothing although no guard refused a victim.
-    Failed,
-}
-
-impl RoundOutcome {
-    /// All outcomes.
-    pub const ALL: &'static [Self] = Self::VARIANTS;
-
-    /// The label in metrics and logs.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        self.into()
-    }
 }
 
 /// Registers `pure_chaos_leader`. A standby exports this metric, too.
@@ -101,6 +77,7 @@ pub struct Metrics {
     kill_failures: ByNamespace,
     recovery_seconds: HistogramVec,
     recoveries: IntCounterVec,
+    hypotheses: Hypotheses,
     pending: IntGaugeVec,
     oldest_pending: GaugeVec,
     container_restarts: IntCounterVec,
@@ -121,7 +98,7 @@ impl Metrics {
     /// # Errors
     /// When the registry already has a metric of one of these names. This never happens with a new
     /// registry.
-    pub fn new(registry: &Registry, policy_hash: &str, modes: &[Mode]) -> prometheus::Result<Self> {
+    pub fn new(registry: &Registry, policy: &PlatformPolicy) -> prometheus::Result<Self> {
         let counter = |name: &str, help: &str, labels: &[&str]| {
             let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(counter.clone()))?;
@@ -163,7 +140,7 @@ impl Metrics {
             ),
             &["hash"],
         )?;
-        policy_info.with_label_values(&[policy_hash]).set(1);
+        policy_info.with_label_values(&[&policy.hash]).set(1);
         registry.register(Box::new(policy_info))?;
 
         let per_workload = ["target_namespace", "workload_kind", "workload"];
@@ -190,6 +167,7 @@ impl Metrics {
                 "Recoveries by outcome; every kill ends in exactly one.",
                 &["target_namespace", "workload_kind", "workload", "outcome"],
             )?,
+            hypotheses: Hypotheses::new(registry, policy.steady_state.names())?,
             pending,
             oldest_pending: gauge(
                 "pure_chaos_oldest_pending_timestamp_seconds",
@@ -210,7 +188,7 @@ impl Metrics {
                 "1 if every kill is halted or the halt can't be read, else 0.",
             )?,
             events_dropped: runtime::events::dropped(registry)?,
-            modes: modes.to_vec(),
+            modes: policy.ceilings.modes.clone(),
             known: Arc::default(),
         })
     }
@@ -286,6 +264,24 @@ impl Metrics {
         }
     }
 
+    /// Starts the series of a workload and a check of the steady state at 0.
+    pub fn begin_hypothesis(&self, namespace: &str, workload: &WorkloadReference, check: &str) {
+        self.see(namespace, workload);
+        self.hypotheses.begin(namespace, workload, check);
+    }
+
+    /// Counts what became of the hypothesis that a check holds during a recovery.
+    pub fn hypothesis(
+        &self,
+        namespace: &str,
+        workload: &WorkloadReference,
+        check: &str,
+        outcome: HypothesisOutcome,
+    ) {
+        self.see(namespace, workload);
+        self.hypotheses.ended(namespace, workload, check, outcome);
+    }
+
     /// Sets the number of pending recoveries, and when the oldest of their kills happened.
     pub fn set_pending(&self, namespace: &str, pending: usize, oldest: Option<Timestamp>) {
         self.pending.with_label_values(&[namespace]).set(i64::try_from(pending).unwrap_or(i64::MAX));
@@ -359,6 +355,7 @@ impl Metrics {
             drop(self.recoveries.remove_label_values(&[namespace, kind, name, outcome.label()]));
         }
         drop(self.container_restarts.remove_label_values(&[namespace, kind, name]));
+        self.hypotheses.forget(namespace, kind, name);
         if is_last_of_kind {
             drop(self.recovery_seconds.remove_label_values(&[namespace, kind]));
         }

@@ -38,19 +38,22 @@ impl Context {
                 self.metrics.recovery(namespace, &workload, ended.outcome, ended.duration);
                 self.activity_log.ended(namespace, ended);
             }
+            Count::Hypothesis { workload, check, outcome } => {
+                self.metrics.hypothesis(namespace, &workload, &check, outcome);
+            }
         }
     }
 }
 
 fn log(namespace: &str, line: &Line) {
     let Line { is_warning, message, workload, pod, uid, mode, slot, outcome, kills, .. } = line;
-    let Line { reason, reasons, sentence, seconds, .. } = line;
+    let Line { reason, reasons, check, sentence, seconds, .. } = line;
     let (workload_kind, workload) = match workload {
         Some(WorkloadReference { kind, name, uid: _ }) => (Some(kind.as_str()), Some(name.as_str())),
         None => (None, None),
     };
     let (pod, uid, slot) = (pod.as_deref(), uid.as_deref(), slot.as_deref());
-    let reasons = reasons.as_deref();
+    let (reasons, check) = (reasons.as_deref(), check.as_deref());
     // Cuts the sentence, because it may quote text from others, such as the text of a halt.
     let sentence = sentence.as_deref().map(|sentence| cut(sentence, LONGEST_SENTENCE));
     let sentence = sentence.as_deref();
@@ -68,6 +71,7 @@ fn log(namespace: &str, line: &Line) {
                 kills,
                 reason,
                 reasons,
+                check,
                 sentence,
                 seconds,
                 "{message}"

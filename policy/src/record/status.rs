@@ -32,6 +32,10 @@ pub struct OptInStatus {
     /// How many recoveries ended with each outcome since the record was created.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub outcomes: BTreeMap<String, i64>,
+    /// For each check of the steady state that was sampled during recoveries, how often it held
+    /// until the recovery ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hypotheses: Vec<HypothesisCounts>,
     /// Kills that the agent decided and whose result is not known yet. At most one per workload.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub intents: Vec<Intent>,
@@ -45,7 +49,8 @@ pub struct OptInStatus {
     /// The number of kills whose recovery has not ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_count: Option<i64>,
-    /// Workloads that the agent leaves alone because their recoveries timed out.
+    /// Workloads that the agent leaves alone because their recoveries timed out or a check of the
+    /// steady state broke.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub backing_off: Vec<BackOff>,
     /// Workloads that the agent leaves alone because a Pod changed during its kill, or because a
@@ -97,15 +102,67 @@ pub struct Pending {
     /// The node of the killed Pod, if it belongs to a DaemonSet. The replacement comes to this node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
+    /// The checks of the steady state that are sampled until the recovery ends.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<SampledCheck>,
 }
 
-/// A workload whose recoveries timed out.
+/// A check of the steady state that is sampled during a recovery.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SampledCheck {
+    /// The name of the check.
+    pub check: String,
+    /// The first sample that did not hold. Absent as long as none is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broken: Option<BrokenSample>,
+}
+
+/// A sample of a check that did not hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BrokenSample {
+    /// When the answer came, in RFC 3339.
+    pub time: String,
+    /// What was seen instead.
+    pub saw: String,
+}
+
+/// How often a check held from a kill until the recovery ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HypothesisCounts {
+    /// The name of the check.
+    pub check: String,
+    /// The number of recoveries during which each sample held.
+    pub held: i64,
+    /// The number of recoveries during which a sample did not hold.
+    pub broken: i64,
+    /// The number of recoveries during which no sample is known to have failed, but some are
+    /// missing.
+    pub unknown: i64,
+    /// What last broke the check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_broken: Option<LastBroken>,
+}
+
+/// What last broke a check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastBroken {
+    /// The workload that was recovering.
+    pub workload: WorkloadReference,
+    /// The first sample that did not hold.
+    pub sample: BrokenSample,
+}
+
+/// A workload whose recoveries timed out, or during whose recoveries a check broke.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BackOff {
     /// The workload.
     pub workload: WorkloadReference,
-    /// How many of its recoveries timed out in a row.
+    /// How many of its recoveries timed out, or broke a check, in a row.
     pub timed_out: u32,
     /// Until when the agent leaves it alone, in RFC 3339. Absent if the agent leaves it alone until
     /// it has been healthy for long enough.

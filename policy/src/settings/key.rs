@@ -37,8 +37,10 @@ pub enum Key {
     MinAge,
     /// How long a recovery may take. A recovery that takes longer is `timed_out`.
     RecoveryDeadline,
-    /// The checks that have to hold before a round.
+    /// The checks that have to hold before a round, and that are sampled during its recoveries.
     SteadyState,
+    /// Whether a check that breaks during a round ends the round.
+    AbortOnBroken,
     /// The instant at which the opt-in expires.
     Expires,
     /// Whether rounds do everything but the kill.
@@ -82,7 +84,7 @@ impl Key {
             Self::MinAge => durations::EXPECTED,
             Self::SteadyState => steady_state::EXPECTED,
             Self::RecoveryDeadline => "a duration, such as `5m`",
-            Self::DryRun => "`true` or `false`",
+            Self::AbortOnBroken | Self::DryRun => "`true` or `false`",
         }
     }
 

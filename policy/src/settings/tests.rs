@@ -12,7 +12,7 @@ fn parse(pairs: &[(&str, &str)]) -> Result<Settings, Vec<String>> {
 }
 
 /// One value for each setting that differs from its default.
-const EXAMPLES: [(Key, &str); 15] = [
+const EXAMPLES: [(Key, &str); 16] = [
     (Key::Schedule, "cron 0 9-17 * * Mon-Fri"),
     (Key::AlsoAt, "2026-12-01T18:00:00Z"),
     (Key::ActiveHours, "Mon-Fri 09:00-17:00 Europe/Berlin"),
@@ -26,6 +26,7 @@ const EXAMPLES: [(Key, &str); 15] = [
     (Key::MinAge, "2m"),
     (Key::RecoveryDeadline, "10m"),
     (Key::SteadyState, "checkout-slo,no-alert"),
+    (Key::AbortOnBroken, "false"),
     (Key::Expires, "2026-12-24T18:00:00Z"),
     (Key::DryRun, "true"),
 ];

@@ -4,7 +4,8 @@ use crate::cluster::snapshot::examples::{controller, pod, workload};
 #[test]
 fn a_workload_starts_at_zero_and_a_forgotten_namespace_leaves_nothing() {
     let registry = Registry::new();
-    let metrics = Metrics::new(&registry, "abc", &[Mode::Evict]).unwrap();
+    let policy = "steadyState:\n  web-answers: {http: {service: web, port: http}}";
+    let metrics = Metrics::new(&registry, &PlatformPolicy::parse(policy).unwrap()).unwrap();
     let web = workload("Deployment", "web", 3).reference;
     metrics.begin("a");
     metrics.see("a", &web);
@@ -15,6 +16,15 @@ fn a_workload_starts_at_zero_and_a_forgotten_namespace_leaves_nothing() {
     assert!(text.contains("outcome=\"recovered_after_restart\",target_namespace=\"a\",workload=\"web\""));
     metrics.kill("a", &web, Mode::Delete);
     metrics.recovery("a", &web, RecoveryOutcome::Recovered, Some(Duration::from_secs(2)));
+    metrics.begin_hypothesis("a", &web, "web-answers");
+    metrics.hypothesis("a", &web, "web-answers", HypothesisOutcome::Broken);
+    let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+    for (outcome, count) in [("held", 0), ("broken", 1), ("unknown", 0)] {
+        let series = format!(
+            "{{check=\"web-answers\",outcome=\"{outcome}\",target_namespace=\"a\",workload=\"web\",workload_kind=\"Deployment\"}} {count}"
+        );
+        assert!(text.contains(&series), "{text}");
+    }
     metrics.set_next_slot("a", Some(Timestamp::UNIX_EPOCH));
     metrics.forget("a");
     let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
@@ -24,7 +34,7 @@ fn a_workload_starts_at_zero_and_a_forgotten_namespace_leaves_nothing() {
 #[test]
 fn only_recovered_enters_the_histogram() {
     let registry = Registry::new();
-    let metrics = Metrics::new(&registry, "abc", &[Mode::Evict]).unwrap();
+    let metrics = Metrics::new(&registry, &PlatformPolicy::built_in()).unwrap();
     let web = workload("Deployment", "web", 3).reference;
     for &outcome in RecoveryOutcome::ALL {
         metrics.recovery("a", &web, outcome, Some(Duration::from_secs(2)));
@@ -38,7 +48,8 @@ fn only_recovered_enters_the_histogram() {
 #[test]
 fn every_allowed_mode_and_kind_begins_at_zero_and_is_forgotten() {
     let registry = Registry::new();
-    let metrics = Metrics::new(&registry, "abc", &[Mode::Evict, Mode::Delete]).unwrap();
+    let policy = "ceilings: {mode: \"evict,delete\"}";
+    let metrics = Metrics::new(&registry, &PlatformPolicy::parse(policy).unwrap()).unwrap();
     let rollout = workload("Rollout", "web", 3).reference;
     let text = || prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
     metrics.see("a", &rollout);

@@ -1,0 +1,185 @@
+//! Samples the chosen checks once a second while recoveries of a namespace are pending.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use policy::record::{Pending, SampledCheck, WorkloadReference};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::Finding;
+use super::hypothesis::{EndedHypothesis, Hypothesis};
+use crate::context::Context;
+use crate::recovery::Kill;
+use crate::telemetry::fact::Fact;
+
+/// How often a check is sampled. A sample whose answer takes longer delays the next one.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The sampler of one namespace. Dropping it ends its tasks.
+pub struct Sampler {
+    shared: Arc<Shared>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+struct Shared {
+    context: Context,
+    namespace: String,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The pending recoveries whose checks are sampled, by the UID of the workload.
+    windows: BTreeMap<String, Window>,
+    /// The checks that have a task.
+    running: BTreeSet<String>,
+}
+
+/// The time from a kill until the recovery ends.
+struct Window {
+    workload: WorkloadReference,
+    pod: String,
+    pod_uid: String,
+    killed: Timestamp,
+    hypotheses: Vec<Hypothesis>,
+}
+
+/// A check that a sample broke.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// The name of the check.
+    pub check: String,
+    /// What was seen instead.
+    pub saw: String,
+}
+
+impl Sampler {
+    /// A sampler for the recoveries of a namespace.
+    #[must_use]
+    pub fn new(context: &Context, namespace: &str) -> Self {
+        let shared =
+            Shared { context: context.clone(), namespace: namespace.to_owned(), state: Mutex::default() };
+        Self { shared: Arc::new(shared), tasks: Mutex::default() }
+    }
+
+    /// Begins to sample the checks of a kill, unless they are sampled for its workload already.
+    pub fn begin(&self, kill: &Kill) {
+        let hypotheses = kill.checks.iter().map(|check| Hypothesis::begin(check, kill.answered)).collect();
+        self.open(&kill.pending(), kill.at, hypotheses);
+    }
+
+    /// Continues the samples for a recovery from the record.
+    pub fn resume(&self, left: &Pending, killed: Timestamp) {
+        let now = self.shared.context.clock.monotonic();
+        let resumed = left.checks.iter().map(|recorded| Hypothesis::resume(recorded, now)).collect();
+        self.open(left, killed, resumed);
+    }
+
+    fn open(&self, kill: &Pending, killed: Timestamp, hypotheses: Vec<Hypothesis>) {
+        if hypotheses.is_empty() {
+            return;
+        }
+        let checks: Vec<String> = hypotheses.iter().map(|hypothesis| hypothesis.check.clone()).collect();
+        for check in &checks {
+            self.shared.context.metrics.begin_hypothesis(&self.shared.namespace, &kill.workload, check);
+        }
+        let mut state = self.shared.state.lock();
+        state.windows.entry(kill.workload.uid.clone()).or_insert_with(|| Window {
+            workload: kill.workload.clone(),
+            pod: kill.pod.clone(),
+            pod_uid: kill.uid.clone(),
+            killed,
+            hypotheses,
+        });
+        let mut tasks = self.tasks.lock();
+        while tasks.try_join_next().is_some() {}
+        for check in checks {
+            if state.running.insert(check.clone()) {
+                tasks.spawn(sample(Arc::clone(&self.shared), check));
+            }
+        }
+    }
+
+    /// Ends the samples for the recovery of a workload, and says what became of the hypotheses.
+    pub fn end(&self, workload_uid: &str) -> Vec<EndedHypothesis> {
+        let window = self.shared.state.lock().windows.remove(workload_uid);
+        let until = self.shared.context.clock.monotonic();
+        let hypotheses = window.into_iter().flat_map(|window| window.hypotheses);
+        hypotheses.map(|hypothesis| hypothesis.end(until)).collect()
+    }
+
+    /// Ends the samples for all other workloads without a result, because another process tells it.
+    pub fn retain(&self, is_pending: impl Fn(&str) -> bool) {
+        self.shared.state.lock().windows.retain(|uid, _| is_pending(uid));
+    }
+
+    /// The sampled checks of a workload, in the form in which the record stores them.
+    #[must_use]
+    pub fn recorded(&self, workload_uid: &str) -> Vec<SampledCheck> {
+        let state = self.shared.state.lock();
+        let hypotheses = state.windows.get(workload_uid).into_iter().flat_map(|window| &window.hypotheses);
+        hypotheses.map(Hypothesis::recorded).collect()
+    }
+
+    /// A check that a sample broke, in one of these workloads.
+    #[must_use]
+    pub fn broken(&self, is_concerned: impl Fn(&str) -> bool) -> Option<Broken> {
+        let state = self.shared.state.lock();
+        let concerned = state.windows.iter().filter(|(uid, _)| is_concerned(uid));
+        concerned.flat_map(|(_, window)| &window.hypotheses).find_map(|hypothesis| {
+            let saw = hypothesis.recorded().broken?.saw;
+            Some(Broken { check: hypothesis.check.clone(), saw })
+        })
+    }
+}
+
+/// Samples one check until no recovery needs it.
+async fn sample(shared: Arc<Shared>, check: String) {
+    while let Some(not_before) = shared.next_not_before(&check) {
+        let Context { clock, prober, .. } = &shared.context;
+        let begun = clock.monotonic();
+        let finding = prober.ask_one(&shared.namespace, &check, Some(not_before)).await;
+        shared.enter(&finding);
+        let took = clock.monotonic().saturating_duration_since(begun);
+        tokio::time::sleep(INTERVAL.saturating_sub(took)).await;
+    }
+}
+
+impl Shared {
+    /// The instant before which the next sample of a check may not be asked. `None` if no recovery
+    /// needs one: the task of the check then ends.
+    fn next_not_before(&self, check: &str) -> Option<Instant> {
+        let mut state = self.state.lock();
+        let all = state.windows.values().flat_map(|window| &window.hypotheses);
+        let of_check = all.filter(|hypothesis| hypothesis.check == check);
+        let newest = of_check.map(Hypothesis::next_not_before).max();
+        if newest.is_none() {
+            state.running.remove(check);
+        }
+        newest
+    }
+
+    /// Takes over a sample. Reports each recovery whose hypothesis it breaks.
+    fn enter(&self, finding: &Finding) {
+        let at = self.context.clock.wall();
+        for window in self.state.lock().windows.values_mut() {
+            let Window { workload, pod, pod_uid, killed, hypotheses } = window;
+            let of_check = hypotheses.iter_mut().filter(|hypothesis| hypothesis.check == finding.check);
+            for broken in of_check.filter_map(|hypothesis| hypothesis.sample(finding, at)) {
+                let fact = Fact::HypothesisBroken {
+                    workload,
+                    pod,
+                    pod_uid,
+                    killed: *killed,
+                    check: &finding.check,
+                    broken,
+                };
+                self.context.tell(&self.namespace, &fact);
+            }
+        }
+    }
+}
