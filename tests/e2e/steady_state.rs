@@ -45,6 +45,16 @@ fn is_refused(namespace: &Namespace, reason: &str, words: &str) {
     assert_eq!((kills(namespace), namespace.pods()), (before, pods));
 }
 
+/// The number of hypotheses with this outcome.
+fn hypotheses(namespace: &Namespace, outcome: &str) -> f64 {
+    let labels = [
+        &format!("target_namespace=\"{}\"", namespace.name),
+        "check=\"web-answers\"",
+        &format!("outcome=\"{outcome}\""),
+    ];
+    total(&metrics(), "pure_chaos_hypotheses_total", &labels)
+}
+
 /// Waits for one more kill.
 fn kills_again(namespace: &Namespace) {
     let before = kills(namespace);
@@ -97,6 +107,7 @@ fn a_service_that_does_not_answer_keeps_everything_alive() {
     let checks = ["purechaos.dev/steady-state=web-answers"];
     namespace.opt_in(&[&OFTEN[..], &checks].concat());
     kills_again(&namespace);
+    eventually("a hypothesis that held", || (hypotheses(&namespace, "held") >= 1.0).then_some(()));
     let scale = |replicas: u32| {
         let replicas = format!("--replicas={replicas}");
         kubectl(&["-n", &namespace.name, "scale", "deployment", "server", &replicas]).succeeds();
@@ -109,6 +120,38 @@ fn a_service_that_does_not_answer_keeps_everything_alive() {
     );
     scale(1);
     kills_again(&namespace);
+}
+
+/// The Service has one Pod. Its kill breaks the check until the replacement is Ready.
+#[test]
+fn a_check_that_a_kill_breaks_is_told_with_its_time() {
+    let namespace = Namespace::new("steady-broken");
+    let name = &namespace.name;
+    let command = ["httpd", "-f", "-p", "8080", "-h", "/"];
+    let mut server = deployment(name, "server", &command, 8080);
+    server["spec"]["template"]["metadata"]["annotations"] = json!({});
+    server["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]["initialDelaySeconds"] = json!(3);
+    kubectl_with(&["create"], &server).succeeds();
+    kubectl_with(&["create"], &service(name, "web", "server", 80, 8080)).succeeds();
+    is_rolled_out(name, "server");
+    let checks = ["purechaos.dev/steady-state=web-answers", "purechaos.dev/single-replica=allow"];
+    namespace.opt_in(&[&OFTEN[..], &checks].concat());
+    eventually("a broken hypothesis", || (hypotheses(&namespace, "broken") >= 1.0).then_some(()));
+    let fields = "--field-selector=reason=ChaosHypothesisBroken";
+    let note = eventually("its Event", || {
+        let events = kubectl(&["-n", name, "get", "events", fields, "-o", "jsonpath={.items[*].message}"]);
+        Some(events.succeeds()).filter(|note| !note.is_empty())
+    });
+    println!("{note}");
+    let (before, after) = note.split_once(" s after the kill of Pod server-").unwrap();
+    let seconds: f64 = before.strip_prefix("Check web-answers broke ").unwrap().parse().unwrap();
+    assert!((0.0..4.0).contains(&seconds), "{note}");
+    assert!(after.contains(" of Deployment server: no endpoints available for service"), "{note}");
+    let counts = namespace.record()["status"]["hypotheses"][0].clone();
+    assert_eq!((&counts["check"], &counts["broken"]), (&json!("web-answers"), &json!(1)));
+    assert_eq!(counts["lastBroken"]["workload"]["name"], "server");
+    eventually("a workload that rests", || (state(&namespace).0.contains("backing_off")).then_some(()));
+    assert_eq!(kills(&namespace), 1.0);
 }
 
 /// A Prometheus on the host. The API server's proxy only reaches Pods, so a Pod forwards to it.
