@@ -30,7 +30,7 @@ use crate::explain::explanation::{Explanation, PodVerdict, Text, Unseen, Verdict
 use crate::guard;
 use crate::guard::backoff;
 use crate::guard::namespace::{Forbidden, by_record, permitted, protection};
-use crate::guard::pods::{GuardContext, screen};
+use crate::guard::pods::{GuardContext, Killed, screen};
 use crate::guard::resting::resting;
 use crate::refusal::Refusal;
 
@@ -166,7 +166,9 @@ pub async fn explain(
             let resting = resting(&status, now);
             let backing_off = status.backing_off.iter().filter(|known| backoff::refuses(known, now));
             let backing_off = backing_off.map(|known| known.workload.uid.clone()).collect();
+            let killed = Killed::new();
             let guard_context = GuardContext {
+                killed: &killed,
                 now,
                 settings,
                 pending: &pending,

@@ -1,6 +1,6 @@
-//! Measures a recovery. A recovery starts with a kill. It ends when the workload again has as many
-//! Ready Pods as it had and wants, with the victim's replacement among them, or when the deadline
-//! passes.
+//! Measures a recovery. A recovery starts with the first kill of a round in a workload. It ends when
+//! the workload again has as many Ready Pods as it had and wants, with a replacement for each victim
+//! among them, or when the deadline passes.
 //!
 //! A [`Recovery`] is a value without I/O. Its caller tells it what the watch showed, and it says
 //! whether and how the recovery ended.
@@ -20,10 +20,12 @@ mod outcome;
 pub mod pending;
 pub mod pod_store;
 pub mod tracker;
+mod victims;
 
 use confirmation::Confirmation;
 pub use outcome::RecoveryOutcome;
 use pending::place;
+pub use victims::Victim;
 
 /// A kill that the API server accepted.
 #[derive(Debug)]
@@ -94,19 +96,16 @@ enum Origin {
 /// A recovery that has not ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recovery {
-    /// The victim's name.
-    pub victim: String,
-    /// The victim's UID.
-    pub victim_uid: String,
-    /// The workload of the victim.
+    /// The Pods that were killed, in the order of their kills. There is at least one.
+    victims: Vec<Victim>,
+    /// The workload of the victims.
     pub workload: WorkloadReference,
-    /// The number of Ready Pods or of desired Pods just before the kill, whichever is smaller.
+    /// The number of Ready Pods or of desired Pods just before the first kill, whichever is smaller.
     pub steady_state: u32,
-    /// The time of the kill, by the wall clock.
+    /// The time of the first kill, by the wall clock.
     pub killed: Timestamp,
-    node: Option<String>,
     template: Option<String>,
-    /// UIDs of the workload's Pods besides the victim. They are known from the kill, or from the
+    /// UIDs of the workload's Pods besides the victims. They are known from the kill, or from the
     /// first look after a restart.
     others: BTreeSet<String>,
     origin: Origin,
@@ -121,11 +120,10 @@ pub struct Recovery {
     /// How long the recovery may take, counted from the kill.
     pub limit: Duration,
     deadline: Instant,
-    replacement: Option<String>,
     last_change: Option<Instant>,
     /// Whether the Pods could not be judged since their last change.
     unjudged: bool,
-    /// When the Pods first were as many as before the kill, with the replacement among them, even if
+    /// When the Pods first were as many as before the kill, with the replacements among them, even if
     /// the namespace or the workload could not be read at that moment.
     whole: Option<Instant>,
     /// Whether a live list has confirmed what the watch shows.
@@ -134,17 +132,15 @@ pub struct Recovery {
 
 impl Recovery {
     /// A recovery that begins with the API server's answer to the kill. `watched` are the UIDs of
-    /// all Pods that the watch has shown.
+    /// all Pods that the watch has shown. [`Recovery::join`] adds further kills of the same round.
     #[must_use]
     pub fn begin(kill: &Kill, watched: &BTreeSet<String>) -> Self {
         let Kill { candidate, asked, answered, at, deadline, checks: _ } = kill;
         Self {
-            victim: candidate.pod.name.clone(),
-            victim_uid: candidate.pod.uid.clone(),
+            victims: vec![Victim::new(&candidate.pod.name, &candidate.pod.uid, *at, place(candidate))],
             workload: candidate.workload.reference.clone(),
             steady_state: candidate.steady_state,
             killed: *at,
-            node: place(candidate),
             template: candidate.workload.template.clone(),
             others: candidate.others.clone(),
             origin: Origin::Kill,
@@ -154,7 +150,6 @@ impl Recovery {
             interrupted: false,
             limit: *deadline,
             deadline: *answered + *deadline,
-            replacement: None,
             last_change: None,
             unjudged: false,
             whole: None,
@@ -162,11 +157,12 @@ impl Recovery {
         }
     }
 
-    /// The watch showed that the victim is being deleted or is gone. The measurement starts at this
+    /// The watch showed that a victim is being deleted or is gone. The measurement starts at this
     /// moment if it is earlier than the API server's answer. A victim that is gone without having
     /// been seen before that may have begun to end long ago.
-    pub fn victim_seen_dying(&mut self, at: Instant, is_gone: bool) {
-        self.is_start_known |= !is_gone;
+    pub fn victim_seen_dying(&mut self, uid: &str, at: Instant, is_gone: bool) {
+        // A later victim says nothing about when the first one was killed.
+        self.is_start_known |= !is_gone && self.victims.first().is_some_and(|first| first.uid == uid);
         if let Start::Seen { t0, .. } = &mut self.start {
             *t0 = at.min(*t0);
         }
@@ -196,7 +192,7 @@ impl Recovery {
     }
 
     /// Says whether and how the recovery has ended by `at`, from the workload's Pods and its state at
-    /// that moment. `pods` may contain the victim. If `pods` is `None`, because nobody could look,
+    /// that moment. `pods` may contain the victims. If `pods` is `None`, because nobody could look,
     /// only the state of the workload or the deadline can end the recovery.
     pub fn judge(
         &mut self,
@@ -208,7 +204,7 @@ impl Recovery {
         self.unjudged = pods.is_none();
         if let Some(pods) = pods.filter(|_| self.is_measured()) {
             // Also while the workload can't be read: a later change says nothing about the recovery.
-            self.replacement_among(pods);
+            self.find_replacements(pods);
             if self.is_whole(pods) && !self.is_disturbed(pods) {
                 self.whole = self.whole.or(self.last_change);
             }
@@ -236,7 +232,7 @@ impl Recovery {
         if self.origin == Origin::Unknown {
             self.take_stock(pods);
         }
-        self.replacement_among(pods);
+        self.find_replacements(pods);
         // What was whole has recovered, whatever happened to the Pods while the workload could not
         // be read.
         if self.whole.is_none() && self.is_disturbed(pods) {
@@ -254,41 +250,6 @@ impl Recovery {
         timed_out
     }
 
-    /// Looks for the replacement, unless it is known.
-    fn replacement_among(&mut self, pods: &[&TrackedPod]) {
-        if self.replacement.is_none() {
-            let replacement = self.find_replacement(pods);
-            // If it appeared before t0, the watch has not shown the victim's end, and the start is unknown.
-            self.interrupted |= replacement.is_some_and(|seen| self.is_before_t0(seen.first_seen));
-            self.replacement = replacement.map(|seen| seen.pod.uid.clone());
-        }
-    }
-
-    /// Whether another Pod of the workload, or the replacement, is lost.
-    fn is_disturbed(&self, pods: &[&TrackedPod]) -> bool {
-        let lost = |uid: &String| match pods.iter().find(|seen| seen.pod.uid == *uid) {
-            Some(seen) => seen.pod.is_lost(),
-            None => self.seen.contains(uid) || self.replacement.as_ref() == Some(uid),
-        };
-        self.others.iter().chain(&self.replacement).any(lost)
-    }
-
-    /// Whether as many Pods are Ready as before the kill, with the replacement among them.
-    fn is_whole(&self, pods: &[&TrackedPod]) -> bool {
-        let ready: Vec<&str> = pods
-            .iter()
-            .filter(|seen| seen.pod.uid != self.victim_uid && seen.pod.counts_as_ready())
-            .map(|seen| seen.pod.uid.as_str())
-            .collect();
-        let is_replaced = match &self.replacement {
-            Some(uid) => ready.contains(&uid.as_str()),
-            // If there are more Ready Pods than there were without the victim, one of them is the
-            // replacement.
-            None => self.origin == Origin::FirstLook && !self.has_place() && !ready.is_empty(),
-        };
-        is_replaced && ready.len() >= self.steady_state as usize
-    }
-
     /// How long the recovery took: from t0 to the change that made the workload's Pods whole, even
     /// if the agent looked later. `None` if the Pods were not watched all the time.
     #[must_use]
@@ -299,49 +260,6 @@ impl Recovery {
             }
             _ => None,
         }
-    }
-
-    /// Whether the replacement can be recognized by its name or its node.
-    fn has_place(&self) -> bool {
-        self.workload.kind == "StatefulSet" || self.node.is_some()
-    }
-
-    /// Whether the Pod could be the replacement, by its name or its node.
-    fn is_in_place(&self, pod: &PodView) -> bool {
-        match self.workload.kind.as_str() {
-            "StatefulSet" => pod.name == self.victim,
-            _ => self.node.is_none() || pod.node == self.node,
-        }
-    }
-
-    /// Takes the workload's other Pods from the first look after a restart. The replacement may be
-    /// among them.
-    fn take_stock(&mut self, pods: &[&TrackedPod]) {
-        let is_other = |seen: &&&TrackedPod| {
-            let is_replacement = self.has_place() && self.is_in_place(&seen.pod);
-            seen.pod.uid != self.victim_uid && !seen.pod.is_lost() && !is_replacement
-        };
-        self.others = pods.iter().filter(is_other).map(|seen| seen.pod.uid.clone()).collect();
-        self.origin = Origin::FirstLook;
-    }
-
-    fn is_before_t0(&self, at: Instant) -> bool {
-        matches!(self.start, Start::Seen { t0, .. } if at < t0)
-    }
-
-    /// Finds the replacement. For a StatefulSet it has the victim's name and a new UID, and for a
-    /// DaemonSet it is on the victim's node. For other workloads it is the first new Pod since the
-    /// kill was requested.
-    fn find_replacement<'a>(&self, pods: &[&'a TrackedPod]) -> Option<&'a TrackedPod> {
-        pods.iter()
-            .copied()
-            .filter(|seen| seen.pod.uid != self.victim_uid && !self.others.contains(&seen.pod.uid))
-            .filter(|seen| match self.start {
-                Start::Seen { asked, .. } => seen.first_seen >= asked,
-                Start::BeforeRestart => true,
-            })
-            .filter(|seen| self.is_in_place(&seen.pod))
-            .min_by_key(|seen| (seen.first_seen, seen.pod.created, seen.pod.uid.clone()))
     }
 }
 

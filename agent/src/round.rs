@@ -20,12 +20,12 @@ use crate::cluster::pod_watch::PodWatch;
 use crate::cluster::snapshot::NamespaceSnapshot;
 use crate::context::Context;
 use crate::guard::namespace::{Forbidden, after, without_right};
-use crate::guard::pods::{Candidate, GuardContext, screen};
+use crate::guard::pods::{Candidate, GuardContext, Killed, screen};
 use crate::recovery::pending::pending;
 use crate::refusal::Refusal;
 use crate::round::due::DueSlot;
 use crate::round::report::RoundReport;
-use crate::round::select::{Turns, select_victims};
+use crate::round::select::{Most, Turns, select_victims};
 use crate::status::StatusWriter;
 use crate::steady_state;
 use crate::steady_state::sampler::Sampler;
@@ -134,6 +134,7 @@ pub async fn round(
         pending: &pending,
         backing_off: &status_writer.backing_off(now),
         resting: &status_writer.resting(now),
+        killed: &Killed::new(),
     };
     let mut screening = screen(&look.observation, &guard_context);
     let allowed: BTreeSet<WorkloadReference> =
@@ -142,7 +143,8 @@ pub async fn round(
     let kept = turns.kept(&screening);
     screening.candidates.retain(|candidate| turns.has(&candidate.workload.reference.uid));
     let is_waiting = !allowed.is_empty() && screening.candidates.is_empty();
-    let victims = select_victims(&screening.candidates, settings.limit, rng);
+    let most = Most { settings: &settings, ceilings: &context.policy.ceilings };
+    let victims = select_victims(&screening.candidates, most, rng);
     // Asks the checks of the steady state, if anything would be killed. Needs the client.
     if let Some(chosen) = settings.steady_state.as_ref().filter(|_| !victims.is_empty())
         && let Err(forbidden) = steady_state::permits(&context.prober.ask(namespace, chosen, None).await)
@@ -174,6 +176,7 @@ pub async fn round(
             settings: &settings,
             record: &record.spec,
             guard_context: &guard_context,
+            killed: Killed::new(),
             asked: look.at,
             look,
         };

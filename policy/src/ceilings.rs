@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::durations;
 use crate::schedule::Schedule;
-use crate::settings::{Key, Mode, NotUnderstood, Problem, Settings};
+use crate::settings::{Key, Mode, NotUnderstood, Problem, Settings, permission};
+use crate::share::Share;
 
 /// Limits that no namespace may exceed, neither at its admission nor at a kill.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,7 +16,11 @@ pub struct Ceilings {
     /// The modes that a namespace may use.
     pub modes: Vec<Mode>,
     /// The largest `limit` that a namespace may set.
-    pub largest_limit: u32,
+    pub largest_limit: Share,
+    /// The largest `per-workload` that a namespace may set.
+    pub largest_per_workload: Share,
+    /// Whether a namespace may allow kills in workloads that lack a Pod already.
+    pub below_desired: bool,
     /// The longest grace period that a namespace may set.
     pub longest_grace: Duration,
     /// Whether each opt-in must set `expires`.
@@ -24,7 +29,15 @@ pub struct Ceilings {
 
 impl Ceilings {
     /// The settings that have a ceiling.
-    pub const KEYS: [Key; 5] = [Key::Schedule, Key::Mode, Key::Limit, Key::GracePeriod, Key::Expires];
+    pub const KEYS: [Key; 7] = [
+        Key::Schedule,
+        Key::Mode,
+        Key::Limit,
+        Key::PerWorkload,
+        Key::BelowDesired,
+        Key::GracePeriod,
+        Key::Expires,
+    ];
 
     /// The built-in ceilings, which hold where the platform's policy sets none.
     #[must_use]
@@ -32,7 +45,9 @@ impl Ceilings {
         Self {
             shortest_interval: Duration::from_secs(60),
             modes: vec![Mode::Evict],
-            largest_limit: 5,
+            largest_limit: Share::Number(5),
+            largest_per_workload: Share::Number(1),
+            below_desired: false,
             longest_grace: Duration::from_secs(300),
             expires_required: false,
         }
@@ -69,6 +84,14 @@ impl Ceilings {
                 settings.set(key, text)?;
                 self.largest_limit = settings.limit;
             }
+            Key::PerWorkload => {
+                settings.set(key, text)?;
+                self.largest_per_workload = settings.per_workload;
+            }
+            Key::BelowDesired => {
+                settings.set(key, text)?;
+                self.below_desired = settings.below_desired;
+            }
             Key::GracePeriod => self.longest_grace = durations::parse(text).ok_or(NotUnderstood)?,
             Key::Expires => {
                 self.expires_required = match text {
@@ -90,6 +113,8 @@ impl Ceilings {
             Key::Schedule => Some(Schedule::Every(self.shortest_interval).to_string()),
             Key::Mode => Some(self.modes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")),
             Key::Limit => Some(self.largest_limit.to_string()),
+            Key::PerWorkload => Some(self.largest_per_workload.to_string()),
+            Key::BelowDesired => Some(permission(self.below_desired).to_owned()),
             Key::GracePeriod => Some(durations::print(self.longest_grace)),
             Key::Expires => Some(if self.expires_required { "required" } else { "optional" }.to_owned()),
             _ => None,
@@ -102,12 +127,30 @@ impl Ceilings {
         let is_past = |key: &Key| match key {
             Key::Schedule => settings.schedule.is_denser_than(self.shortest_interval),
             Key::Mode => !self.modes.contains(&settings.mode),
-            Key::Limit => settings.limit > self.largest_limit,
+            Key::Limit => settings.limit.exceeds(self.largest_limit),
+            Key::PerWorkload => settings.per_workload.exceeds(self.largest_per_workload),
+            Key::BelowDesired => settings.below_desired && !self.below_desired,
             Key::GracePeriod => settings.grace_period.is_some_and(|grace| grace > self.longest_grace),
             Key::Expires => self.expires_required && settings.expires.is_none(),
             _ => false,
         };
         Self::KEYS.into_iter().filter(is_past).collect()
+    }
+
+    /// The most Pods that a round may kill, if `candidates` Pods could be killed. If the setting is
+    /// a number and the ceiling a percentage, or the other way round, the smaller result counts.
+    #[must_use]
+    pub fn most_of_round(&self, settings: &Settings, candidates: usize) -> usize {
+        settings.limit.of(candidates).min(self.largest_limit.of(candidates))
+    }
+
+    /// The most Pods of one workload that a round may kill, if the workload wants `desired` Pods and
+    /// `ready` of them are Ready. At least one Ready Pod stays, unless `single-replica` is `allow`.
+    #[must_use]
+    pub fn most_of_workload(&self, settings: &Settings, desired: usize, ready: usize) -> usize {
+        let most = settings.per_workload.of(desired).min(self.largest_per_workload.of(desired));
+        let spared = usize::from(!settings.single_replica);
+        most.min(ready.saturating_sub(spared))
     }
 
     /// The problem to report for a setting at `path` that exceeds its ceiling.
@@ -129,9 +172,15 @@ mod tests {
 
     #[test]
     fn each_ceiling_is_read_and_printed() {
-        for (key, value) in
-            Ceilings::KEYS.into_iter().zip(["every 5m", "evict,delete", "7", "30s", "required"])
-        {
+        for (key, value) in Ceilings::KEYS.into_iter().zip([
+            "every 5m",
+            "evict,delete",
+            "7",
+            "25%",
+            "allow",
+            "30s",
+            "required",
+        ]) {
             let mut ceilings = Ceilings::built_in();
             ceilings.set(key, value).unwrap();
             assert_ne!(ceilings, Ceilings::built_in(), "{value}");
@@ -144,6 +193,8 @@ mod tests {
             (Key::Mode, "shout"),
             (Key::Mode, ""),
             (Key::Limit, "0"),
+            (Key::PerWorkload, "101%"),
+            (Key::BelowDesired, "true"),
             (Key::GracePeriod, "0s"),
             (Key::Expires, "true"),
             (Key::DryRun, "true"),
@@ -162,6 +213,8 @@ mod tests {
             (Key::Schedule, "cron * * * * *", "every 1s"),
             (Key::Mode, "evict", "delete"),
             (Key::Limit, "5", "6"),
+            (Key::PerWorkload, "1", "2"),
+            (Key::BelowDesired, "refuse", "allow"),
             (Key::GracePeriod, "5m", "5m1s"),
         ] {
             let with = |text: &str| {

@@ -32,5 +32,6 @@ pub mod protected;
 pub mod record;
 pub mod schedule;
 pub mod settings;
+pub mod share;
 pub mod steady_state;
 pub mod well_known;

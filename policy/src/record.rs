@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::active_hours::ActiveHours;
 use crate::schedule::{Schedule, Timetable};
 use crate::settings::{Key, Settings};
+use crate::share::Share;
 
 mod status;
 
@@ -41,7 +43,7 @@ pub use status::{
     printcolumn = r#"{"name":"State","type":"string","jsonPath":".status.state"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
     printcolumn = r#"{"name":"Mode","type":"string","priority":1,"jsonPath":".spec.settings.mode"}"#,
-    printcolumn = r#"{"name":"Limit","type":"integer","priority":1,"jsonPath":".spec.settings.limit"}"#,
+    printcolumn = r#"{"name":"Limit","type":"string","priority":1,"jsonPath":".spec.settings.limit"}"#,
     printcolumn = r#"{"name":"Dry run","type":"boolean","priority":1,"jsonPath":".spec.settings.dryRun"}"#,
     printcolumn = r#"{"name":"Last","type":"string","priority":1,"jsonPath":".status.lastSlot"}"#,
     printcolumn = r#"{"name":"Pending","type":"integer","priority":1,"jsonPath":".status.pendingCount"}"#,
@@ -104,8 +106,9 @@ pub struct RecordedSettings {
     pub schedule: String,
     /// How Pods are killed: `evict`, `delete` or `force`.
     pub mode: String,
-    /// The most Pods that one round kills.
-    pub limit: i64,
+    /// The most Pods that one round kills, as a number or as a percentage of the Pods that could be
+    /// killed.
+    pub limit: IntOrString,
     /// How old a Pod must be before it can be killed, for example `1m`.
     pub min_age: String,
     /// Whether rounds only report what they would kill.
@@ -125,6 +128,13 @@ pub struct RecordedSettings {
     /// Whether the only Pod of a workload can be killed: `refuse` or `allow`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub single_replica: Option<String>,
+    /// The most Pods of one workload that one round kills, as a number or as a percentage of the
+    /// Pods that the workload wants.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_workload: Option<IntOrString>,
+    /// Whether a Pod can be killed whose workload already lacks a Pod: `refuse` or `allow`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub below_desired: Option<String>,
     /// The grace period of killed Pods, for example `10s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grace_period: Option<String>,
@@ -145,6 +155,25 @@ pub struct RecordedSettings {
     pub expires: Option<String>,
 }
 
+/// A share in the form in which Kubernetes writes numbers that can be percentages.
+fn recorded(share: Share) -> IntOrString {
+    match share {
+        Share::Number(number) => {
+            i32::try_from(number).map_or_else(|_| IntOrString::String(share.to_string()), IntOrString::Int)
+        }
+        Share::Percent(_) => IntOrString::String(share.to_string()),
+    }
+}
+
+/// The text of a share, as the setting has it.
+#[must_use]
+pub fn share(recorded: &IntOrString) -> String {
+    match recorded {
+        IntOrString::Int(number) => number.to_string(),
+        IntOrString::String(text) => text.clone(),
+    }
+}
+
 impl From<&Settings> for RecordedSettings {
     fn from(settings: &Settings) -> Self {
         let print = |key| settings.print(key);
@@ -152,7 +181,9 @@ impl From<&Settings> for RecordedSettings {
         Self {
             schedule: always(Key::Schedule),
             mode: always(Key::Mode),
-            limit: i64::from(settings.limit),
+            limit: recorded(settings.limit),
+            per_workload: Some(recorded(settings.per_workload)),
+            below_desired: print(Key::BelowDesired),
             min_age: always(Key::MinAge),
             dry_run: settings.dry_run,
             active_hours: print(Key::ActiveHours),
@@ -175,7 +206,8 @@ impl RecordedSettings {
     #[must_use]
     pub fn understood(&self) -> Option<Settings> {
         let mut settings = Settings::built_in();
-        let (limit, dry_run) = (self.limit.to_string(), self.dry_run.to_string());
+        let (limit, dry_run) = (share(&self.limit), self.dry_run.to_string());
+        let per_workload = self.per_workload.as_ref().map(share);
         let abort_on_broken = self.abort_on_broken.map(|abort| abort.to_string());
         let pairs = [
             (Key::Schedule, Some(&self.schedule)),
@@ -188,6 +220,8 @@ impl RecordedSettings {
             (Key::Kinds, self.kinds.as_ref()),
             (Key::Targets, self.targets.as_ref()),
             (Key::SingleReplica, self.single_replica.as_ref()),
+            (Key::PerWorkload, per_workload.as_ref()),
+            (Key::BelowDesired, self.below_desired.as_ref()),
             (Key::GracePeriod, self.grace_period.as_ref()),
             (Key::RecoveryDeadline, self.recovery_deadline.as_ref()),
             (Key::AlsoAt, self.also_at.as_ref()),
@@ -239,7 +273,7 @@ mod tests {
             json,
             serde_json::json!({
                 "schedule": "every 10m", "mode": "evict", "limit": 1, "minAge": "1m", "dryRun": false,
-                "kinds": "Deployment,StatefulSet,ReplicaSet", "singleReplica": "refuse", "recoveryDeadline": "5m"
+                "kinds": "Deployment,StatefulSet,ReplicaSet", "singleReplica": "refuse", "recoveryDeadline": "5m", "perWorkload": 1, "belowDesired": "refuse"
             })
         );
     }
@@ -253,9 +287,11 @@ mod tests {
             (Key::Except, "2026-12-20/2027-01-03"),
             (Key::Mode, "delete"),
             (Key::Limit, "3"),
+            (Key::PerWorkload, "25%"),
             (Key::Kinds, "DaemonSet"),
             (Key::Targets, "app=web"),
             (Key::SingleReplica, "allow"),
+            (Key::BelowDesired, "allow"),
             (Key::GracePeriod, "10s"),
             (Key::MinAge, "2m"),
             (Key::RecoveryDeadline, "10m"),

@@ -21,6 +21,7 @@ use crate::durations;
 use crate::excluded_days::Days;
 use crate::pod_selector::Targets;
 use crate::schedule::{Schedule, Timetable};
+use crate::share::Share;
 use crate::steady_state::CheckNames;
 use crate::well_known::{self, CHAOS, is_chaos_key};
 
@@ -38,14 +39,19 @@ pub struct Settings {
     pub except: Option<Days>,
     /// How a Pod is killed.
     pub mode: Mode,
-    /// The most Pods that a round may kill. A round kills at most one Pod of each workload.
-    pub limit: u32,
+    /// The most Pods that a round may kill, as a number or as a percentage of the candidates.
+    pub limit: Share,
+    /// The most Pods of one workload that a round may kill, as a number or as a percentage of the
+    /// Pods that the workload wants.
+    pub per_workload: Share,
     /// The kinds of workload whose Pods may be killed.
     pub kinds: Kinds,
     /// A label selector for the Pods that may be killed. `None` selects all Pods.
     pub targets: Option<Targets>,
     /// Whether a Pod may be killed if its workload wants only one Pod.
     pub single_replica: bool,
+    /// Whether a Pod may be killed if its workload already has fewer Ready Pods than it wants.
+    pub below_desired: bool,
     /// The grace period of each kill. `None` means the Pod's own grace period.
     pub grace_period: Option<Duration>,
     /// The minimum age of a Pod. Younger Pods are left alone.
@@ -74,10 +80,12 @@ impl Settings {
             active_hours: None,
             except: None,
             mode: Mode::Evict,
-            limit: 1,
+            limit: Share::Number(1),
+            per_workload: Share::Number(1),
             kinds: Kinds::default(),
             targets: None,
             single_replica: false,
+            below_desired: false,
             grace_period: None,
             min_age: Duration::from_secs(60),
             recovery_deadline: Duration::from_secs(300),
@@ -101,7 +109,9 @@ impl Settings {
             Key::Limit => Some(self.limit.to_string()),
             Key::Kinds => Some(self.kinds.to_string()),
             Key::Targets => self.targets.as_ref().map(ToString::to_string),
-            Key::SingleReplica => Some(if self.single_replica { "allow" } else { "refuse" }.to_owned()),
+            Key::PerWorkload => Some(self.per_workload.to_string()),
+            Key::SingleReplica => Some(permission(self.single_replica).to_owned()),
+            Key::BelowDesired => Some(permission(self.below_desired).to_owned()),
             Key::GracePeriod => self.grace_period.map(durations::print),
             Key::MinAge => Some(durations::print(self.min_age)),
             Key::RecoveryDeadline => Some(durations::print(self.recovery_deadline)),
@@ -123,16 +133,12 @@ impl Settings {
             Key::ActiveHours => self.active_hours = Some(ActiveHours::parse(text).ok_or(NotUnderstood)?),
             Key::Except => self.except = Some(Days::parse(text).ok_or(NotUnderstood)?),
             Key::Mode => self.mode = Mode::parse(text).ok_or(NotUnderstood)?,
-            Key::Limit => self.limit = parse_limit(text).ok_or(NotUnderstood)?,
+            Key::Limit => self.limit = Share::parse(text).ok_or(NotUnderstood)?,
+            Key::PerWorkload => self.per_workload = Share::parse(text).ok_or(NotUnderstood)?,
             Key::Kinds => self.kinds = Kinds::parse(text).ok_or(NotUnderstood)?,
             Key::Targets => self.targets = Some(Targets::parse(text).ok_or(NotUnderstood)?),
-            Key::SingleReplica => {
-                self.single_replica = match text {
-                    "refuse" => false,
-                    "allow" => true,
-                    _ => return Err(NotUnderstood),
-                }
-            }
+            Key::SingleReplica => self.single_replica = parse_permission(text).ok_or(NotUnderstood)?,
+            Key::BelowDesired => self.below_desired = parse_permission(text).ok_or(NotUnderstood)?,
             Key::GracePeriod => self.grace_period = Some(parse_grace(text).ok_or(NotUnderstood)?),
             Key::MinAge => self.min_age = durations::parse(text).ok_or(NotUnderstood)?,
             Key::RecoveryDeadline => self.recovery_deadline = durations::parse(text).ok_or(NotUnderstood)?,
@@ -210,13 +216,16 @@ impl Settings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotUnderstood;
 
-fn parse_limit(text: &str) -> Option<u32> {
-    // `parse` alone accepts `+1`.
-    text.bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| text.parse().ok())
-        .flatten()
-        .filter(|limit| *limit > 0)
+pub(crate) fn permission(is_allowed: bool) -> &'static str {
+    if is_allowed { "allow" } else { "refuse" }
+}
+
+fn parse_permission(text: &str) -> Option<bool> {
+    match text {
+        "refuse" => Some(false),
+        "allow" => Some(true),
+        _ => None,
+    }
 }
 
 fn parse_grace(text: &str) -> Option<Duration> {

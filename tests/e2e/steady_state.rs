@@ -61,6 +61,18 @@ fn kills_again(namespace: &Namespace) {
     eventually("another kill", || (kills(namespace) > before).then_some(()));
 }
 
+/// Changes something while no recovery is pending. A check that breaks during a recovery would make
+/// the workload rest.
+fn between_recoveries(namespace: &Namespace, change: impl FnOnce()) {
+    namespace.annotate(&["purechaos.dev/halt=a change of the checks"]).succeeds();
+    eventually("no pending recovery", || {
+        let status = namespace.record()["status"].clone();
+        (status["state"] == "halted" && status["pendingCount"].as_i64().unwrap_or(0) == 0).then_some(())
+    });
+    change();
+    namespace.annotate(&["purechaos.dev/halt-"]).succeeds();
+}
+
 /// A Deployment whose Pod runs a command of busybox that listens on a port. Only the checks may end
 /// the Pod.
 fn deployment(namespace: &str, name: &str, command: &[&str], port: u16) -> Value {
@@ -112,7 +124,7 @@ fn a_service_that_does_not_answer_keeps_everything_alive() {
         let replicas = format!("--replicas={replicas}");
         kubectl(&["-n", &namespace.name, "scale", "deployment", "server", &replicas]).succeeds();
     };
-    scale(0);
+    between_recoveries(&namespace, || scale(0));
     is_refused(
         &namespace,
         "not_steady",
@@ -210,6 +222,13 @@ impl Prometheus {
         Self { child, folder }
     }
 
+    /// Whether an alert fires.
+    fn fires(&self) -> bool {
+        let query =
+            "/api/v1/namespaces/steady-prometheus/services/prometheus:9090/proxy/api/v1/query?query=ALERTS";
+        kubectl(&["get", "--raw", query]).stdout.contains("firing")
+    }
+
     /// Lets an alert with label `namespace` fire, or none.
     fn alert(&self, namespace: Option<&str>) {
         let rule =
@@ -242,7 +261,11 @@ fn an_alert_that_fires_and_a_dead_prometheus_keep_everything_alive() {
     kills_again(&namespace);
     prometheus.alert(Some("another"));
     kills_again(&namespace);
-    prometheus.alert(Some(&namespace.name));
+    between_recoveries(&namespace, || {
+        prometheus.alert(Some(&namespace.name));
+        // Until the rule has been evaluated.
+        eventually("the alert", || prometheus.fires().then_some(()));
+    });
     is_refused(
         &namespace,
         "not_steady",

@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use policy::record::RecordedSettings;
+use policy::record::{RecordedSettings, share};
 use serde::Serialize;
 
 use crate::refusal::Refusal;
@@ -234,6 +234,8 @@ fn words(settings: &RecordedSettings) -> String {
         kinds,
         targets,
         single_replica,
+        per_workload,
+        below_desired,
         grace_period,
         recovery_deadline,
         also_at,
@@ -247,10 +249,12 @@ fn words(settings: &RecordedSettings) -> String {
         ("active-hours", active_hours.clone()),
         ("except", except.clone()),
         ("mode", Some(mode.clone())),
-        ("limit", Some(limit.to_string())),
+        ("limit", Some(share(limit))),
+        ("per-workload", per_workload.as_ref().map(share)),
         ("kinds", kinds.clone()),
         ("targets", targets.clone()),
         ("single-replica", single_replica.clone()),
+        ("below-desired", below_desired.clone()),
         ("grace-period", grace_period.clone()),
         ("min-age", Some(min_age.clone())),
         ("recovery-deadline", recovery_deadline.clone()),
@@ -381,7 +385,7 @@ mod tests {
         let text = Text { explanation: &explanation, now: at("2026-11-23T12:00:00Z"), zone }.to_string();
         let expected = "Namespace a, opted in by mara
 A round may kill
-Settings: schedule every 10m, mode evict, limit 1, kinds Deployment,StatefulSet,ReplicaSet, single-replica refuse, min-age 1m, recovery-deadline 5m, dry-run false
+Settings: schedule every 10m, mode evict, limit 1, per-workload 1, kinds Deployment,StatefulSet,ReplicaSet, single-replica refuse, below-desired refuse, min-age 1m, recovery-deadline 5m, dry-run false
 Next round: 2026-11-23 13:04:44 CET, in 4 min 44 s
 State in the record: forbidden: denied by policy p
 Kills so far: 3, recoveries pending: 1

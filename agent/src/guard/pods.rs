@@ -46,8 +46,11 @@ impl Refused {
     }
 }
 
+/// UIDs of the Pods that a round has killed, by the UID of their workload.
+pub type Killed = BTreeMap<String, BTreeSet<String>>;
+
 /// What the guards need to know besides the snapshot of the namespace.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct GuardContext<'a> {
     /// The current time of the wall clock.
     pub now: Timestamp,
@@ -60,6 +63,8 @@ pub struct GuardContext<'a> {
     /// UIDs of workloads that rest because a Pod changed during a kill, or because a kill had no
     /// clear answer.
     pub resting: &'a BTreeSet<String>,
+    /// The Pods that this round has already killed. Their workloads lack them on purpose.
+    pub killed: &'a Killed,
 }
 
 /// The result of asking the guards about every Pod of a namespace.
@@ -146,12 +151,14 @@ fn assess(
     guard_context: &GuardContext,
 ) -> Result<Candidate, Refusal> {
     let workload = workload.ok_or(Refusal::NoController)?;
-    let ready = all.iter().filter(|pod| pod.counts_as_ready()).count();
+    let killed = guard_context.killed.get(&workload.reference.uid);
+    let is_killed = |pod: &PodView| killed.is_some_and(|killed| killed.contains(&pod.uid));
+    let ready = all.iter().filter(|pod| pod.counts_as_ready() && !is_killed(pod)).count();
     let ready = u32::try_from(ready).unwrap_or(u32::MAX);
     if let Some(refusal) = check(pod, workload, ready, observation, guard_context) {
         return Err(refusal);
     }
-    let others = all.iter().filter(|other| other.uid != pod.uid && !other.is_lost());
+    let others = all.iter().filter(|other| other.uid != pod.uid && !other.is_lost() && !is_killed(other));
     Ok(Candidate {
         pod: pod.clone(),
         steady_state: workload.desired.map_or(ready, |desired| desired.min(ready)),
@@ -168,7 +175,7 @@ fn check(
     observation: &NamespaceSnapshot,
     guard_context: &GuardContext,
 ) -> Option<Refusal> {
-    let GuardContext { now, settings, pending, backing_off, resting } = guard_context;
+    let GuardContext { now, settings, pending, backing_off, resting, killed } = guard_context;
     let uid = &workload.reference.uid;
     let kind = workload.reference.kind.as_str();
     let age = now.duration_since(pod.created);
@@ -180,6 +187,11 @@ fn check(
     let is_forced_member = settings.mode == Mode::Force && kind == "StatefulSet";
     let blocked =
         || settings.mode == Mode::Evict && observation.budgets.iter().any(|budget| budget.blocks(pod));
+
+    let killed = u32::try_from(killed.get(uid).map_or(0, BTreeSet::len)).unwrap_or(u32::MAX);
+    let lacks_pods = |desired: u32| ready.saturating_add(killed) < desired;
+    // With `below-desired`, or after a kill of the same round, the last Ready Pod stays nevertheless.
+    let is_last = !settings.single_replica && ready <= 1;
 
     let guards: [(Refusal, &dyn Fn() -> bool); 17] = [
         (Refusal::MirrorPod, &|| kind == "Node"),
@@ -200,7 +212,11 @@ fn check(
         }),
         (Refusal::RollingOut, &|| workload.rolling_out),
         (Refusal::SizeUnknown, &|| workload.desired.is_none()),
-        (Refusal::BelowDesired, &|| workload.desired.is_some_and(|desired| ready < desired)),
+        (Refusal::BelowDesired, &|| {
+            let is_below =
+                |desired: u32| ready < desired && (is_last || lacks_pods(desired) && !settings.below_desired);
+            workload.desired.is_some_and(is_below)
+        }),
         (Refusal::RecoveryPending, &|| pending.contains(uid)),
         (Refusal::BackingOff, &|| backing_off.contains(uid)),
         (Refusal::BlockedByPdb, &blocked),

@@ -57,19 +57,19 @@ fn round_lines(report: &RoundReport) -> Vec<String> {
 /// The line for the end of a recovery.
 #[must_use]
 pub fn ended_line(namespace: &str, ended: &Ended) -> String {
-    let Ended { workload, victim, outcome, duration, checks } = ended;
+    let Ended { workload, victims, outcome, duration, checks } = ended;
     let workload = named(workload);
     let line = match (outcome, duration) {
         (RecoveryOutcome::Recovered, Some(duration)) => {
-            format!("recovered {workload} {:.1} s after Pod {victim} was killed", duration.as_secs_f64())
+            format!("recovered {workload} {:.1} s after Pod {victims} was killed", duration.as_secs_f64())
         }
         (RecoveryOutcome::Recovered | RecoveryOutcome::RecoveredAfterRestart, _) => {
-            format!("recovered {workload} after Pod {victim} was killed; the time was not measured")
+            format!("recovered {workload} after Pod {victims} was killed; the time was not measured")
         }
         (RecoveryOutcome::TimedOut, _) => {
-            format!("timed_out {workload} did not recover in time after Pod {victim} was killed")
+            format!("timed_out {workload} did not recover in time after Pod {victims} was killed")
         }
-        (other, _) => format!("{} {workload} after Pod {victim} was killed", other.label()),
+        (other, _) => format!("{} {workload} after Pod {victims} was killed", other.label()),
     };
     std::iter::once(&format!("{namespace}: {line}")).chain(checks).cloned().collect::<Vec<_>>().join("; ")
 }

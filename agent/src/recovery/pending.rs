@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use policy::record::{Pending, SampledCheck};
 use tokio::time::Instant;
 
-use super::{Confirmation, Kill, Origin, Recovery, Start};
+use super::{Confirmation, Kill, Origin, Recovery, Start, Victim};
 use crate::guard::pods::Candidate;
 
 impl Kill {
@@ -21,7 +21,7 @@ impl Kill {
 
 impl Recovery {
     /// Continues a recovery that an earlier process left pending. `None` if the record can't be
-    /// parsed.
+    /// parsed. [`Recovery::rejoin`] adds further kills of the same workload.
     ///
     /// If the record does not name the workload's other Pods, the Pods of the first look take their
     /// place. The recovery then does not need to know which of them is the replacement.
@@ -30,12 +30,10 @@ impl Recovery {
         let killed: Timestamp = pending.time.parse().ok()?;
         let elapsed = Duration::try_from(now.duration_since(killed)).unwrap_or(Duration::ZERO);
         Some(Self {
-            victim: pending.pod.clone(),
-            victim_uid: pending.uid.clone(),
+            victims: vec![Victim::new(&pending.pod, &pending.uid, killed, pending.node.clone())],
             workload: pending.workload.clone(),
             steady_state: u32::try_from(pending.steady_state).ok()?,
             killed,
-            node: pending.node.clone(),
             template: None,
             others: pending.others.iter().cloned().collect(),
             origin: if pending.others.is_empty() { Origin::Unknown } else { Origin::Kill },
@@ -45,7 +43,6 @@ impl Recovery {
             interrupted: true,
             limit,
             deadline: monotonic + limit.saturating_sub(elapsed),
-            replacement: None,
             last_change: None,
             unjudged: false,
             whole: None,
@@ -53,22 +50,36 @@ impl Recovery {
         })
     }
 
-    /// The recovery in the form in which the record stores it, with the checks that are sampled.
+    /// Adds a further kill of the same workload that an earlier process left pending, or that this
+    /// process found out about later. The time of the recovery is then not measured. Returns false
+    /// if the record can't be parsed.
+    pub fn rejoin(&mut self, pending: &Pending) -> bool {
+        let Ok(killed) = pending.time.parse() else { return false };
+        self.add_victim(Victim::new(&pending.pod, &pending.uid, killed, pending.node.clone()));
+        self.interrupted = true;
+        // A later kill of a round finds fewer Ready Pods than the first one.
+        self.steady_state = self.steady_state.max(u32::try_from(pending.steady_state).unwrap_or(0));
+        true
+    }
+
+    /// The kills of the recovery in the form in which the record stores them, with the checks that
+    /// are sampled.
     #[must_use]
-    pub fn pending(&self, checks: Vec<SampledCheck>) -> Pending {
-        Pending {
-            pod: self.victim.clone(),
-            uid: self.victim_uid.clone(),
+    pub fn pending(&self, checks: &[SampledCheck]) -> Vec<Pending> {
+        let of = |victim: &Victim| Pending {
+            pod: victim.name.clone(),
+            uid: victim.uid.clone(),
             workload: self.workload.clone(),
-            time: self.killed.to_string(),
+            time: victim.killed.to_string(),
             steady_state: i64::from(self.steady_state),
             others: match self.origin {
                 Origin::Kill => told_others(&self.others, self.steady_state),
                 Origin::Unknown | Origin::FirstLook => Vec::new(),
             },
-            node: self.node.clone(),
-            checks,
-        }
+            node: victim.node.clone(),
+            checks: checks.to_vec(),
+        };
+        self.victims.iter().map(of).collect()
     }
 }
 

@@ -77,9 +77,9 @@ impl Story {
     /// The recovery as the next process resumes it. A process after that would read the same from
     /// the record.
     fn resumed(mut self) -> Self {
-        let pending = self.recovery.pending(Vec::new());
+        let pending = self.recovery.pending(&[]).remove(0);
         self.recovery = Recovery::resume(&pending, DEADLINE, noon(), self.start).unwrap();
-        assert_eq!(self.recovery.pending(Vec::new()), pending);
+        assert_eq!(self.recovery.pending(&[]).remove(0), pending);
         self
     }
 
@@ -141,8 +141,8 @@ fn a_pod_made_before_the_kill_is_no_replacement() {
 fn t0_is_the_earlier_of_answer_and_event() {
     let mut story = Story::new();
     let event = story.start.checked_sub(Duration::from_millis(80)).unwrap();
-    story.recovery.victim_seen_dying(event, false);
-    story.recovery.victim_seen_dying(story.start + Duration::from_secs(30), false);
+    story.recovery.victim_seen_dying("a-uid", event, false);
+    story.recovery.victim_seen_dying("a-uid", story.start + Duration::from_secs(30), false);
     let ready = story.start + Duration::from_secs(2);
     story.recovery.pods_changed(ready);
     assert_eq!(story.recovery.duration(), Some(Duration::from_millis(2_080)));
@@ -157,7 +157,7 @@ fn a_start_that_nobody_saw_is_not_measured() {
         (7_000, true, RecoveryOutcome::RecoveredAfterRestart),
     ] {
         let mut story = Story::answered_after(Duration::from_millis(late));
-        story.recovery.victim_seen_dying(story.start + Duration::from_secs(1), is_gone);
+        story.recovery.victim_seen_dying("a-uid", story.start + Duration::from_secs(1), is_gone);
         story.appears("d", 2, true);
         story.recovery.pods_changed(story.start + Duration::from_secs(2));
         assert_eq!(story.judge(2), Some(expected), "{late} {is_gone}");
@@ -175,7 +175,7 @@ fn a_replacement_that_came_before_a_late_answer_counts_and_is_not_measured() {
 
     let mut story = Story::new();
     let event = story.start.checked_sub(Duration::from_millis(80)).unwrap();
-    story.recovery.victim_seen_dying(event, false);
+    story.recovery.victim_seen_dying("a-uid", event, false);
     story.pods.push(TrackedPod { pod: pod("d"), first_seen });
     assert_eq!(story.judge(1), Some(RecoveryOutcome::Recovered), "the watch knew when it began");
 }
@@ -285,7 +285,7 @@ fn a_pod_that_the_watch_never_showed_is_not_lost() {
 #[test]
 fn a_resumed_recovery_is_counted_but_not_measured() {
     let story = Story::new();
-    let pending = story.recovery.pending(Vec::new());
+    let pending = story.recovery.pending(&[]).remove(0);
     let later = noon().checked_add(Duration::from_secs(100)).unwrap();
     let replacement = PodView { created: noon(), ..pod("d") };
     let pods = vec![pod("b"), pod("c"), replacement];
@@ -339,9 +339,9 @@ fn without_pods_only_surroundings_and_deadline_end_it() {
 #[test]
 fn the_record_names_other_pods_only_where_they_could_pass_for_the_replacement() {
     let mut story = Story::new();
-    assert_eq!(story.recovery.pending(Vec::new()).others, Vec::<String>::new());
+    assert_eq!(story.recovery.pending(&[]).remove(0).others, Vec::<String>::new());
     story.recovery.others.insert("surge-uid".to_owned());
-    assert_eq!(story.recovery.pending(Vec::new()).others, ["b-uid", "c-uid", "surge-uid"]);
+    assert_eq!(story.recovery.pending(&[]).remove(0).others, ["b-uid", "c-uid", "surge-uid"]);
     story.recovery.steady_state = 0;
     story.recovery.others.clear();
     let mut story = story.resumed();

@@ -32,8 +32,8 @@ use judging::Listed;
 pub struct Ended {
     /// The workload.
     pub workload: WorkloadReference,
-    /// The Pod that was killed.
-    pub victim: String,
+    /// The names of the Pods that were killed, joined with commas.
+    pub victims: String,
     /// How the recovery ended.
     pub outcome: RecoveryOutcome,
     /// How long the recovery took. `None` if the time was not measured.
@@ -42,7 +42,7 @@ pub struct Ended {
     pub checks: Vec<String>,
 }
 
-/// The pending recoveries of one namespace. Each workload has at most one.
+/// The pending recoveries of one namespace. Each workload has at most one, for all kills of a round.
 pub struct RecoveryTracker {
     context: Context,
     namespace: String,
@@ -99,6 +99,12 @@ impl RecoveryTracker {
             .unwrap_or(self.context.policy.defaults.recovery_deadline);
         let clock = &self.context.clock;
         let (namespace, workload, uid) = (&self.namespace, &left.workload.name, &left.uid);
+        if let Some(recovery) = self.pending.get_mut(&left.workload.uid) {
+            if recovery.is_victim(uid) || recovery.rejoin(left) {
+                tracing::info!(namespace, workload, uid, "another kill joins a pending recovery");
+                return;
+            }
+        }
         match Recovery::resume(left, limit, clock.wall(), clock.monotonic()) {
             Some(recovery) => {
                 tracing::info!(namespace, workload, uid, "resumed a pending recovery from the record");
@@ -124,12 +130,11 @@ impl RecoveryTracker {
     /// Takes over the pending recoveries from a record that another process wrote. That process
     /// ended and counted the recoveries that are missing there.
     pub fn agree_with(&mut self, recorded: &[Pending], record: &OptIn) {
-        self.pending.retain(|_, recovery| recorded.iter().any(|left| left.uid == recovery.victim_uid));
+        let is_recorded = |uid: &str| recorded.iter().any(|left| left.uid == uid);
+        self.pending.retain(|_, recovery| recovery.victims().iter().all(|victim| is_recorded(&victim.uid)));
         self.sampler.retain(|uid| self.pending.contains_key(uid));
         for left in recorded {
-            if self.pending.get(&left.workload.uid).is_none_or(|recovery| recovery.victim_uid != left.uid) {
-                self.carry_on(left, record);
-            }
+            self.carry_on(left, record);
         }
         self.export();
     }
@@ -182,8 +187,8 @@ impl RecoveryTracker {
 
     /// The pending recoveries in the form in which the record stores them.
     fn recorded(&self) -> Vec<Pending> {
-        let of = |(uid, recovery): (&String, &Recovery)| recovery.pending(self.sampler.recorded(uid));
-        self.pending.iter().map(of).collect()
+        let of = |(uid, recovery): (&String, &Recovery)| recovery.pending(&self.sampler.recorded(uid));
+        self.pending.iter().flat_map(of).collect()
     }
 
     /// The next event of the watch. Waits forever if there is no watch.
@@ -213,8 +218,12 @@ impl RecoveryTracker {
             .learn(observation.replica_sets.values(), self.pod_store.sightings().map(|seen| &seen.pod));
     }
 
-    /// Begins to measure the recovery from a kill. The status must already contain the kill.
+    /// Begins to measure the recovery from a kill, or adds the kill to the recovery of its round. The
+    /// status must already contain the kill.
     pub fn begin(&mut self, kill: &Kill) {
+        if let Some(recovery) = self.pending.get_mut(&kill.candidate.workload.reference.uid) {
+            return recovery.join(kill);
+        }
         let watched = self.pod_store.sightings().map(|seen| seen.pod.uid.clone()).collect();
         let recovery = Recovery::begin(kill, &watched);
         self.pending.insert(recovery.workload.uid.clone(), recovery);
@@ -231,9 +240,10 @@ impl RecoveryTracker {
         let is_list = matches!(change, PodChange::Listed(_));
         let noticed = self.pod_store.enter(at, change);
         for recovery in self.pending.values_mut() {
-            if noticed.dying.contains(&recovery.victim_uid) {
-                let is_gone = self.pod_store.first_seen(&recovery.victim_uid).is_none();
-                recovery.victim_seen_dying(at, is_gone);
+            for uid in noticed.dying.iter().filter(|uid| recovery.is_victim(uid)).cloned().collect::<Vec<_>>()
+            {
+                let is_gone = self.pod_store.first_seen(&uid).is_none();
+                recovery.victim_seen_dying(&uid, at, is_gone);
             }
         }
         if is_list && noticed.touched.iter().any(|pod| self.owner_cache.known(pod).is_none()) {
@@ -328,7 +338,7 @@ impl RecoveryTracker {
         let recovery = self.pending.remove(workload_uid)?;
         let duration = recovery.duration().filter(|_| outcome == RecoveryOutcome::Recovered);
         let hypotheses = self.sampler.end(workload_uid);
-        let Recovery { workload, victim, .. } = &recovery;
+        let workload = &recovery.workload;
         let fact =
             Fact::RecoveryEnded { recovery: &recovery, outcome, duration, says, hypotheses: &hypotheses };
         self.context.tell(&self.namespace, &fact);
@@ -350,7 +360,7 @@ impl RecoveryTracker {
         status_writer.set_pending(self.recorded());
         self.export();
         let checks = hypotheses.iter().map(|ended| ended.sentence(recovery.killed)).collect();
-        Some(Ended { workload: workload.clone(), victim: victim.clone(), outcome, duration, checks })
+        Some(Ended { workload: workload.clone(), victims: recovery.pods(), outcome, duration, checks })
     }
 
     fn export(&self) {

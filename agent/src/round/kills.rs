@@ -10,7 +10,7 @@ use super::{Look, RoundInput, budget_spent, chosen, intent};
 use crate::cluster::live_consent::is_going;
 use crate::context::Context;
 use crate::guard::namespace::{Forbidden, without_right};
-use crate::guard::pods::{Candidate, GuardContext, screen_again};
+use crate::guard::pods::{Candidate, GuardContext, Killed, screen_again};
 use crate::guard::rate_limit::Reserved;
 use crate::recovery::Kill;
 use crate::refusal::Refusal;
@@ -39,7 +39,10 @@ pub(super) struct Kills<'a> {
     pub round_input: &'a RoundInput<'a>,
     pub settings: &'a Settings,
     pub record: &'a OptInSpec,
+    /// The input of the guards at the beginning of the round.
     pub guard_context: &'a GuardContext<'a>,
+    /// The Pods that this round has killed.
+    pub killed: Killed,
     pub look: Look,
     /// When the agent last began to request a kill.
     pub asked: Instant,
@@ -73,12 +76,21 @@ impl Kills<'_> {
             let mut candidate = (*victim).clone();
             let attempt = match (steady, &reserved) {
                 (Err(forbidden), _) => forbidden.into(),
+                _ if report.changed.contains(&victim.workload.reference.uid) => Attempt::Refused(
+                    Refusal::Changed,
+                    "an earlier kill of this round in the workload met a change or had no clear answer"
+                        .to_owned(),
+                ),
                 (Ok(()), Some(_)) => self.attempt(&mut candidate, decided, status_writer).await,
                 (Ok(()), None) => budget_spent(self.context).into(),
             };
             let is_unknown = matches!(attempt, Attempt::Failed(Failure::UnknownOutcome, _));
             if !is_unknown && attempt != Attempt::Killed {
                 status_writer.settled(uid);
+            }
+            if attempt == Attempt::Killed {
+                let workload = victim.workload.reference.uid.clone();
+                self.killed.entry(workload).or_default().insert(uid.to_owned());
             }
             if let Some(reserved) = reserved.filter(|_| is_unknown || attempt == Attempt::Killed) {
                 reserved.spend(clock.monotonic());
@@ -146,6 +158,7 @@ impl Kills<'_> {
             let sentence = format!("failed to write the intent to kill Pod {pod} to the record: {error}");
             return Attempt::Failed(Failure::ServerError, sentence);
         }
+        let guard_context = GuardContext { killed: &self.killed, ..*self.guard_context };
         let kill_context = KillContext {
             namespace,
             record: self.record,
@@ -154,7 +167,7 @@ impl Kills<'_> {
             leadership: &self.context.leadership,
             dry_run: serve.dry_run,
             observation: &self.look.observation,
-            guard_context: self.guard_context,
+            guard_context: &guard_context,
         };
         kill(&self.context.client, kill_context, victim, &mut self.asked).await
     }
@@ -178,7 +191,8 @@ impl Kills<'_> {
         let Some(pod) = observation.pods.iter().find(|pod| pod.uid == victim.pod.uid) else {
             return Err(Attempt::Refused(Refusal::Changed, format!("Pod {name} is gone")));
         };
-        *victim = screen_again(pod, observation, self.guard_context).map_err(|refusal| {
+        let guard_context = GuardContext { killed: &self.killed, ..*self.guard_context };
+        *victim = screen_again(pod, observation, &guard_context).map_err(|refusal| {
             let sentence = format!("Pod {name} has changed since it was chosen: {}", refusal.meaning());
             Attempt::Refused(refusal, sentence)
         })?;

@@ -1,9 +1,11 @@
-//! Selects the victims: at most `limit` Pods, and at most one Pod of each workload.
+//! Selects the victims: at most `limit` Pods, and at most `per-workload` Pods of each workload.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+use policy::ceilings::Ceilings;
 use policy::schedule::{Schedule, Timetable};
+use policy::settings::Settings;
 use rand::{Rng, RngExt};
 
 use crate::guard::pods::{Candidate, Screening};
@@ -54,8 +56,29 @@ impl Turns<'_> {
     }
 }
 
-/// Selects up to `limit` workloads, all with the same probability, and one Pod of each.
-pub fn select_victims<'a>(candidates: &'a [Candidate], limit: u32, rng: &mut impl Rng) -> Vec<&'a Candidate> {
+/// How many Pods a round may kill at most.
+#[derive(Debug, Clone, Copy)]
+pub struct Most<'a> {
+    /// The namespace's settings.
+    pub settings: &'a Settings,
+    /// The platform's ceilings.
+    pub ceilings: &'a Ceilings,
+}
+
+impl Most<'_> {
+    fn of_workload(self, victim: &Candidate) -> usize {
+        let desired = victim.workload.desired.unwrap_or(victim.steady_state);
+        self.ceilings.most_of_workload(self.settings, desired as usize, victim.steady_state as usize)
+    }
+}
+
+/// Selects workloads, all with the same probability, and up to `per-workload` Pods of each, until
+/// the round has as many as `limit` allows.
+pub fn select_victims<'a>(
+    candidates: &'a [Candidate],
+    most: Most<'_>,
+    rng: &mut impl Rng,
+) -> Vec<&'a Candidate> {
     // A `BTreeMap` instead of a `HashMap`, because the iteration order must not depend on a random
     // hash seed.
     let mut workloads: BTreeMap<&str, Vec<&Candidate>> = BTreeMap::new();
@@ -63,10 +86,14 @@ pub fn select_victims<'a>(candidates: &'a [Candidate], limit: u32, rng: &mut imp
         workloads.entry(&candidate.workload.reference.uid).or_default().push(candidate);
     }
     let mut workloads: Vec<Vec<&Candidate>> = workloads.into_values().collect();
+    let limit = most.ceilings.most_of_round(most.settings, candidates.len());
     let mut victims = Vec::new();
-    while victims.len() < limit as usize && !workloads.is_empty() {
+    while victims.len() < limit && !workloads.is_empty() {
         let mut pods = workloads.swap_remove(rng.random_range(0..workloads.len()));
-        victims.push(pods.swap_remove(rng.random_range(0..pods.len())));
+        let of_workload = pods.first().map_or(0, |pod| most.of_workload(pod));
+        for _ in 0..of_workload.min(pods.len()).min(limit - victims.len()) {
+            victims.push(pods.swap_remove(rng.random_range(0..pods.len())));
+        }
     }
     victims
 }
@@ -77,10 +104,26 @@ mod tests {
     use crate::cluster::snapshot::examples::{pod, workload};
     use crate::guard::pods::Refused;
     use jiff::tz::TimeZone;
+    use policy::settings::Key;
     use proptest::prelude::*;
     use rand::SeedableRng;
     use rand::rngs::ChaCha8Rng;
     use std::time::Duration;
+
+    /// Selects with these values of `limit` and `per-workload`, as if the platform set no ceilings.
+    fn select<'a>(
+        candidates: &'a [Candidate],
+        (limit, per_workload): (&str, &str),
+        rng: &mut ChaCha8Rng,
+    ) -> Vec<&'a Candidate> {
+        let mut settings = Settings::built_in();
+        settings.set(Key::Limit, limit).unwrap();
+        settings.set(Key::PerWorkload, per_workload).unwrap();
+        let mut ceilings = Ceilings::built_in();
+        ceilings.set(Key::Limit, "100%").unwrap();
+        ceilings.set(Key::PerWorkload, "100%").unwrap();
+        select_victims(candidates, Most { settings: &settings, ceilings: &ceilings }, rng)
+    }
 
     fn candidates(sizes: &[usize]) -> Vec<Candidate> {
         sizes
@@ -102,7 +145,7 @@ mod tests {
         let candidates = candidates(&[3, 3, 3]);
         let choose = |seed| -> Vec<String> {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
-            select_victims(&candidates, 2, &mut rng).iter().map(|victim| victim.pod.name.clone()).collect()
+            select(&candidates, ("2", "1"), &mut rng).iter().map(|victim| victim.pod.name.clone()).collect()
         };
         assert_eq!(choose(7), choose(7));
         let choices: BTreeSet<_> = (0..20).map(choose).collect();
@@ -114,7 +157,7 @@ mod tests {
         let candidates = candidates(&[1, 50]);
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let small = (0..1_000)
-            .filter(|_| select_victims(&candidates, 1, &mut rng)[0].workload.reference.name == "w0")
+            .filter(|_| select(&candidates, ("1", "1"), &mut rng)[0].workload.reference.name == "w0")
             .count();
         assert!((400..600).contains(&small), "{small}");
     }
@@ -154,7 +197,7 @@ mod tests {
             let mut kept = turns.kept(&screening);
             let mut due = screening.candidates;
             due.retain(|candidate| turns.has(&candidate.workload.reference.uid));
-            for victim in select_victims(&due, limit, &mut rng) {
+            for victim in select(&due, (&limit.to_string(), "1"), &mut rng) {
                 kept.remove(&victim.workload.reference.uid);
                 kills[index(&victim.workload.reference.uid)].push(number);
             }
@@ -266,15 +309,29 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_more_than_the_limit_nor_two_of_a_workload(
-            sizes in prop::collection::vec(0..6usize, 0..6), limit in 0..8u32, seed in any::<u64>()
+        fn never_more_than_the_limit_nor_than_per_workload_nor_all_of_a_workload(
+            sizes in prop::collection::vec(0..6usize, 0..6), limit in 1..8usize, per_workload in 1..5usize,
+            seed in any::<u64>()
         ) {
-            let candidates = candidates(&sizes);
-            let victims = select_victims(&candidates, limit, &mut ChaCha8Rng::seed_from_u64(seed));
-            let workloads: BTreeSet<_> = victims.iter().map(|victim| &victim.workload.reference.uid).collect();
-            let nonempty = sizes.iter().filter(|size| **size > 0).count();
-            prop_assert_eq!(victims.len(), workloads.len());
-            prop_assert_eq!(victims.len(), nonempty.min(limit as usize));
+            let mut candidates = candidates(&sizes);
+            for candidate in &mut candidates {
+                let index = candidate.workload.reference.uid[1..].trim_end_matches("-uid");
+                let size = u32::try_from(sizes[index.parse::<usize>().unwrap()]).unwrap();
+                (candidate.steady_state, candidate.workload.desired) = (size, Some(size));
+            }
+            let words = (limit.to_string(), per_workload.to_string());
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            let victims = select(&candidates, (&words.0, &words.1), &mut rng);
+            let of_workload = |size: usize| per_workload.min(size.saturating_sub(1));
+            let possible: usize = sizes.iter().map(|size| of_workload(*size)).sum();
+            prop_assert_eq!(victims.len(), possible.min(limit));
+            let pods: BTreeSet<_> = victims.iter().map(|victim| &victim.pod.uid).collect();
+            prop_assert_eq!(pods.len(), victims.len());
+            for (index, size) in sizes.iter().enumerate() {
+                let uid = format!("w{index}-uid");
+                let taken = victims.iter().filter(|victim| victim.workload.reference.uid == uid).count();
+                prop_assert!(taken <= of_workload(*size), "{} of {}", taken, size);
+            }
         }
     }
 }

@@ -95,8 +95,12 @@ pub fn recovery_ended(
     says: Option<&str>,
     checks: &[String],
 ) -> Option<Event> {
-    let Recovery { workload, victim, victim_uid, .. } = recovery;
+    let workload = &recovery.workload;
     let WorkloadReference { kind, name, uid: _ } = workload;
+    let killed = match recovery.victims() {
+        [only] => format!("Pod {} was killed", only.name),
+        _ => format!("Pods {} were killed", recovery.pods()),
+    };
     let (reason, note) = match outcome {
         RecoveryOutcome::NamespaceDeleted | RecoveryOutcome::OptedOut => return None,
         RecoveryOutcome::Recovered | RecoveryOutcome::RecoveredAfterRestart => {
@@ -104,14 +108,12 @@ pub fn recovery_ended(
                 || "after".to_owned(),
                 |duration| format!("{:.1} s after", duration.as_secs_f64()),
             );
-            ("ChaosRecovered", format!("{kind} {name} recovered {after} Pod {victim} was killed"))
+            ("ChaosRecovered", format!("{kind} {name} recovered {after} {killed}"))
         }
         RecoveryOutcome::TimedOut => {
             let seconds = recovery.limit.as_secs();
             let says = says.map_or_else(String::new, |says| format!(": {says}"));
-            let note = format!(
-                "{kind} {name} did not recover within {seconds} s after Pod {victim} was killed{says}"
-            );
+            let note = format!("{kind} {name} did not recover within {seconds} s after {killed}{says}");
             ("ChaosRecoveryTimedOut", note)
         }
         RecoveryOutcome::WorkloadDeleted
@@ -119,15 +121,13 @@ pub fn recovery_ended(
         | RecoveryOutcome::Rescaled
         | RecoveryOutcome::Disturbed => {
             let (label, meaning) = (outcome.label(), outcome.meaning());
-            let note = format!(
-                "The recovery of {kind} {name} after Pod {victim} was killed ended as {label}: {meaning}"
-            );
+            let note = format!("The recovery of {kind} {name} after {killed} ended as {label}: {meaning}");
             ("ChaosRecoveryEnded", note)
         }
     };
     let note = std::iter::once(&note).chain(checks).map(String::as_str).collect::<Vec<_>>().join("; ");
     Some(Event {
-        related: Some(pod_reference(namespace, victim, victim_uid)),
+        related: recovery.victims().first().map(|first| pod_reference(namespace, &first.name, &first.uid)),
         is_warning: outcome == RecoveryOutcome::TimedOut,
         ..deed(reason, "Recover", note, workload_reference(namespace, workload))
     })

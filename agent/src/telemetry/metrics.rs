@@ -129,7 +129,7 @@ impl Metrics {
         )?;
         registry.register(Box::new(recovery_seconds.clone()))?;
         let pending = IntGaugeVec::new(
-            Opts::new("pure_chaos_recoveries_pending", "Kills whose recovery has not ended in an outcome."),
+            Opts::new("pure_chaos_recoveries_pending", "Recoveries that have not ended in an outcome."),
             &["target_namespace"],
         )?;
         registry.register(Box::new(pending.clone()))?;
@@ -164,7 +164,7 @@ impl Metrics {
             recovery_seconds,
             recoveries: counter(
                 "pure_chaos_recoveries_total",
-                "Recoveries by outcome; every kill ends in exactly one.",
+                "Recoveries by outcome: one for all kills of a round in a workload.",
                 &["target_namespace", "workload_kind", "workload", "outcome"],
             )?,
             hypotheses: Hypotheses::new(registry, policy.steady_state.names())?,

@@ -1,5 +1,6 @@
 use super::*;
 use crate::settings::Mode;
+use crate::share::Share;
 use std::time::Duration;
 
 const WHOLE: &str = "
@@ -39,13 +40,16 @@ fn an_empty_file_is_the_built_in_policy() {
 fn a_whole_file() {
     let policy = PlatformPolicy::parse(WHOLE).unwrap();
     let Settings { schedule, mode, limit, min_age, dry_run, kinds, .. } = &policy.defaults;
-    assert_eq!((schedule.to_string().as_str(), *mode, *limit), ("every 5m", Mode::Delete, 2));
+    assert_eq!((schedule.to_string().as_str(), *mode, *limit), ("every 5m", Mode::Delete, Share::Number(2)));
     assert_eq!(
         (*min_age, *dry_run, kinds.to_string().as_str()),
         (Duration::from_secs(30), true, "Deployment")
     );
     assert_eq!(policy.ceilings.modes, [Mode::Evict, Mode::Delete]);
-    assert_eq!((policy.ceilings.largest_limit, policy.ceilings.shortest_interval.as_secs()), (3, 10));
+    assert_eq!(
+        (policy.ceilings.largest_limit, policy.ceilings.shortest_interval.as_secs()),
+        (Share::Number(3), 10)
+    );
     assert_eq!((policy.ceilings.longest_grace.as_secs(), policy.ceilings.expires_required), (60, true));
     assert!(policy.protected.covers("prod-eu") && !policy.protected.covers("default"));
     assert_eq!((policy.kills_per_minute, policy.adopt_existing, policy.require_pod_delete), (3, true, false));

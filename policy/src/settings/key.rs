@@ -25,12 +25,16 @@ pub enum Key {
     Mode,
     /// The most Pods that a round may kill.
     Limit,
+    /// The most Pods of one workload that a round may kill.
+    PerWorkload,
     /// The kinds of workload whose Pods may be killed.
     Kinds,
     /// A label selector for the Pods that may be killed.
     Targets,
     /// Whether a Pod may be killed if its workload wants only one Pod.
     SingleReplica,
+    /// Whether a Pod may be killed if its workload already has fewer Ready Pods than it wants.
+    BelowDesired,
     /// The grace period of each kill, instead of the Pod's own.
     GracePeriod,
     /// The minimum age of a Pod. Younger Pods are left alone.
@@ -73,13 +77,20 @@ impl Key {
             Self::ActiveHours => active_hours::EXPECTED,
             Self::Except => excluded_days::EXPECTED,
             Self::Mode => "`evict`, `delete` or `force`",
-            Self::Limit => "a whole number of Pods per round, at least 1, such as `1`",
+            Self::Limit => {
+                "a whole number of Pods per round, at least 1, such as `1`, or a percentage of the \
+                 Pods that could be killed, such as `10%`"
+            }
+            Self::PerWorkload => {
+                "a whole number of Pods of one workload, at least 1, such as `1`, or a percentage of \
+                 the Pods that it wants, such as `25%`"
+            }
             Self::Kinds => {
                 "kinds of workloads joined with commas, such as `Deployment,StatefulSet`; \
                  `Job` is not allowed, because its Pods run to completion"
             }
             Self::Targets => pod_selector::EXPECTED,
-            Self::SingleReplica => "`refuse` or `allow`",
+            Self::SingleReplica | Self::BelowDesired => "`refuse` or `allow`",
             Self::GracePeriod => "a duration, such as `10s`; `0s` only with mode `force`",
             Self::MinAge => durations::EXPECTED,
             Self::SteadyState => steady_state::EXPECTED,

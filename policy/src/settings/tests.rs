@@ -12,16 +12,18 @@ fn parse(pairs: &[(&str, &str)]) -> Result<Settings, Vec<String>> {
 }
 
 /// One value for each setting that differs from its default.
-const EXAMPLES: [(Key, &str); 16] = [
+const EXAMPLES: [(Key, &str); 18] = [
     (Key::Schedule, "cron 0 9-17 * * Mon-Fri"),
     (Key::AlsoAt, "2026-12-01T18:00:00Z"),
     (Key::ActiveHours, "Mon-Fri 09:00-17:00 Europe/Berlin"),
     (Key::Except, "2026-12-20/2027-01-03"),
     (Key::Mode, "delete"),
     (Key::Limit, "2"),
+    (Key::PerWorkload, "25%"),
     (Key::Kinds, "Deployment,DaemonSet"),
     (Key::Targets, "app=web,!legacy"),
     (Key::SingleReplica, "allow"),
+    (Key::BelowDesired, "allow"),
     (Key::GracePeriod, "10s"),
     (Key::MinAge, "2m"),
     (Key::RecoveryDeadline, "10m"),
@@ -34,7 +36,7 @@ const EXAMPLES: [(Key, &str); 16] = [
 #[test]
 fn what_is_not_set_is_the_default() {
     let settings = parse(&[("limit", "3"), ("dry-run", "true")]).unwrap();
-    assert_eq!(settings, Settings { limit: 3, dry_run: true, ..Settings::built_in() });
+    assert_eq!(settings, Settings { limit: Share::Number(3), dry_run: true, ..Settings::built_in() });
     assert_eq!(parse(&[]).unwrap(), Settings::built_in());
 }
 
@@ -231,7 +233,7 @@ fn any_settings() -> impl Strategy<Value = Settings> {
         let mut settings = Settings {
             schedule,
             mode: Mode::ALL[mode],
-            limit,
+            limit: Share::Number(limit),
             single_replica,
             grace_period,
             min_age,

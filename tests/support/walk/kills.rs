@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use policy::record::OptInStatus;
 use policy::settings::Mode;
+use policy::share::Share;
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::cluster::Cluster;
 use super::oracle::{Oracle, STALE, Seen};
-use super::verdict::Killed;
+use super::verdict::{Killed, Victim};
 
 /// How old a look may be when the next attempt begins.
 const FRESH: Duration = Duration::from_millis(1_100);
@@ -35,7 +36,13 @@ impl Oracle {
         self.look_of_sent(cluster, process, pod);
         let it = &cluster.pods[pod];
         let workload = &cluster.workloads[it.workload];
-        if let Some(since) = workload.ill_since.filter(|since| now - *since > STALE) {
+        // After the first kill of a round, the workload lacks Pods on purpose.
+        let is_further = self
+            .kills
+            .iter()
+            .any(|kill| kill.workload == it.workload && kill.process == process && kill.outcome.is_none());
+        let since = workload.ill_since.filter(|since| now - *since > STALE && !is_further);
+        if let Some(since) = since {
             let text = format!(
                 "a kill of {} is sent although {} has been below its size for {:?}",
                 it.name,
@@ -140,23 +147,48 @@ impl Oracle {
         }
         let uid = record["metadata"]["uid"].as_str().unwrap_or_default();
         let slot = status.last_slot.unwrap_or_default();
+        let is_same_round =
+            |kill: &Killed| kill.process == attempt.process && kill.record == uid && kill.slot == slot;
         let is_open = |kill: &&Killed| {
-            kill.workload == it.workload && kill.outcome.is_none() && kill.recovered.is_none()
+            kill.workload == it.workload
+                && kill.outcome.is_none()
+                && kill.recovered.is_none()
+                && !is_same_round(kill)
         };
         if let Some(open) = self.kills.iter().find(is_open) {
-            let text = format!("{} was killed while the kill of {} had no outcome", it.name, open.name);
+            let text = format!("{} was killed while the kill of {} had no outcome", it.name, open.names());
             self.violate("two", text);
         }
-        let (limit, deadline) = match attempt.look.read.get(&cluster.workloads[it.workload].namespace) {
-            Some(Ok(settings)) => (settings.limit as usize, settings.recovery_deadline),
-            _ => (usize::MAX, Duration::MAX),
-        };
-        let in_round = self.kills.iter().filter(|kill| kill.record == uid && kill.slot == slot).count();
+        let (limit, per_workload, deadline) =
+            match attempt.look.read.get(&cluster.workloads[it.workload].namespace) {
+                Some(Ok(settings)) => {
+                    (settings.limit.of(usize::MAX), settings.per_workload, settings.recovery_deadline)
+                }
+                _ => (usize::MAX, Share::Percent(100), Duration::MAX),
+            };
+        let of_round = self.kills.iter().filter(|kill| kill.record == uid && kill.slot == slot);
+        let in_round: usize = of_round.map(|kill| kill.victims.len()).sum();
         if in_round >= limit {
             self.violate(
                 "limit",
                 format!("{} was killed as number {} of slot {slot}", it.name, in_round + 1),
             );
+        }
+        let first = self.kills.iter_mut().find(|kill| {
+            kill.workload == it.workload
+                && kill.outcome.is_none()
+                && (kill.process, kill.record.as_str(), &kill.slot) == (attempt.process, uid, &slot)
+        });
+        if let Some(first) = first {
+            first.join(Victim::new(cluster, attempt.pod));
+            let sizes = cluster.workloads[it.workload].sizes.iter().map(|(_, size)| *size);
+            let largest = sizes.chain([cluster.workloads[it.workload].desired]).max().unwrap_or(0);
+            let number = first.victims.len();
+            if number > per_workload.of(largest) {
+                let text = format!("{} was killed as number {number} of its workload", it.name);
+                self.violate("several", text);
+            }
+            return;
         }
         let decided = self.decided.get(&it.uid).copied().unwrap_or_else(|| cluster.now());
         let by = (attempt.process, decided, attempt.look.there);

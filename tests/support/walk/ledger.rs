@@ -1,5 +1,6 @@
 //! Compares the record's counts, intents and outcomes with the kills that truly happened.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use policy::record::OptInStatus;
@@ -58,9 +59,15 @@ impl Oracle {
             );
         }
         let ended: i64 = is.outcomes.values().sum();
-        let pending = i64::try_from(is.pending.len()).unwrap();
-        if ended + pending != kills {
-            self.violate("outcomes", format!("{kills} kills, but {ended} outcomes and {pending} pending"));
+        let workloads: BTreeSet<&str> =
+            is.pending.iter().map(|pending| pending.workload.uid.as_str()).collect();
+        let pending = i64::try_from(workloads.len()).unwrap();
+        let joined = self.joined(&record);
+        if !(kills - joined..=kills).contains(&(ended + pending)) {
+            let text = format!(
+                "{kills} kills, {joined} of them further ones of a round, but {ended} outcomes and {pending} pending"
+            );
+            self.violate("outcomes", text);
         }
         let holds = |status: &OptInStatus, uid: &str| status.pending.iter().any(|pending| pending.uid == uid);
         for entered in is.pending.iter().filter(|pending| !holds(&was, &pending.uid)) {
@@ -71,7 +78,7 @@ impl Oracle {
             }
         }
         for settled in uids(&was).into_iter().filter(|before| !uids(&is).contains(before)) {
-            let forgotten = self.kills.iter().any(|kill| kill.uid == settled && kill.record == record)
+            let forgotten = self.kills.iter().any(|kill| kill.has(&settled) && kill.record == record)
                 && !self.counted.contains_key(&settled)
                 && kills == kills_before;
             if forgotten {
@@ -90,12 +97,11 @@ impl Oracle {
             .collect();
         // One write counted these kills and ended them.
         let hidden = usize::try_from(kills - kills_before).unwrap_or(0).saturating_sub(entered);
-        let is_hidden = |kill: &&Killed| {
-            let is_known =
-                holds(&is, &kill.uid) || holds(&was, &kill.uid) || self.counted.contains_key(&kill.uid);
-            kill.record == record && kill.outcome.is_none() && !is_known
-        };
-        let unseen: Vec<String> = self.kills.iter().filter(is_hidden).map(|kill| kill.uid.clone()).collect();
+        let open = self.kills.iter().filter(|kill| kill.record == record && kill.outcome.is_none());
+        let uids = open.flat_map(|kill| kill.victims.iter().map(|victim| &victim.uid));
+        let is_hidden =
+            |uid: &&String| !holds(&is, uid) && !holds(&was, uid) && !self.counted.contains_key(*uid);
+        let unseen: Vec<String> = uids.filter(is_hidden).cloned().collect();
         if unseen.len() == hidden {
             for uid in unseen {
                 self.counted.insert(uid.clone(), 1);
@@ -110,15 +116,21 @@ impl Oracle {
                 vec![outcome.clone(); usize::try_from(new).unwrap_or(0)]
             })
             .collect();
-        if outcomes.len() == left.len() && !left.is_empty() {
-            self.ended(cluster, &left, &outcomes, now);
-        }
+        self.ended(cluster, &left, &outcomes, now);
         self.measured(cluster, (process, registry), &left, (slack, gaps));
         log
     }
 
     pub fn accepted(&self, record: &str) -> i64 {
-        i64::try_from(self.kills.iter().filter(|kill| kill.record == record).count()).unwrap()
+        let of_record = self.kills.iter().filter(|kill| kill.record == record);
+        i64::try_from(of_record.map(|kill| kill.victims.len()).sum::<usize>()).unwrap()
+    }
+
+    /// How many kills of a record were further ones of a round in the same workload. They share the
+    /// recovery of the first.
+    pub fn joined(&self, record: &str) -> i64 {
+        let of_record = self.kills.iter().filter(|kill| kill.record == record);
+        i64::try_from(of_record.map(|kill| kill.victims.len() - 1).sum::<usize>()).unwrap()
     }
 
     /// Counts the Pods that have an intent and that somebody else ended. Nobody can tell who ended
@@ -126,16 +138,22 @@ impl Oracle {
     fn ambiguous(&self, cluster: &Cluster, record: &str) -> i64 {
         let of_record = self.intended.iter().filter(|(of, uid)| {
             let is_lost = cluster.pods.iter().any(|pod| pod.uid == *uid && pod.lost.is_some());
-            of == record && is_lost && self.kills.iter().all(|kill| kill.uid != *uid)
+            of == record && is_lost && self.kills.iter().all(|kill| !kill.has(uid))
         });
         i64::try_from(of_record.count()).unwrap()
     }
 
-    /// Ends the kills with these UIDs in these outcomes, one outcome for each kill. The record does
-    /// not say which outcome belongs to which kill, so it is wrong only if no assignment fits.
+    /// Ends the kills with these UIDs in these outcomes, one outcome for all kills of a round in a
+    /// workload. The record does not say which outcome belongs to which kill, so it is wrong only if
+    /// no assignment fits.
     fn ended(&mut self, cluster: &Cluster, left: &[String], outcomes: &[String], now: Instant) {
-        let kill = |uid: &String| self.kills.iter().position(|kill| kill.uid == *uid);
-        let kills: Vec<Option<usize>> = left.iter().map(kill).collect();
+        let kill = |uid: &String| self.kills.iter().position(|kill| kill.has(uid));
+        let mut kills: Vec<Option<usize>> = left.iter().map(kill).collect();
+        let mut known = BTreeSet::new();
+        kills.retain(|kill| kill.is_none_or(|kill| known.insert(kill)));
+        if kills.len() != outcomes.len() {
+            return;
+        }
         let judge = |kill: usize, outcome: &str| {
             let kill = &self.kills[kill];
             let away = self.away.get(&cluster.workloads[kill.workload].namespace).copied();
@@ -146,7 +164,7 @@ impl Oracle {
             |kill: Option<usize>, outcome: &str| kill.is_none_or(|kill| judge(kill, outcome).is_none());
         let fitting = verdict::assignment(&kills, outcomes, &fits).unwrap_or_else(|| outcomes.to_vec());
         let wrong = kills.iter().zip(&fitting).find_map(|(kill, outcome)| {
-            let name = &self.kills[(*kill)?].name;
+            let name = self.kills[(*kill)?].names();
             let (invariant, text) = judge((*kill)?, outcome)?;
             Some((invariant, format!("the kill of {name} ended as {outcome}, but {text}")))
         });
@@ -177,7 +195,7 @@ impl Oracle {
             let (new, seconds) = (count - known.0, sum - known.1);
             *known = (count, sum);
             let is_of_kind = |kill: &&Killed| {
-                left.contains(&kill.uid)
+                left.iter().any(|uid| kill.has(uid))
                     && cluster.place(kill.workload) == namespace
                     && cluster.workloads[kill.workload].kind.word() == kind
             };

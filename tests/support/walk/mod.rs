@@ -124,7 +124,7 @@ impl Walk {
         let outcomes = oracle.kills.iter().map(|kill| kill.outcome.clone().unwrap_or_default());
         Report {
             violation: oracle.violation.clone(),
-            kills: oracle.kills.len(),
+            kills: oracle.kills.iter().map(|kill| kill.victims.len()).sum(),
             outcomes: outcomes.collect(),
             log: world.log.clone(),
         }
@@ -146,6 +146,12 @@ fn begin(seed: u64, rng: &mut ChaCha8Rng, off: BTreeSet<&'static str>) -> Shared
         let namespace = cluster.namespaces.len();
         let mut it = Namespace::new(name, uid, cluster.now());
         it.wishes = steps::settings(rng);
+        // In a quarter of the walks, a round may kill several Pods of a workload.
+        if seed % 4 == 3 {
+            let several = if seed % 8 == 3 { "2" } else { "50%" };
+            it.wishes.insert("purechaos.dev/per-workload".to_owned(), several.to_owned());
+            it.wishes.insert("purechaos.dev/limit".to_owned(), "3".to_owned());
+        }
         it.annotations.clone_from(&it.wishes);
         cluster.namespaces.push(it);
         cluster.make(namespace, Kind::Deployment, "web", rng.random_range(2..5));

@@ -17,7 +17,7 @@ pub const SYSTEM: &str = "/api/v1/namespaces/pure-chaos";
 pub const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/pure-chaos/leases/agent";
 
 pub fn policy(kills_per_minute: u32) -> PlatformPolicy {
-    let ceilings = "ceilings: {mode: 'evict,delete,force', schedule: every 1s}";
+    let ceilings = "ceilings: {mode: 'evict,delete,force', schedule: every 1s, per-workload: 100%}";
     PlatformPolicy::parse(&format!("{ceilings}\nkillsPerMinute: {kills_per_minute}")).unwrap()
 }
 

@@ -19,7 +19,7 @@ use super::watches::Watches;
 pub const STALE: Duration = Duration::from_secs(12);
 
 /// All invariants.
-pub const INVARIANTS: [&str; 20] = [
+pub const INVARIANTS: [&str; 21] = [
     // Each kill follows a last look, after its intent was stored, that saw consent to exactly this
     // kill. No kill hits a namespace that is being deleted, nor a new one by consent to the old one.
     "consent",
@@ -41,8 +41,10 @@ pub const INVARIANTS: [&str; 20] = [
     "rate",
     // After the answer to a kill, the next kill of the round follows a new look at the workloads.
     "look",
-    // A round makes no more kills than `limit`.
+    // A round makes no more kills than `limit`,
     "limit",
+    // and no more in one workload than `per-workload`.
+    "several",
     // The record counts each kill once, and nothing else.
     "counted",
     // Each counted kill is pending or has exactly one outcome.
@@ -167,7 +169,8 @@ impl Oracle {
     /// Notes that a process is killed at once.
     pub fn crashes(&mut self, process: usize) {
         self.crashed.insert(process);
-        let is_open = |kill: &&mut Killed| kill.process == process && !self.counted.contains_key(&kill.uid);
+        let is_open =
+            |kill: &&mut Killed| kill.process == process && !self.counted.contains_key(&kill.victims[0].uid);
         self.kills.iter_mut().filter(is_open).for_each(|kill| kill.counts_from = kill.decided);
     }
 

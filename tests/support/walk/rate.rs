@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::cluster::Cluster;
 use super::oracle::Oracle;
-use super::verdict::Killed;
+use super::verdict::{Killed, Victim};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -17,9 +17,9 @@ impl Oracle {
     /// Checks the kills of the last minute when the API accepts another kill.
     pub fn rate(&mut self, cluster: &Cluster, process: usize, most: u32) {
         let now = cluster.now();
-        let counts = |kill: &&Killed| {
+        let counts = |(kill, victim): &(&Killed, &Victim)| {
             if kill.process == process {
-                return now - kill.at < MINUTE;
+                return now - victim.at < MINUTE;
             }
             // An earlier process wrote its kill by the time of its own clock, when it decided. A
             // record that is gone tells nothing.
@@ -28,7 +28,9 @@ impl Oracle {
             });
             is_known && now - kill.decided + self.clocks < MINUTE
         };
-        let of_minute = self.kills.iter().filter(counts).count();
+        let victims =
+            self.kills.iter().flat_map(|kill| kill.victims.iter().map(move |victim| (kill, victim)));
+        let of_minute = victims.filter(counts).count();
         if of_minute >= most as usize {
             let text = format!(
                 "process {process} makes kill number {} of a minute that may have {most}",

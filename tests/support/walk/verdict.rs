@@ -16,14 +16,29 @@ const BEFORE: Duration = Duration::from_secs(40);
 /// By how much a measurement may differ from the truth.
 const TOLERANCE: Duration = Duration::from_millis(1_500);
 
-/// A kill that the API accepted.
+/// A Pod that was killed, and when.
 #[derive(Debug, Clone)]
-pub struct Killed {
-    /// The process that killed, and when its intent was stored.
-    pub process: usize,
-    pub decided: Instant,
+pub struct Victim {
     pub uid: String,
     pub name: String,
+    node: String,
+    pub at: Instant,
+}
+
+impl Victim {
+    pub fn new(cluster: &Cluster, pod: usize) -> Self {
+        let it = &cluster.pods[pod];
+        Self { uid: it.uid.clone(), name: it.name.clone(), node: it.node.clone(), at: cluster.now() }
+    }
+}
+
+/// The kills of one round in one workload that the API accepted. They share one recovery.
+#[derive(Debug, Clone)]
+pub struct Killed {
+    /// The process that killed, and when its first intent was stored.
+    pub process: usize,
+    pub decided: Instant,
+    pub victims: Vec<Victim>,
     pub workload: usize,
     pub record: String,
     pub slot: String,
@@ -32,7 +47,6 @@ pub struct Killed {
     /// From when the deadline counts: from the kill, or from its intent if its process was killed
     /// before it had counted the kill. The next process knows only the intent.
     pub counts_from: Instant,
-    node: String,
     /// How many Pods had ever existed when the kill was sent.
     before: usize,
     steady: usize,
@@ -61,15 +75,13 @@ impl Killed {
         Self {
             process,
             decided,
-            uid: it.uid.clone(),
-            name: it.name.clone(),
+            victims: vec![Victim::new(cluster, pod)],
             workload: it.workload,
             record: record.to_owned(),
             slot,
             at: cluster.now(),
             deadline,
             counts_from: cluster.now(),
-            node: it.node.clone(),
             before,
             steady: steady(cluster, it.workload, intent),
             recovered: None,
@@ -80,29 +92,60 @@ impl Killed {
         }
     }
 
+    /// Adds a further victim of the round. The workload has not recovered before that is replaced.
+    pub fn join(&mut self, victim: Victim) {
+        self.victims.push(victim);
+        (self.recovered, self.replaced, self.holds) = (None, None, None);
+    }
+
+    /// Whether the Pod with this UID is one of the victims.
+    pub fn has(&self, uid: &str) -> bool {
+        self.victims.iter().any(|victim| victim.uid == uid)
+    }
+
+    /// The names of the victims.
+    pub fn names(&self) -> String {
+        self.victims.iter().map(|victim| victim.name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
     /// Notes whether the workload has recovered by now.
     pub fn look(&mut self, cluster: &Cluster, now: Instant) {
         let workload = &cluster.workloads[self.workload];
+        let is_placed = matches!(workload.kind, Kind::StatefulSet | Kind::DaemonSet);
+        let is_in_place = |pod: &Pod, victim: &Victim| match workload.kind {
+            Kind::StatefulSet => pod.name == victim.name,
+            Kind::DaemonSet => pod.node == victim.node,
+            _ => true,
+        };
         let replaces = |pod: &&Pod| {
             pod.workload == self.workload
-                && match workload.kind {
-                    Kind::StatefulSet => pod.name == self.name,
-                    Kind::DaemonSet => pod.node == self.node,
-                    _ => true,
-                }
+                && !self.has(&pod.uid)
+                && self.victims.iter().any(|victim| is_in_place(pod, victim))
         };
         let new: Vec<&Pod> = cluster.pods[self.before..].iter().filter(replaces).collect();
+        // Whether each victim has a replacement among these Pods that is Ready.
+        let all_replaced = |new: &[&Pod]| {
+            let ready: Vec<&Pod> = new.iter().copied().filter(|pod| pod.is_ready()).collect();
+            ready.len() >= self.victims.len()
+                && self.victims.iter().all(|victim| ready.iter().any(|pod| is_in_place(pod, victim)))
+        };
+        let first_of = |victim: &Victim| new.iter().copied().find(|pod| is_in_place(pod, victim));
+        let first_new: Vec<&Pod> = if is_placed {
+            self.victims.iter().filter_map(first_of).collect()
+        } else {
+            new.iter().copied().take(self.victims.len()).collect()
+        };
         let others = cluster
             .pods
             .iter()
-            .filter(|pod| pod.workload == self.workload && pod.uid != self.uid && pod.is_ready());
+            .filter(|pod| pod.workload == self.workload && !self.has(&pod.uid) && pod.is_ready());
         let is_enough = others.count() >= self.steady.min(workload.desired);
         let first = |known: Option<Instant>, is_so: bool| known.or(is_so.then_some(now));
-        self.recovered = first(self.recovered, is_enough && new.iter().any(|pod| pod.is_ready()));
-        self.replaced = first(self.replaced, is_enough && new.first().is_some_and(|pod| pod.is_ready()));
+        self.recovered = first(self.recovered, is_enough && all_replaced(&new));
+        self.replaced = first(self.replaced, is_enough && all_replaced(&first_new));
         // If there are several new Pods, the replacement is the one that the agent saw first. The
         // test doesn't know which one that is, so all of them have to be Ready.
-        let is_whole = is_enough && !new.is_empty() && new.iter().all(|pod| pod.gone || pod.is_ready());
+        let is_whole = is_enough && all_replaced(&new) && new.iter().all(|pod| pod.gone || pod.is_ready());
         self.holds = if is_whole { first(self.holds, true) } else { None };
     }
 }
@@ -154,7 +197,7 @@ pub fn contradiction(
             let lost = cluster
                 .pods
                 .iter()
-                .any(|pod| pod.workload == kill.workload && pod.uid != kill.uid && happened(pod.lost));
+                .any(|pod| pod.workload == kill.workload && !kill.has(&pod.uid) && happened(pod.lost));
             if lost {
                 return None;
             }
@@ -215,7 +258,7 @@ pub fn mismeasured(
         invariant,
         format!(
             "the recovery from the kill of {} took {truth:?}, but {seconds:.3} s were measured",
-            kill.name
+            kill.names()
         ),
     ))
 }

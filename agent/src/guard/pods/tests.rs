@@ -6,11 +6,15 @@ use policy::settings::Key;
 use std::time::Duration;
 
 fn screen_with(observation: &NamespaceSnapshot, settings: &Settings) -> Screening {
+    screen_after(observation, settings, &Killed::new())
+}
+
+/// Asks the guards after the round has killed these Pods.
+fn screen_after(observation: &NamespaceSnapshot, settings: &Settings, killed: &Killed) -> Screening {
     let none = BTreeSet::new();
-    screen(
-        observation,
-        &GuardContext { now: noon(), settings, pending: &none, backing_off: &none, resting: &none },
-    )
+    let guard_context =
+        GuardContext { now: noon(), settings, pending: &none, backing_off: &none, resting: &none, killed };
+    screen(observation, &guard_context)
 }
 
 fn refusal_of(observation: &NamespaceSnapshot, settings: &Settings, name: &str) -> Option<Refusal> {
@@ -170,7 +174,14 @@ fn each_workload_guard_refuses() {
         (&none, &web, &web, Refusal::BackingOff),
         (&web, &web, &web, Refusal::RecoveryPending),
     ] {
-        let guard_context = GuardContext { now: noon(), settings: &settings, pending, backing_off, resting };
+        let guard_context = GuardContext {
+            now: noon(),
+            settings: &settings,
+            pending,
+            backing_off,
+            resting,
+            killed: &Killed::new(),
+        };
         assert_eq!(screen(&observation, &guard_context).refused[0].refusal, expected);
     }
 }
@@ -203,4 +214,45 @@ fn force_never_touches_a_stateful_set() {
     let with = |mode| refusal_of(&observation, &Settings { mode, ..Settings::built_in() }, "a");
     assert_eq!(with(Mode::Delete), None);
     assert_eq!(with(Mode::Force), Some(Refusal::KindNotSelected));
+}
+
+#[test]
+fn further_pods_of_a_workload_may_die_in_a_round_but_not_the_last() {
+    let all = |gone: &[&str]| {
+        let view = |name: &&str| PodView { terminating: gone.contains(name), ..pod(name) };
+        deployment(["a", "b", "c"].iter().map(view).collect(), 3)
+    };
+    let killed = |names: &[&str]| {
+        Killed::from([("web-uid".to_owned(), names.iter().map(|name| format!("{name}-uid")).collect())])
+    };
+    let settings = Settings::built_in();
+    let candidates = |gone: &[&str], names: &[&str], settings: &Settings| -> Vec<String> {
+        let screening = screen_after(&all(gone), settings, &killed(names));
+        screening.candidates.into_iter().map(|candidate| candidate.pod.name).collect()
+    };
+    // The look may be from before the first kill, or from after it.
+    assert_eq!(candidates(&[], &["a"], &settings), ["a", "b", "c"]);
+    assert_eq!(candidates(&["a"], &["a"], &settings), ["b", "c"]);
+    assert_eq!(candidates(&["a", "b"], &["a"], &settings), [""; 0], "somebody else took another Pod");
+    assert_eq!(candidates(&["a", "b"], &["a", "b"], &settings), [""; 0], "the last one stays");
+    let mut single = Settings::built_in();
+    single.set(Key::SingleReplica, "allow").unwrap();
+    assert_eq!(candidates(&["a", "b"], &["a", "b"], &single), ["c"]);
+    // What the round killed is not one of the others, which must not be lost during the recovery.
+    let screening = screen_after(&all(&[]), &settings, &killed(&["a"]));
+    let b = screening.candidates.iter().find(|candidate| candidate.pod.name == "b").unwrap();
+    assert_eq!(b.others, BTreeSet::from(["c-uid".to_owned()]));
+}
+
+#[test]
+fn a_workload_that_lacks_a_pod_may_be_tried_if_somebody_allows_it() {
+    let allowed = |text: &str, ready: &[&str]| -> usize {
+        let mut settings = Settings::built_in();
+        settings.set(Key::BelowDesired, text).unwrap();
+        let view = |name: &&str| PodView { ready: ready.contains(name), ..pod(name) };
+        let observation = deployment(["a", "b", "c"].iter().map(view).collect(), 3);
+        screen_with(&observation, &settings).candidates.len()
+    };
+    assert_eq!((allowed("refuse", &["a", "b"]), allowed("allow", &["a", "b"])), (0, 2));
+    assert_eq!(allowed("allow", &["a"]), 0, "the last Ready Pod stays");
 }

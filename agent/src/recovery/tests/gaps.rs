@@ -28,7 +28,7 @@ fn a_gap_between_the_question_and_the_answer_of_a_kill_makes_the_time_unknown() 
     let mut story = Story::answered_after(Duration::from_secs(5));
     let gap_until = story.start.checked_sub(Duration::from_secs(3)).unwrap();
     story.recovery.interrupt(gap_until);
-    story.recovery.victim_seen_dying(gap_until, false);
+    story.recovery.victim_seen_dying("a-uid", gap_until, false);
     story.appears("d", 0, true);
     story.recovery.pods_changed(story.start);
     assert_eq!(story.judge(0), Some(RecoveryOutcome::RecoveredAfterRestart));

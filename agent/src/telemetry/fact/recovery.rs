@@ -19,8 +19,8 @@ pub(super) fn of_recovery(
     hypotheses: &[EndedHypothesis],
     at: Timestamp,
 ) -> Tellings {
-    let Recovery { workload, victim, victim_uid, killed, .. } = recovery;
-    let checks: Vec<String> = hypotheses.iter().map(|ended| ended.sentence(*killed)).collect();
+    let workload = &recovery.workload;
+    let checks: Vec<String> = hypotheses.iter().map(|ended| ended.sentence(recovery.killed)).collect();
     let sentence = match (duration, says) {
         (Some(duration), _) => format!("{:.1} s after the kill", duration.as_secs_f64()),
         (None, Some(says)) => format!("{}; the workload reports: {says}", outcome.meaning()),
@@ -28,8 +28,8 @@ pub(super) fn of_recovery(
     };
     let line = Line {
         workload: Some(workload.clone()),
-        pod: Some(victim.clone()),
-        uid: Some(victim_uid.clone()),
+        pod: Some(recovery.pods()),
+        uid: Some(recovery.uids()),
         ..Line::default()
     };
     let of_check = |(ended, sentence): (&EndedHypothesis, &String)| Line {
@@ -64,7 +64,7 @@ pub(super) fn of_recovery(
             at,
             namespace: namespace.to_owned(),
             workload: format!("{} {}", workload.kind, workload.name),
-            pod: victim.clone(),
+            pod: recovery.pods(),
             what: DecisionKind::Ended(outcome),
             sentence: std::iter::once(sentence).chain(checks).collect::<Vec<_>>().join("; "),
         }],
