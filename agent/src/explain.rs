@@ -36,6 +36,7 @@ use crate::refusal::Refusal;
 
 mod checks;
 pub mod explanation;
+mod settings_line;
 
 /// The policy for a person who does not have the platform's policy file. It has no ceilings. Its
 /// default settings are those of the record. The webhook writes into the record whether a setting

@@ -12,6 +12,7 @@ mod agent {
     mod recoveries;
     mod rounds;
     mod settings;
+    mod several;
     mod steady_state;
     mod walk;
     mod watches;

@@ -59,11 +59,16 @@ fn workload_of(owner: (String, String), desired: &Desired) -> Workload {
     }
 }
 
-/// A kill, and how long its workload took to recover.
+/// How many seconds after the first death of a round further Pods of the workload may die in it.
+const ONE_ROUND: f64 = 2.0;
+
+/// The kills of a round in a workload, and how long the workload took to recover.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recovery {
-    /// The victim at the moment when the observer first saw it dying.
+    /// The first victim at the moment when the observer first saw it dying.
     pub victim: Sight,
+    /// The further victims of the same round.
+    pub further: Vec<Sight>,
     /// The seconds from that moment until the recovery. `None` if the observer didn't see the
     /// recovery.
     pub seconds: Option<f64>,
@@ -71,8 +76,8 @@ pub struct Recovery {
     enough: usize,
     /// How many Pods the observer had seen by then. Later Pods are new.
     seen: usize,
-    /// The index of the replacement among the Pods seen.
-    replacement: Option<usize>,
+    /// The index of each victim's replacement among the Pods seen.
+    replacements: Vec<Option<usize>>,
 }
 
 impl Recovery {
@@ -82,40 +87,69 @@ impl Recovery {
         let ready = pods.iter().filter(|pod| pod.ready && pod.workload == victim.workload).count();
         Self {
             victim: victim.clone(),
+            further: Vec::new(),
             seconds: None,
             enough: ready.min(desired[&victim.workload]),
             seen: pods.len(),
-            replacement: None,
+            replacements: vec![None],
         }
     }
 
+    /// All victims, the first one first.
+    pub fn victims(&self) -> impl Iterator<Item = &Sight> {
+        std::iter::once(&self.victim).chain(&self.further)
+    }
+
+    /// Whether a Pod that dies at this moment was killed in the same round.
+    fn is_joined_by(&self, dying: &Sight, pods: &[Sight]) -> bool {
+        let was_there = pods[..self.seen].iter().any(|pod| pod.uid == dying.uid);
+        self.seconds.is_none()
+            && self.victim.workload == dying.workload
+            && was_there
+            && dying.at - self.victim.at < ONE_ROUND
+    }
+
     fn look(&mut self, at: f64, pods: &[Sight]) {
-        let victim = &self.victim;
-        let is_other = |pod: &Sight| pod.workload == victim.workload && pod.uid != victim.uid;
-        let replaces = |pod: &Sight| match victim.workload.0.as_str() {
-            "StatefulSet" => pod.name == victim.name,
-            "DaemonSet" => pod.node == victim.node,
-            _ => true,
+        let victims: Vec<Sight> = self.victims().cloned().collect();
+        let is_other = |pod: &Sight| {
+            pod.workload == self.victim.workload && victims.iter().all(|victim| pod.uid != victim.uid)
         };
-        if self.replacement.is_none() {
-            let mut new = (self.seen..pods.len()).filter(|place| is_other(&pods[*place]));
-            self.replacement = new.find(|place| replaces(&pods[*place]));
+        for (number, victim) in victims.iter().enumerate() {
+            let replaces = |pod: &Sight| match victim.workload.0.as_str() {
+                "StatefulSet" => pod.name == victim.name,
+                "DaemonSet" => pod.node == victim.node,
+                _ => true,
+            };
+            let is_free = |place: &usize| !self.replacements.contains(&Some(*place));
+            if self.replacements[number].is_none() {
+                let mut new =
+                    (self.seen..pods.len()).filter(|place| is_other(&pods[*place]) && is_free(place));
+                self.replacements[number] = new.find(|place| replaces(&pods[*place]));
+            }
         }
         let ready = pods.iter().filter(|pod| is_other(pod) && pod.ready).count();
-        if self.replacement.is_some_and(|place| pods[place].ready) && ready >= self.enough {
-            self.seconds = Some(at - victim.at);
+        let is_ready = |place: &Option<usize>| place.is_some_and(|place| pods[place].ready);
+        if self.replacements.iter().all(is_ready) && ready >= self.enough {
+            self.seconds = Some(at - self.victim.at);
         }
     }
 }
 
-/// The recovery after each Pod's end, in the order of the ends.
+/// The recoveries after Pods' ends, in the order of the ends.
 pub fn recoveries(sights: &[Sight], desired: &Desired) -> Vec<Recovery> {
     // The last sight of each Pod, in the order in which they were first seen.
     let mut pods: Vec<Sight> = Vec::new();
     let mut recoveries: Vec<Recovery> = Vec::new();
     for sight in sights {
-        if sight.dying && recoveries.iter().all(|known| known.victim.uid != sight.uid) {
-            recoveries.push(Recovery::begin(sight, &pods, desired));
+        let is_known = |known: &Recovery| known.victims().any(|victim| victim.uid == sight.uid);
+        if sight.dying && !recoveries.iter().any(is_known) {
+            match recoveries.iter_mut().find(|known| known.is_joined_by(sight, &pods)) {
+                Some(known) => {
+                    known.further.push(sight.clone());
+                    known.replacements.push(None);
+                }
+                None => recoveries.push(Recovery::begin(sight, &pods, desired)),
+            }
         }
         match pods.iter_mut().find(|pod| pod.uid == sight.uid) {
             Some(pod) => *pod = sight.clone(),
@@ -246,6 +280,32 @@ mod tests {
             (15.0, "c", "ready@one"),
         ];
         assert_eq!(seconds(("DaemonSet", "log"), &daemons), [Some(5.0)]);
+    }
+
+    #[test]
+    fn pods_that_die_together_share_a_recovery_until_each_is_replaced() {
+        let lines = [
+            (0.0, "a", "ready"),
+            (0.0, "b", "ready"),
+            (10.0, "a", "ending"),
+            (10.2, "b", "ending"),
+            (10.5, "c", "made"),
+            (10.6, "d", "made"),
+            (13.0, "c", "ready"),
+            (14.0, "e", "ready"),
+            (17.0, "d", "ready"),
+        ];
+        assert_eq!(seconds(WEB, &lines), [Some(7.0)]);
+        assert_eq!(seconds(WEB, &lines[..8]), [None], "e replaces neither");
+        let stateful = [
+            (0.0, "db-0.1", "ready"),
+            (0.0, "db-1.1", "ready"),
+            (10.0, "db-0.1", "ending"),
+            (10.1, "db-1.1", "ending"),
+            (12.0, "db-0.2", "ready"),
+            (15.0, "db-1.2", "ready"),
+        ];
+        assert_eq!(seconds(("StatefulSet", "db"), &stateful), [Some(5.0)]);
     }
 
     #[test]

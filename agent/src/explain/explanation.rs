@@ -4,9 +4,10 @@ use std::fmt::{self, Display, Formatter};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use policy::record::{RecordedSettings, share};
+use policy::record::RecordedSettings;
 use serde::Serialize;
 
+use super::settings_line::settings_line;
 use crate::refusal::Refusal;
 
 /// The explanation of a namespace.
@@ -168,7 +169,7 @@ impl Display for Text<'_> {
             None => writeln!(f, "{}", verdict.sentence)?,
         }
         if let Some(settings) = settings {
-            writeln!(f, "Settings: {}", words(settings))?;
+            writeln!(f, "Settings: {}", settings_line(settings))?;
         }
         if let Some(next) = next_round {
             let local = next.to_zoned(self.zone.clone()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string();
@@ -219,52 +220,6 @@ pub fn one_line(text: &str) -> String {
         other => other.to_string(),
     };
     text.chars().map(shown).collect()
-}
-
-/// The settings by the names of their annotations.
-fn words(settings: &RecordedSettings) -> String {
-    let RecordedSettings {
-        schedule,
-        mode,
-        limit,
-        min_age,
-        dry_run,
-        active_hours,
-        except,
-        kinds,
-        targets,
-        single_replica,
-        per_workload,
-        below_desired,
-        grace_period,
-        recovery_deadline,
-        also_at,
-        steady_state,
-        abort_on_broken,
-        expires,
-    } = settings;
-    let always = [
-        ("schedule", Some(schedule.clone())),
-        ("also-at", also_at.clone()),
-        ("active-hours", active_hours.clone()),
-        ("except", except.clone()),
-        ("mode", Some(mode.clone())),
-        ("limit", Some(share(limit))),
-        ("per-workload", per_workload.as_ref().map(share)),
-        ("kinds", kinds.clone()),
-        ("targets", targets.clone()),
-        ("single-replica", single_replica.clone()),
-        ("below-desired", below_desired.clone()),
-        ("grace-period", grace_period.clone()),
-        ("min-age", Some(min_age.clone())),
-        ("recovery-deadline", recovery_deadline.clone()),
-        ("steady-state", steady_state.clone()),
-        ("abort-on-broken", abort_on_broken.map(|abort| abort.to_string())),
-        ("expires", expires.clone()),
-        ("dry-run", Some(dry_run.to_string())),
-    ];
-    let pairs = always.into_iter().filter_map(|(key, value)| Some(format!("{key} {}", value?)));
-    pairs.collect::<Vec<_>>().join(", ")
 }
 
 /// How long it is until `next`, in two units, such as `in 2 h 45 min`.

@@ -7,6 +7,7 @@ use runtime::clock::{Clock, SystemClock};
 
 mod gaps;
 mod resumed;
+mod several;
 
 const DEADLINE: Duration = Duration::from_secs(300);
 

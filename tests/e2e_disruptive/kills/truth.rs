@@ -17,19 +17,25 @@ use tests::truth::{Desired, Recovery, Sight, Workload, ready, recoveries};
 
 /// The kinds, the number of Pods of each workload, and one workload for each of these seconds from
 /// a container's start until it is Ready.
-const WORKLOADS: [(&str, usize, &[u64]); 4] = [
+const WORKLOADS: [(&str, usize, &[u64]); 7] = [
     ("Deployment", 2, &[0, 1, 2, 3, 5, 8, 10, 15]),
     ("StatefulSet", 2, &[0, 3, 10]),
     ("ReplicaSet", 2, &[1, 5]),
     ("DaemonSet", 1, &[0, 2]),
+    // Of each of these, a round kills two Pods. A DaemonSet has one Pod on the test's one node.
+    ("Deployment", 4, &[4]),
+    ("StatefulSet", 4, &[4]),
+    ("ReplicaSet", 4, &[4]),
 ];
 
-const SETTINGS: [&str; 5] = [
+const SETTINGS: [&str; 7] = [
     "purechaos.dev/schedule=every 1s",
     "purechaos.dev/min-age=1s",
     "purechaos.dev/recovery-deadline=60s",
     "purechaos.dev/kinds=Deployment,StatefulSet,ReplicaSet,DaemonSet",
     "purechaos.dev/single-replica=allow",
+    "purechaos.dev/per-workload=50%",
+    "purechaos.dev/limit=2",
 ];
 
 /// The smallest number of recoveries in all, and of each workload.
@@ -105,10 +111,12 @@ fn waited() -> Option<Duration> {
     Some(Duration::from_micros(micros.parse().ok()?))
 }
 
-/// A kill that both the agent and the observer saw.
+/// The kills of a round in a workload that both the agent and the observer saw.
 struct Row {
     workload: Workload,
     delay: u64,
+    /// The number of Pods that were killed.
+    kills: usize,
     /// The seconds by the observer.
     watched: f64,
     /// The seconds by the agent.
@@ -159,15 +167,16 @@ fn manifest((kind, name): &Workload, replicas: usize, delay: u64) -> Value {
     workload
 }
 
-/// The recoveries in the agent's log, by the victim's UID: how each ended, and its seconds.
-fn told_by_the_agent(namespace: &str, since: Timestamp) -> BTreeMap<String, (String, Option<f64>)> {
+/// The recoveries in the agent's log, by the victims' UIDs: how each ended, and its seconds.
+fn told_by_the_agent(namespace: &str, since: Timestamp) -> BTreeMap<BTreeSet<String>, (String, Option<f64>)> {
     let since = format!("--since-time={since}");
     let log = kubectl(&["-n", "pure-chaos", "logs", "deployment/agent", &since]).succeeds();
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let mut told = BTreeMap::new();
     for line in lines.filter(|line| line["message"] == "recovery ended" && line["namespace"] == namespace) {
         let word = |key: &str| line[key].as_str().unwrap().to_owned();
-        let before = told.insert(word("uid"), (word("outcome"), line["seconds"].as_f64()));
+        let victims = word("uid").split(", ").map(str::to_owned).collect();
+        let before = told.insert(victims, (word("outcome"), line["seconds"].as_f64()));
         assert!(before.is_none(), "a recovery that ended twice: {line}");
     }
     told
@@ -240,10 +249,11 @@ fn each_recovery_is_as_long_as_an_independent_observer_says() {
     let told = told_by_the_agent(name, since);
     let answers = answers(name, &audit_log);
 
-    let victims: BTreeSet<&String> = seen.iter().map(|recovery| &recovery.victim.uid).collect();
+    let uids = |recovery: &Recovery| recovery.victims().map(|victim| victim.uid.clone()).collect();
+    let victims: BTreeSet<BTreeSet<String>> = seen.iter().map(uids).collect();
     assert_eq!(
         victims,
-        told.keys().collect(),
+        told.keys().cloned().collect(),
         "the Pods that the observer saw die are those that the agent killed"
     );
     let other: Vec<_> = told.iter().filter(|(_, (outcome, _))| outcome != "recovered").collect();
@@ -254,15 +264,20 @@ fn each_recovery_is_as_long_as_an_independent_observer_says() {
         .map(|recovery| Row {
             workload: recovery.victim.workload.clone(),
             delay: delays[&recovery.victim.workload],
+            kills: recovery.victims().count(),
             watched: recovery.seconds.unwrap() + lag(recovery, &answers).max(0.0),
-            exported: told[&recovery.victim.uid].1.unwrap(),
+            exported: told[&uids(recovery)].1.unwrap(),
         })
         .collect();
     print_all(&rows);
     print_summary(&rows);
     println!("In {busy:.0} % of the time some process of this machine waited for a processor.");
     check_exported(&namespace, &rows);
-    assert!(rows.len() >= ENOUGH, "{} kills", rows.len());
+    assert!(rows.len() >= ENOUGH, "{} recoveries", rows.len());
+    for (kind, replicas, _) in WORKLOADS.into_iter().filter(|(_, replicas, _)| *replicas == 4) {
+        let several = rows.iter().filter(|row| row.workload.0 == kind && row.kills == 2).count();
+        assert!(several > 0, "no recovery of two Pods of a {kind} with {replicas}");
+    }
     let far: Vec<_> = rows
         .iter()
         .filter(|row| row.difference().abs() > tolerance(row.watched))
@@ -281,23 +296,24 @@ fn each_recovery_is_as_long_as_an_independent_observer_says() {
 fn check_exported(namespace: &Namespace, rows: &[Row]) {
     let text = metrics();
     let here = format!("target_namespace=\"{}\"", namespace.name);
-    let all = rows.len() as f64;
-    assert_eq!(total(&text, "pure_chaos_kills_total", &[&here]), all, "kills");
+    let (all, kills) = (rows.len() as f64, rows.iter().map(|row| row.kills).sum::<usize>());
+    assert_eq!(total(&text, "pure_chaos_kills_total", &[&here]), kills as f64, "kills");
     assert_eq!(total(&text, "pure_chaos_recoveries_total", &[&here]), all, "outcomes");
     for (workload, _, _) in workloads() {
         let (kind, name) = &workload;
         let labels = [here.clone(), format!("workload_kind=\"{kind}\""), format!("workload=\"{name}\"")];
         let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
-        let kills = rows.iter().filter(|row| row.workload == workload).count() as f64;
+        let of: Vec<&Row> = rows.iter().filter(|row| row.workload == workload).collect();
+        let kills = of.iter().map(|row| row.kills).sum::<usize>() as f64;
         assert_eq!(total(&text, "pure_chaos_kills_total", &labels), kills, "kills of {workload:?}");
         let recovered = [&labels[..], &["outcome=\"recovered\""]].concat();
         assert_eq!(
             total(&text, "pure_chaos_recoveries_total", &recovered),
-            kills,
+            of.len() as f64,
             "recoveries of {workload:?}"
         );
     }
-    for (kind, _, _) in WORKLOADS {
+    for kind in ["Deployment", "StatefulSet", "ReplicaSet", "DaemonSet"] {
         let labels = [here.as_str(), &format!("workload_kind=\"{kind}\"")];
         let of_kind = || rows.iter().filter(|row| row.workload.0 == kind);
         let count = total(&text, "pure_chaos_recovery_seconds_count", &labels);
@@ -310,10 +326,7 @@ fn check_exported(namespace: &Namespace, rows: &[Row]) {
         assert!((sum - told).abs() < 1e-6, "{kind}: {sum} s in the metrics, {told} s in the log");
     }
     let status = namespace.record()["status"].take();
-    assert_eq!(
-        (&status["kills"], &status["outcomes"]["recovered"]),
-        (&json!(rows.len()), &json!(rows.len()))
-    );
+    assert_eq!((&status["kills"], &status["outcomes"]["recovered"]), (&json!(kills), &json!(rows.len())));
 }
 
 /// The differences in seconds between agent and observer, the smallest first.
@@ -327,7 +340,7 @@ fn print_all(rows: &[Row]) {
     println!("\n\n| workload | Ready after | by the observer | by the agent | difference |");
     println!("| --- | --- | --- | --- | --- |");
     for row in rows {
-        let Row { workload: (kind, name), delay, watched, exported } = row;
+        let Row { workload: (kind, name), delay, kills: _, watched, exported } = row;
         let difference = row.difference() * 1e3;
         println!("| {kind} {name} | {delay} s | {watched:.3} s | {exported:.3} s | {difference:+.1} ms |");
     }
@@ -336,7 +349,7 @@ fn print_all(rows: &[Row]) {
 /// Prints a summary for each kind of workload and delay, and for all.
 fn print_summary(rows: &[Row]) {
     println!(
-        "\n| workload | Ready after | kills | mean by the observer | mean by the agent | largest difference |"
+        "\n| workload | Ready after | recoveries | mean by the observer | mean by the agent | largest difference |"
     );
     println!("| --- | --- | --- | --- | --- | --- |");
     let mean =
@@ -354,7 +367,7 @@ fn print_summary(rows: &[Row]) {
     let differences = differences(rows);
     let signed = rows.iter().map(Row::difference).sum::<f64>() / rows.len() as f64 * 1e3;
     println!(
-        "\n{} kills; difference: median {:.1} ms, largest {:.1} ms, mean with its sign {signed:+.1} ms",
+        "\n{} recoveries; difference: median {:.1} ms, largest {:.1} ms, mean with its sign {signed:+.1} ms",
         rows.len(),
         differences[rows.len() / 2] * 1e3,
         differences[rows.len() - 1] * 1e3
