@@ -12,6 +12,7 @@ use kube::api::ListParams;
 use kube::{Api, Client};
 use policy::consent::Consent;
 use policy::eligibility::{Eligibility, NamespaceView};
+use policy::faults::Fault;
 use policy::kill_gate::Locked;
 use policy::platform::PlatformPolicy;
 use policy::record::{ACTIVE, OptIn, OptInStatus, RecordedSettings, Verdict as Admitted};
@@ -24,7 +25,7 @@ use runtime::clock::{Clock, SystemClock};
 use crate::args::{ExplainArgs, Output, read_policy_file};
 use crate::cluster::access;
 use crate::cluster::live_consent::read_namespace;
-use crate::cluster::observe::observe;
+use crate::cluster::observe::{Nodes, observe};
 use crate::cluster::policy_config_map;
 use crate::explain::explanation::{Explanation, PodVerdict, Text, Unseen, Verdict};
 use crate::guard;
@@ -36,6 +37,7 @@ use crate::refusal::Refusal;
 
 mod checks;
 pub mod explanation;
+mod outages;
 mod settings_line;
 
 /// The policy for a person who does not have the platform's policy file. It has no ceilings. Its
@@ -161,7 +163,11 @@ pub async fn explain(
     // If you may not ask for your rights, the explanation is that of an agent that may not list
     // nodes.
     let reads_nodes = access::reads_nodes(client).await.unwrap_or(false);
-    let pods = match (observe(client, name, reads_nodes).await, &settings) {
+    let faults = settings.as_ref().map_or(&[][..], |settings| settings.faults.all());
+    let needs_zones = faults.contains(&Fault::ZoneOutage);
+    let nodes = Nodes { cordoned: reads_nodes, zones: reads_nodes && needs_zones };
+    let mut outages = Vec::new();
+    let pods = match (observe(client, name, nodes).await, &settings) {
         (Ok(observation), Some(settings)) => {
             let pending = workloads_with_a_pending_recovery(&status);
             let resting = resting(&status, now);
@@ -176,7 +182,9 @@ pub async fn explain(
                 backing_off: &backing_off,
                 resting: &resting,
             };
-            Some(verdicts(screen(&observation, &guard_context)))
+            let mut screening = screen(&observation, &guard_context);
+            outages = outages::look(&mut screening, &observation, settings);
+            Some(verdicts(screening))
         }
         (Ok(_), None) => None,
         (Err(error), _) if error.is_forbidden() => {
@@ -205,6 +213,7 @@ pub async fn explain(
         kills: status.kills.unwrap_or(0),
         pending: status.pending_count.unwrap_or(0),
         pods: pods.unwrap_or_default(),
+        outages,
         unseen,
     })
 }

@@ -3,6 +3,7 @@
 
 pub mod backoff;
 pub mod namespace;
+pub mod places;
 pub mod pods;
 pub mod rate_limit;
 pub mod resting;

@@ -20,7 +20,7 @@
 //! `kubectl chaos`.
 //!
 //! These modules do no I/O and never await: [`guard`], [`leader_election::rule`], [`round::due`],
-//! [`round::select`], the file `recovery.rs` of [`recovery`], and [`telemetry::fact`].
+//! [`round::select`], [`round::outage`], the file `recovery.rs` of [`recovery`], and [`telemetry::fact`].
 
 pub mod args;
 pub mod cluster;

@@ -69,6 +69,10 @@ pub enum Refusal {
     /// The Pod changed during its kill. This reason also holds for two minutes after a kill in the
     /// workload met such a change or had no clear answer.
     Changed,
+    /// An outage would leave the workload without a Ready Pod.
+    AllInOnePlace,
+    /// Nobody can tell on which node or in which zone the Pod is.
+    PlaceUnknown,
 }
 
 impl Refusal {
@@ -127,6 +131,11 @@ impl Refusal {
                 "the Pod changed during its kill, or less than two minutes ago a kill in the workload met \
                  such a change or had no clear answer"
             }
+            Self::AllInOnePlace => {
+                "the workload's Ready Pods are all on one node or in one zone, so an outage there would \
+                 leave none"
+            }
+            Self::PlaceUnknown => "nobody can tell on which node or in which zone the Pod is",
         }
     }
 

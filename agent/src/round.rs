@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
+use policy::faults::Fault;
 use policy::record::{Intent, WorkloadReference};
 use policy::schedule::Timetable;
 use policy::settings::Settings;
@@ -15,15 +16,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::list::ListError;
 use crate::cluster::live_consent::{NotPermitted, authority, is_going};
-use crate::cluster::observe::observe;
+use crate::cluster::observe::{Nodes, observe};
 use crate::cluster::pod_watch::PodWatch;
 use crate::cluster::snapshot::NamespaceSnapshot;
 use crate::context::Context;
 use crate::guard::namespace::{Forbidden, after, without_right};
+use crate::guard::places::keep_spread;
 use crate::guard::pods::{Candidate, GuardContext, Killed, screen};
 use crate::recovery::pending::pending;
 use crate::refusal::Refusal;
 use crate::round::due::DueSlot;
+use crate::round::outage::{Outage, select_place};
 use crate::round::report::RoundReport;
 use crate::round::select::{Most, Turns, select_victims};
 use crate::status::StatusWriter;
@@ -34,6 +37,7 @@ use crate::telemetry::metrics::RoundOutcome;
 pub mod due;
 pub mod kill;
 mod kills;
+pub mod outage;
 pub mod report;
 pub mod select;
 
@@ -66,9 +70,11 @@ struct Look {
 }
 
 impl Look {
-    async fn take(context: &Context, namespace: &str) -> Result<Self, ListError> {
-        let observation =
-            observe(&context.client, namespace, context.reads_nodes.load(Ordering::Relaxed)).await?;
+    async fn take(context: &Context, namespace: &str, settings: &Settings) -> Result<Self, ListError> {
+        let may_read = context.reads_nodes.load(Ordering::Relaxed);
+        let needs_zones = settings.faults.all().contains(&Fault::ZoneOutage);
+        let nodes = Nodes { cordoned: may_read, zones: may_read && needs_zones };
+        let observation = observe(&context.client, namespace, nodes).await?;
         Ok(Self { observation, at: context.clock.monotonic() })
     }
 }
@@ -107,7 +113,7 @@ pub async fn round(
         return RoundReport::failed("the schedule has changed since this slot was computed".to_owned());
     }
     // Lists the Pods, the workloads they belong to, and the PodDisruptionBudgets. Needs the client.
-    let look = match Look::take(context, namespace).await {
+    let look = match Look::take(context, namespace, &settings).await {
         Ok(look) => look,
         Err(error) if error.is_forbidden() => {
             let is_going = is_going(&context.client, namespace).await;
@@ -137,14 +143,24 @@ pub async fn round(
         killed: &Killed::new(),
     };
     let mut screening = screen(&look.observation, &guard_context);
+    let fault = outage::draw(&settings.faults, rng);
+    if fault != Fault::PodKill {
+        keep_spread(&mut screening, &look.observation, fault, &settings);
+    }
     let allowed: BTreeSet<WorkloadReference> =
         screening.candidates.iter().map(|candidate| candidate.workload.reference.clone()).collect();
     let turns = Turns { timetable, namespace_uid: &record.spec.namespace_uid, slot, owed };
     let kept = turns.kept(&screening);
-    screening.candidates.retain(|candidate| turns.has(&candidate.workload.reference.uid));
-    let is_waiting = !allowed.is_empty() && screening.candidates.is_empty();
-    let most = Most { settings: &settings, ceilings: &context.policy.ceilings };
-    let victims = select_victims(&screening.candidates, most, rng);
+    let takes_part = |candidate: &Candidate| turns.has(&candidate.workload.reference.uid);
+    let is_waiting = !allowed.is_empty() && !screening.candidates.iter().any(takes_part);
+    let (outage, victims) = if fault == Fault::PodKill {
+        screening.candidates.retain(takes_part);
+        let most = Most { settings: &settings, ceilings: &context.policy.ceilings };
+        (None, select_victims(&screening.candidates, most, rng))
+    } else {
+        let selected = select_place(&screening.candidates, takes_part, fault, &look.observation, rng);
+        selected.map_or_else(Default::default, |(outage, victims)| (Some(outage), victims))
+    };
     // Asks the checks of the steady state, if anything would be killed. Needs the client.
     if let Some(chosen) = settings.steady_state.as_ref().filter(|_| !victims.is_empty())
         && let Err(forbidden) = steady_state::permits(&context.prober.ask(namespace, chosen, None).await)
@@ -156,9 +172,12 @@ pub async fn round(
     let mut report = RoundReport::new(RoundOutcome::NoCandidate, String::new());
     let mut look = look;
     if let Some(first) = victims.first() {
-        let Some(reserved) = context.budget.reserve(context.clock.monotonic()) else {
-            let refused = RoundReport::refused(budget_spent(context));
-            return RoundReport { is_deferred: true, owed: Some(kept), ..refused };
+        // An outage takes all its victims or none.
+        let at_once = if outage.is_some() { victims.len() } else { 1 };
+        let Some(reserved) = context.budget.reserve_all(at_once, context.clock.monotonic()) else {
+            let refused = RoundReport::refused(budget_spent(context, outage.as_ref(), at_once));
+            let may_wait = at_once <= context.policy.kills_per_minute as usize;
+            return RoundReport { is_deferred: may_wait, owed: Some(kept), ..refused };
         };
         let intent = intent(slot, &settings, first, context.clock.wall());
         let spent = if dry_run { Ok(true) } else { status_writer.spend(slot, intent.clone()).await };
@@ -177,6 +196,7 @@ pub async fn round(
             record: &record.spec,
             guard_context: &guard_context,
             killed: Killed::new(),
+            outage: outage.as_ref(),
             asked: look.at,
             look,
         };
@@ -185,6 +205,7 @@ pub async fn round(
     } else {
         report.owed = Some(kept);
     }
+    report.outage = outage;
     report.is_waiting = is_waiting;
     report.explain(namespace, &screening.refused, &allowed);
     report.observation = Some(look.observation);
@@ -206,12 +227,16 @@ fn intent(slot: Timestamp, settings: &Settings, victim: &Candidate, now: Timesta
     })
 }
 
-fn budget_spent(context: &Context) -> Forbidden {
+fn budget_spent(context: &Context, outage: Option<&Outage>, kills: usize) -> Forbidden {
     let most = context.policy.kills_per_minute;
-    Forbidden {
-        refusal: Refusal::BudgetSpent,
-        sentence: format!(
+    let sentence = match outage {
+        Some(outage) => format!(
+            "the {outage} would kill {kills} Pods at once, and the kills in the whole cluster may not \
+             exceed the platform's killsPerMinute, which is {most}"
+        ),
+        None => format!(
             "the kills in the whole cluster have reached the platform's killsPerMinute, which is {most}"
         ),
-    }
+    };
+    Forbidden { refusal: Refusal::BudgetSpent, sentence }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::durations;
+use crate::faults::Faults;
 use crate::schedule::Schedule;
 use crate::settings::{Key, Mode, NotUnderstood, Problem, Settings, permission};
 use crate::share::Share;
@@ -15,6 +16,8 @@ pub struct Ceilings {
     pub shortest_interval: Duration,
     /// The modes that a namespace may use.
     pub modes: Vec<Mode>,
+    /// The faults that a namespace may use.
+    pub faults: Faults,
     /// The largest `limit` that a namespace may set.
     pub largest_limit: Share,
     /// The largest `per-workload` that a namespace may set.
@@ -29,9 +32,10 @@ pub struct Ceilings {
 
 impl Ceilings {
     /// The settings that have a ceiling.
-    pub const KEYS: [Key; 7] = [
+    pub const KEYS: [Key; 8] = [
         Key::Schedule,
         Key::Mode,
+        Key::Faults,
         Key::Limit,
         Key::PerWorkload,
         Key::BelowDesired,
@@ -45,6 +49,7 @@ impl Ceilings {
         Self {
             shortest_interval: Duration::from_secs(60),
             modes: vec![Mode::Evict],
+            faults: Faults::default(),
             largest_limit: Share::Number(5),
             largest_per_workload: Share::Number(1),
             below_desired: false,
@@ -80,6 +85,7 @@ impl Ceilings {
                 let modes: Option<Vec<Mode>> = text.split(',').map(|word| Mode::parse(word.trim())).collect();
                 self.modes = modes.ok_or(NotUnderstood)?;
             }
+            Key::Faults => self.faults = Faults::parse(text).ok_or(NotUnderstood)?,
             Key::Limit => {
                 settings.set(key, text)?;
                 self.largest_limit = settings.limit;
@@ -112,6 +118,7 @@ impl Ceilings {
         match key {
             Key::Schedule => Some(Schedule::Every(self.shortest_interval).to_string()),
             Key::Mode => Some(self.modes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")),
+            Key::Faults => Some(self.faults.to_string()),
             Key::Limit => Some(self.largest_limit.to_string()),
             Key::PerWorkload => Some(self.largest_per_workload.to_string()),
             Key::BelowDesired => Some(permission(self.below_desired).to_owned()),
@@ -127,6 +134,7 @@ impl Ceilings {
         let is_past = |key: &Key| match key {
             Key::Schedule => settings.schedule.is_denser_than(self.shortest_interval),
             Key::Mode => !self.modes.contains(&settings.mode),
+            Key::Faults => settings.faults.exceed(&self.faults),
             Key::Limit => settings.limit.exceeds(self.largest_limit),
             Key::PerWorkload => settings.per_workload.exceeds(self.largest_per_workload),
             Key::BelowDesired => settings.below_desired && !self.below_desired,
@@ -175,6 +183,7 @@ mod tests {
         for (key, value) in Ceilings::KEYS.into_iter().zip([
             "every 5m",
             "evict,delete",
+            "pod-kill,zone-outage",
             "7",
             "25%",
             "allow",
@@ -212,6 +221,7 @@ mod tests {
             (Key::Schedule, "mtbf 1m", "mtbf 59s"),
             (Key::Schedule, "cron * * * * *", "every 1s"),
             (Key::Mode, "evict", "delete"),
+            (Key::Faults, "pod-kill", "pod-kill,node-outage"),
             (Key::Limit, "5", "6"),
             (Key::PerWorkload, "1", "2"),
             (Key::BelowDesired, "refuse", "allow"),

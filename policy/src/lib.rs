@@ -24,6 +24,7 @@ pub mod durations;
 pub mod eligibility;
 pub mod excluded_days;
 pub mod exclusion;
+pub mod faults;
 pub mod feasibility;
 pub mod kill_gate;
 pub mod platform;

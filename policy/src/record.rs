@@ -106,6 +106,9 @@ pub struct RecordedSettings {
     pub schedule: String,
     /// How Pods are killed: `evict`, `delete` or `force`.
     pub mode: String,
+    /// The kinds of round, separated by commas, for example `pod-kill,node-outage`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub faults: Option<String>,
     /// The most Pods that one round kills, as a number or as a percentage of the Pods that could be
     /// killed.
     pub limit: IntOrString,
@@ -181,6 +184,7 @@ impl From<&Settings> for RecordedSettings {
         Self {
             schedule: always(Key::Schedule),
             mode: always(Key::Mode),
+            faults: print(Key::Faults),
             limit: recorded(settings.limit),
             per_workload: Some(recorded(settings.per_workload)),
             below_desired: print(Key::BelowDesired),
@@ -220,6 +224,7 @@ impl RecordedSettings {
             (Key::Kinds, self.kinds.as_ref()),
             (Key::Targets, self.targets.as_ref()),
             (Key::SingleReplica, self.single_replica.as_ref()),
+            (Key::Faults, self.faults.as_ref()),
             (Key::PerWorkload, per_workload.as_ref()),
             (Key::BelowDesired, self.below_desired.as_ref()),
             (Key::GracePeriod, self.grace_period.as_ref()),
@@ -273,7 +278,7 @@ mod tests {
             json,
             serde_json::json!({
                 "schedule": "every 10m", "mode": "evict", "limit": 1, "minAge": "1m", "dryRun": false,
-                "kinds": "Deployment,StatefulSet,ReplicaSet", "singleReplica": "refuse", "recoveryDeadline": "5m", "perWorkload": 1, "belowDesired": "refuse"
+                "kinds": "Deployment,StatefulSet,ReplicaSet", "singleReplica": "refuse", "recoveryDeadline": "5m", "perWorkload": 1, "faults": "pod-kill", "belowDesired": "refuse"
             })
         );
     }
@@ -286,6 +291,7 @@ mod tests {
             (Key::ActiveHours, "Mon-Fri 09:00-17:00 Europe/Berlin"),
             (Key::Except, "2026-12-20/2027-01-03"),
             (Key::Mode, "delete"),
+            (Key::Faults, "node-outage"),
             (Key::Limit, "3"),
             (Key::PerWorkload, "25%"),
             (Key::Kinds, "DaemonSet"),

@@ -19,6 +19,7 @@ pub use self::problem::Problem;
 use crate::active_hours::ActiveHours;
 use crate::durations;
 use crate::excluded_days::Days;
+use crate::faults::Faults;
 use crate::pod_selector::Targets;
 use crate::schedule::{Schedule, Timetable};
 use crate::share::Share;
@@ -39,6 +40,8 @@ pub struct Settings {
     pub except: Option<Days>,
     /// How a Pod is killed.
     pub mode: Mode,
+    /// The kinds of round. Each round draws one of them.
+    pub faults: Faults,
     /// The most Pods that a round may kill, as a number or as a percentage of the candidates.
     pub limit: Share,
     /// The most Pods of one workload that a round may kill, as a number or as a percentage of the
@@ -80,6 +83,7 @@ impl Settings {
             active_hours: None,
             except: None,
             mode: Mode::Evict,
+            faults: Faults::default(),
             limit: Share::Number(1),
             per_workload: Share::Number(1),
             kinds: Kinds::default(),
@@ -106,6 +110,7 @@ impl Settings {
             Key::ActiveHours => self.active_hours.as_ref().map(ToString::to_string),
             Key::Except => self.except.as_ref().map(ToString::to_string),
             Key::Mode => Some(self.mode.to_string()),
+            Key::Faults => Some(self.faults.to_string()),
             Key::Limit => Some(self.limit.to_string()),
             Key::Kinds => Some(self.kinds.to_string()),
             Key::Targets => self.targets.as_ref().map(ToString::to_string),
@@ -133,6 +138,7 @@ impl Settings {
             Key::ActiveHours => self.active_hours = Some(ActiveHours::parse(text).ok_or(NotUnderstood)?),
             Key::Except => self.except = Some(Days::parse(text).ok_or(NotUnderstood)?),
             Key::Mode => self.mode = Mode::parse(text).ok_or(NotUnderstood)?,
+            Key::Faults => self.faults = Faults::parse(text).ok_or(NotUnderstood)?,
             Key::Limit => self.limit = Share::parse(text).ok_or(NotUnderstood)?,
             Key::PerWorkload => self.per_workload = Share::parse(text).ok_or(NotUnderstood)?,
             Key::Kinds => self.kinds = Kinds::parse(text).ok_or(NotUnderstood)?,

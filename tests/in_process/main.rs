@@ -8,6 +8,7 @@ mod agent {
     mod hypotheses;
     mod kills;
     mod once;
+    mod outages;
     mod page;
     mod recoveries;
     mod rounds;

@@ -89,6 +89,7 @@ fn rules_do_no_io() {
         "agent/src/recovery.rs",
         "agent/src/round/due.rs",
         "agent/src/round/select.rs",
+        "agent/src/round/outage.rs",
         "agent/src/leader_election/rule.rs",
         "agent/src/telemetry/fact.rs",
         "webhook/src/admission/decide.rs",

@@ -7,6 +7,10 @@ use kube::core::{Selector, SelectorExt};
 use policy::exclusion::Exclusion;
 use policy::record::WorkloadReference;
 
+/// The label that says in which zone a Pod or a node is. From Kubernetes 1.35 on, the API server
+/// copies it from the node to each new Pod.
+pub const ZONE: &str = "topology.kubernetes.io/zone";
+
 /// The controller of an object, from its ownerReferences.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Controller {
@@ -134,6 +138,9 @@ pub struct NamespaceSnapshot {
     pub budgets: Vec<BudgetView>,
     /// The names of the cordoned nodes in the cluster. Empty if the agent may not list nodes.
     pub cordoned: BTreeSet<String>,
+    /// The zones of nodes, by the name of the node. Empty if nobody asked for them or the agent may
+    /// not list nodes.
+    pub zones: BTreeMap<String, String>,
 }
 
 impl NamespaceSnapshot {
@@ -156,6 +163,13 @@ impl NamespaceSnapshot {
             }
             None => replica_set.workload.clone(),
         })
+    }
+
+    /// The zone in which a Pod is. `None` if nobody can tell.
+    #[must_use]
+    pub fn zone_of<'a>(&'a self, pod: &'a PodView) -> Option<&'a str> {
+        let of_node = || self.zones.get(pod.node.as_ref()?);
+        pod.labels.get(ZONE).or_else(of_node).map(String::as_str)
     }
 
     /// Whether a workload has as many Ready Pods as it wants and is not rolling out. `None` if the
@@ -269,6 +283,7 @@ pub(crate) mod examples {
             replica_sets: BTreeMap::from([("web-1-uid".to_owned(), web_1)]),
             budgets: Vec::new(),
             cordoned: BTreeSet::new(),
+            zones: BTreeMap::new(),
         }
     }
 }

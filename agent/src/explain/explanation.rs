@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 use policy::record::RecordedSettings;
 use serde::Serialize;
 
+use super::outages::OutageFinding;
 use super::settings_line::settings_line;
 use crate::refusal::Refusal;
 
@@ -39,6 +40,9 @@ pub struct Explanation {
     pub pending: i64,
     /// The Pods, in the order of their workloads.
     pub pods: Vec<PodVerdict>,
+    /// The workloads that the namespace's outages leave alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub outages: Vec<OutageFinding>,
     /// What you may not see, each with the missing right.
     pub unseen: Vec<Unseen>,
 }
@@ -158,6 +162,7 @@ impl Display for Text<'_> {
             kills,
             pending,
             pods,
+            outages,
             unseen,
         } = self.explanation;
         match opted_in_by {
@@ -195,6 +200,12 @@ impl Display for Text<'_> {
                     Some(reason) => writeln!(f, "{reason}: {}", one_line(&pod.verdict.sentence))?,
                     None => writeln!(f, "{}", pod.verdict.sentence)?,
                 }
+            }
+        }
+        if !outages.is_empty() {
+            writeln!(f, "\nWhat an outage would find:")?;
+            for OutageFinding { fault, workload, reason, sentence } in outages {
+                writeln!(f, "  {fault}: {workload}: {reason}: {}", one_line(sentence))?;
             }
         }
         if !unseen.is_empty() {
@@ -331,6 +342,12 @@ mod tests {
                     verdict: Verdict::no(Refusal::NoController, Refusal::NoController.meaning().to_owned()),
                 },
             ],
+            outages: vec![OutageFinding {
+                fault: "zone-outage",
+                workload: "Deployment/web".to_owned(),
+                reason: Refusal::AllInOnePlace.label(),
+                sentence: "all 3 Ready Pods of Deployment web are in zone a".to_owned(),
+            }],
             unseen: vec![Unseen {
                 what: "whether everything is halted".to_owned(),
                 right: "get namespaces pure-chaos".to_owned(),
@@ -340,7 +357,7 @@ mod tests {
         let text = Text { explanation: &explanation, now: at("2026-11-23T12:00:00Z"), zone }.to_string();
         let expected = "Namespace a, opted in by mara
 A round may kill
-Settings: schedule every 10m, mode evict, limit 1, per-workload 1, kinds Deployment,StatefulSet,ReplicaSet, single-replica refuse, below-desired refuse, min-age 1m, recovery-deadline 5m, dry-run false
+Settings: schedule every 10m, mode evict, faults pod-kill, limit 1, per-workload 1, kinds Deployment,StatefulSet,ReplicaSet, single-replica refuse, below-desired refuse, min-age 1m, recovery-deadline 5m, dry-run false
 Next round: 2026-11-23 13:04:44 CET, in 4 min 44 s
 State in the record: forbidden: denied by policy p
 Kills so far: 3, recoveries pending: 1
@@ -348,6 +365,9 @@ Kills so far: 3, recoveries pending: 1
 POD     WORKLOAD         VERDICT
 web-1   Deployment/web   could die
 bare    -                no_controller: no controller would replace the Pod
+
+What an outage would find:
+  zone-outage: Deployment/web: all_in_one_place: all 3 Ready Pods of Deployment web are in zone a
 
 Could not check (missing permission):
   get namespaces pure-chaos: whether everything is halted

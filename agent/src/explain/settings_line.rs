@@ -7,6 +7,7 @@ pub fn settings_line(settings: &RecordedSettings) -> String {
     let RecordedSettings {
         schedule,
         mode,
+        faults,
         limit,
         min_age,
         dry_run,
@@ -30,6 +31,7 @@ pub fn settings_line(settings: &RecordedSettings) -> String {
         ("active-hours", active_hours.clone()),
         ("except", except.clone()),
         ("mode", Some(mode.clone())),
+        ("faults", faults.clone()),
         ("limit", Some(share(limit))),
         ("per-workload", per_workload.as_ref().map(share)),
         ("kinds", kinds.clone()),

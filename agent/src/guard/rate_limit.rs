@@ -70,25 +70,31 @@ impl KillRateLimit {
     /// Whether the budget allows a kill in the minute before `now`.
     #[must_use]
     pub fn is_left(&self, now: Instant) -> bool {
-        self.spent.lock().is_left(self.kills_per_minute, now)
+        self.spent.lock().after(now) < self.kills_per_minute
     }
 
     /// Reserves a kill, if the budget allows one in the minute before `now`.
     pub fn reserve(&self, now: Instant) -> Option<Reserved> {
+        self.reserve_all(1, now)?.pop()
+    }
+
+    /// Reserves so many kills, if the budget allows all of them in the minute before `now`.
+    pub fn reserve_all(&self, kills: usize, now: Instant) -> Option<Vec<Reserved>> {
         let mut spent = self.spent.lock();
-        if !spent.is_left(self.kills_per_minute, now) {
+        if spent.after(now).saturating_add(kills) > self.kills_per_minute {
             return None;
         }
-        spent.reserved += 1;
+        spent.reserved += kills;
         drop(spent);
-        Some(Reserved(self.clone()))
+        Some((0..kills).map(|_| Reserved(self.clone())).collect())
     }
 }
 
 impl Spent {
-    fn is_left(&mut self, most: usize, now: Instant) -> bool {
+    /// The number of kills that count at `now`.
+    fn after(&mut self, now: Instant) -> usize {
         self.kills.retain(|at| now.saturating_duration_since(*at) < MINUTE);
-        self.kills.len() + self.reserved < most
+        self.kills.len() + self.reserved
     }
 }
 
@@ -120,6 +126,18 @@ mod tests {
             |seconds| budget.reserve(at(seconds)).map(|reserved| reserved.spend(at(seconds))).is_some();
         let spent: Vec<bool> = [0, 30, 59, 60, 61, 90, 91].map(spend).to_vec();
         assert_eq!(spent, [true, true, false, true, false, true, false]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn several_are_reserved_together_or_not_at_all() {
+        let budget = KillRateLimit::new(3);
+        let now = start();
+        assert!(budget.reserve_all(4, now).is_none(), "more than ever");
+        let two = budget.reserve_all(2, now).unwrap();
+        assert_eq!(two.len(), 2);
+        assert!(budget.reserve_all(2, now).is_none(), "one is left");
+        drop(two);
+        assert_eq!(budget.reserve_all(3, now).map(|reserved| reserved.len()), Some(3));
     }
 
     #[tokio::test(start_paused = true)]

@@ -99,11 +99,11 @@ impl RecoveryTracker {
             .unwrap_or(self.context.policy.defaults.recovery_deadline);
         let clock = &self.context.clock;
         let (namespace, workload, uid) = (&self.namespace, &left.workload.name, &left.uid);
-        if let Some(recovery) = self.pending.get_mut(&left.workload.uid) {
-            if recovery.is_victim(uid) || recovery.rejoin(left) {
-                tracing::info!(namespace, workload, uid, "another kill joins a pending recovery");
-                return;
-            }
+        if let Some(recovery) = self.pending.get_mut(&left.workload.uid)
+            && (recovery.is_victim(uid) || recovery.rejoin(left))
+        {
+            tracing::info!(namespace, workload, uid, "another kill joins a pending recovery");
+            return;
         }
         match Recovery::resume(left, limit, clock.wall(), clock.monotonic()) {
             Some(recovery) => {

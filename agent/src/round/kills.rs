@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use policy::record::{Intent, OptInSpec};
-use policy::settings::Settings;
+use policy::settings::{Mode, Settings};
 use tokio::time::Instant;
 
 use super::{Look, RoundInput, budget_spent, chosen, intent};
@@ -15,6 +15,7 @@ use crate::guard::rate_limit::Reserved;
 use crate::recovery::Kill;
 use crate::refusal::Refusal;
 use crate::round::kill::{Attempt, Failure, KillContext, kill};
+use crate::round::outage::Outage;
 use crate::round::report::RoundReport;
 use crate::status::StatusWriter;
 use crate::steady_state::permits;
@@ -43,6 +44,8 @@ pub(super) struct Kills<'a> {
     pub guard_context: &'a GuardContext<'a>,
     /// The Pods that this round has killed.
     pub killed: Killed,
+    /// The outage that the round makes, if it makes one.
+    pub outage: Option<&'a Outage>,
     pub look: Look,
     /// When the agent last began to request a kill.
     pub asked: Instant,
@@ -50,23 +53,20 @@ pub(super) struct Kills<'a> {
 
 impl Kills<'_> {
     /// Tries to kill each victim in turn. It stops when the process is about to end or no longer
-    /// leads. `first` holds the reservation and the intent of the first kill.
+    /// leads. `first` holds the reservations of the first kills, and the intent of the first one.
     pub async fn each(
         &mut self,
         victims: &[&Candidate],
-        first: (Reserved, Option<Intent>),
+        (mut reserved, mut first): (Vec<Reserved>, Option<Intent>),
         status_writer: &mut StatusWriter,
         report: &mut RoundReport,
     ) {
         let clock = &self.context.clock;
-        let mut first = Some(first);
         let mut refusals = 0;
         for victim in victims {
             let steady = self.is_still_steady(report).await;
-            let (reserved, decided) = match first.take() {
-                Some((reserved, decided)) => (Some(reserved), decided),
-                None => (self.context.budget.reserve(clock.monotonic()), None),
-            };
+            let decided = first.take();
+            let reserved = reserved.pop().or_else(|| self.context.budget.reserve(clock.monotonic()));
             let uid = victim.pod.uid.as_str();
             if self.round_input.end.is_cancelled() {
                 status_writer.settled(uid);
@@ -82,7 +82,7 @@ impl Kills<'_> {
                         .to_owned(),
                 ),
                 (Ok(()), Some(_)) => self.attempt(&mut candidate, decided, status_writer).await,
-                (Ok(()), None) => budget_spent(self.context).into(),
+                (Ok(()), None) => budget_spent(self.context, None, 1).into(),
             };
             let is_unknown = matches!(attempt, Attempt::Failed(Failure::UnknownOutcome, _));
             if !is_unknown && attempt != Attempt::Killed {
@@ -178,7 +178,7 @@ impl Kills<'_> {
             return Ok(());
         }
         let namespace = self.round_input.namespace;
-        self.look = match Look::take(self.context, namespace).await {
+        self.look = match Look::take(self.context, namespace, self.settings).await {
             Ok(look) => look,
             Err(error) if error.is_forbidden() => {
                 let is_going = is_going(&self.context.client, namespace).await;
@@ -210,8 +210,9 @@ impl Kills<'_> {
     ) -> bool {
         let (context, namespace, mode) = (self.context, self.round_input.namespace, self.settings.mode);
         let workload = victim.workload.reference.clone();
-        context.tell(namespace, &Fact::Tried { victim: &victim, mode, attempt: &attempt });
-        report.tried.extend(tried(namespace, &victim, mode, &attempt, context.clock.wall()));
+        let how = how(mode, self.outage);
+        context.tell(namespace, &Fact::Tried { victim: &victim, mode, how: &how, attempt: &attempt });
+        report.tried.extend(tried(namespace, &victim, &how, &attempt, context.clock.wall()));
         match attempt {
             Attempt::Killed => {
                 let kill = Kill {
@@ -256,4 +257,9 @@ impl Kills<'_> {
         }
         true
     }
+}
+
+/// How a Pod is killed, in a few words: the mode, and the outage if it is part of one.
+fn how(mode: Mode, outage: Option<&Outage>) -> String {
+    outage.map_or_else(|| mode.word().to_owned(), |outage| format!("{}, {outage}", mode.word()))
 }

@@ -10,6 +10,7 @@ use crate::guard::pods::{Candidate, Refused};
 use crate::recovery::Kill;
 use crate::refusal::Refusal;
 use crate::round::kill::Failure;
+use crate::round::outage::Outage;
 use crate::telemetry::activity::Decision;
 use crate::telemetry::metrics::RoundOutcome;
 
@@ -38,6 +39,8 @@ pub struct RoundReport {
     pub failed: BTreeMap<WorkloadReference, (Failure, String)>,
     /// Each attempt to kill a Pod, in order, with its result.
     pub tried: Vec<Decision>,
+    /// The outage that the round made. `None` if it made none, or did not get that far.
+    pub outage: Option<Outage>,
     /// Whether Pods could have been killed, but none of their workloads was due in this slot of an
     /// `mtbf` schedule.
     pub is_waiting: bool,
@@ -66,6 +69,7 @@ impl RoundReport {
             because: BTreeMap::new(),
             failed: BTreeMap::new(),
             tried: Vec::new(),
+            outage: None,
             is_waiting: false,
             owed: None,
             is_deferred: false,

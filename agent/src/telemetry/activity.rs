@@ -249,7 +249,7 @@ impl ActivityLog {
         let pending = pending
             .map(|recovery| PendingLine {
                 workload: cut(format!("{} {}", recovery.workload.kind, recovery.workload.name), TEXT),
-                pod: cut(&recovery.pods(), TEXT),
+                pod: cut(recovery.pods(), TEXT),
                 since: recovery.killed,
             })
             .collect();

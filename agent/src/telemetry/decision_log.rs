@@ -2,7 +2,6 @@
 
 use jiff::Timestamp;
 use policy::record::{Pending, WorkloadReference};
-use policy::settings::Mode;
 
 use crate::guard::pods::Candidate;
 use crate::round::kill::Attempt;
@@ -64,11 +63,11 @@ pub fn decisions(report: &RoundReport, namespace: &str, at: Timestamp) -> Vec<De
 pub fn tried(
     namespace: &str,
     victim: &Candidate,
-    mode: Mode,
+    how: &str,
     attempt: &Attempt,
     at: Timestamp,
 ) -> Option<Decision> {
-    let by = || format!("mode {}", mode.word());
+    let by = || format!("mode {how}");
     let (what, sentence) = match attempt {
         Attempt::Killed => (DecisionKind::Killed, by()),
         Attempt::DryRun => (DecisionKind::DryRun, format!("would have been killed, {}", by())),

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use policy::record::WorkloadReference;
-use policy::settings::Mode;
 use runtime::events::{Event, Weight};
 
 use crate::recovery::{Recovery, RecoveryOutcome};
@@ -29,9 +28,9 @@ pub const REASONS: [&str; 8] = [
 
 /// Makes `ChaosKilled` Events: one on the Pod and one on its workload.
 #[must_use]
-pub fn killed(namespace: &str, workload: &WorkloadReference, pod: &str, uid: &str, mode: Mode) -> [Event; 2] {
+pub fn killed(namespace: &str, workload: &WorkloadReference, pod: &str, uid: &str, how: &str) -> [Event; 2] {
     let (of_pod, of_workload) = (pod_reference(namespace, pod, uid), workload_reference(namespace, workload));
-    let note = format!("Killed Pod {pod} ({mode}) of {} {}", workload.kind, workload.name);
+    let note = format!("Killed Pod {pod} ({how}) of {} {}", workload.kind, workload.name);
     let event = deed("ChaosKilled", "Kill", note, of_pod.clone());
     [
         Event { related: Some(of_workload.clone()), ..event.clone() },

@@ -7,23 +7,22 @@ use jiff::Timestamp;
 use policy::record::{BrokenSample, Pending, ToldRefusal, WorkloadReference};
 use policy::settings::Mode;
 use policy::well_known::SYSTEM_NAMESPACE;
-use runtime::events::Event;
 
 use crate::guard::pods::Candidate;
 use crate::recovery::{Recovery, RecoveryOutcome};
-use crate::refusal::Refusal;
-use crate::round::kill::{Attempt, Failure};
+use crate::round::kill::Attempt;
 use crate::round::report::RoundReport;
-use crate::steady_state::hypothesis::{EndedHypothesis, HypothesisOutcome};
-use crate::telemetry::activity::{Decision, DecisionKind, EndedLine};
+use crate::steady_state::hypothesis::EndedHypothesis;
+use crate::telemetry::activity::DecisionKind;
 use crate::telemetry::decision_log::{decisions, found_out, skipped, tried};
 use crate::telemetry::events;
-use crate::telemetry::metrics::RoundOutcome;
 use crate::telemetry::refusals::untold;
 
 mod recovery;
+mod tellings;
 
 use recovery::{of_break, of_recovery};
+pub use tellings::{Count, Line, Tellings};
 
 /// Something that happened and that the agent reports.
 pub enum Fact<'a> {
@@ -33,6 +32,8 @@ pub enum Fact<'a> {
         victim: &'a Candidate,
         /// The mode of the kill.
         mode: Mode,
+        /// The mode, and the outage that the kill is part of, in a few words.
+        how: &'a str,
         /// The result of the attempt.
         attempt: &'a Attempt,
     },
@@ -115,81 +116,11 @@ pub enum Fact<'a> {
     },
 }
 
-/// One line of the log. Fields without a value are left out of it.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Line {
-    /// Whether the line is a warning.
-    pub is_warning: bool,
-    /// The message of the line: what happened, in fixed words.
-    pub message: &'static str,
-    /// The workload that the line is about.
-    pub workload: Option<WorkloadReference>,
-    /// The name of the Pod that the line is about.
-    pub pod: Option<String>,
-    /// The UID of that Pod.
-    pub uid: Option<String>,
-    /// The mode of the kill.
-    pub mode: Option<&'static str>,
-    /// The slot of the round.
-    pub slot: Option<String>,
-    /// How the round, the recovery or the hypothesis ended.
-    pub outcome: Option<&'static str>,
-    /// The number of kills in the round.
-    pub kills: Option<usize>,
-    /// The label of the refusal or the failure of one kill.
-    pub reason: Option<&'static str>,
-    /// The labels of all refusals of a round, separated by commas.
-    pub reasons: Option<String>,
-    /// The name of the check of the steady state.
-    pub check: Option<String>,
-    /// A sentence that says more.
-    pub sentence: Option<String>,
-    /// How long the recovery took, in seconds.
-    pub seconds: Option<f64>,
-}
-
-/// A change of the metrics.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Count {
-    /// A round ended with this outcome.
-    Round(RoundOutcome),
-    /// A round refused something for this reason. It counts once for each round and reason.
-    Refusal(Refusal),
-    /// A Pod of this workload was killed.
-    Kill(WorkloadReference, Mode),
-    /// A kill failed in this way.
-    Failure(Failure),
-    /// A recovery of this workload ended.
-    Recovery(WorkloadReference, EndedLine),
-    /// The hypothesis that a check holds ended with the recovery of this workload.
-    Hypothesis {
-        /// The workload.
-        workload: WorkloadReference,
-        /// The name of the check.
-        check: String,
-        /// What became of the hypothesis.
-        outcome: HypothesisOutcome,
-    },
-}
-
-/// Everything that the agent reports about one fact.
-#[derive(Debug, Default, PartialEq)]
-pub struct Tellings {
-    /// Lines for the log.
-    pub lines: Vec<Line>,
-    /// Changes of the metrics. The end of a recovery also goes to the status page.
-    pub counts: Vec<Count>,
-    /// Kubernetes Events.
-    pub events: Vec<Event>,
-    /// Entries for the status page.
-    pub entries: Vec<Decision>,
-}
-
 /// What the agent reports about a fact that happened at `at`.
 #[must_use]
 pub fn tellings(namespace: &str, fact: &Fact<'_>, at: Timestamp) -> Tellings {
     match *fact {
-        Fact::Tried { victim, mode, attempt } => of_try(namespace, victim, mode, attempt, at),
+        Fact::Tried { victim, mode, how, attempt } => of_try(namespace, victim, (mode, how), attempt, at),
         Fact::FoundOut { kill, mode, is_killed } => of_find(namespace, kill, mode, is_killed, at),
         Fact::Round { slot, report, namespace_uid, told } => Tellings {
             lines: vec![of_round(slot, report)],
@@ -241,7 +172,13 @@ pub fn tellings(namespace: &str, fact: &Fact<'_>, at: Timestamp) -> Tellings {
     }
 }
 
-fn of_try(namespace: &str, victim: &Candidate, mode: Mode, attempt: &Attempt, at: Timestamp) -> Tellings {
+fn of_try(
+    namespace: &str,
+    victim: &Candidate,
+    (mode, how): (Mode, &str),
+    attempt: &Attempt,
+    at: Timestamp,
+) -> Tellings {
     let workload = &victim.workload.reference;
     let (pod, uid) = (&victim.pod.name, &victim.pod.uid);
     let line = Line {
@@ -255,7 +192,7 @@ fn of_try(namespace: &str, victim: &Candidate, mode: Mode, attempt: &Attempt, at
         Attempt::Killed => (
             Line { message: "killed", ..done },
             vec![Count::Kill(workload.clone(), mode)],
-            events::killed(namespace, workload, pod, uid, mode).into(),
+            events::killed(namespace, workload, pod, uid, how).into(),
         ),
         Attempt::DryRun => (Line { message: "dry_run: would have killed", ..done }, Vec::new(), Vec::new()),
         // The Events of refusals come with the round, because a refusal that stays the same is not
@@ -276,7 +213,7 @@ fn of_try(namespace: &str, victim: &Candidate, mode: Mode, attempt: &Attempt, at
             (Line { is_warning: true, message, ..line }, Vec::new(), Vec::new())
         }
     };
-    let entries = tried(namespace, victim, mode, attempt, at).into_iter().collect();
+    let entries = tried(namespace, victim, how, attempt, at).into_iter().collect();
     Tellings { lines: vec![line], counts, events, entries }
 }
 
@@ -294,7 +231,7 @@ fn of_find(namespace: &str, kill: &Pending, mode: Mode, is_killed: bool, at: Tim
         return Tellings {
             lines: vec![Line { message: "killed (found out later)", ..line }],
             counts: vec![Count::Kill(workload.clone(), mode)],
-            events: events::killed(namespace, workload, pod, uid, mode).into(),
+            events: events::killed(namespace, workload, pod, uid, mode.word()).into(),
             entries: vec![found_out(namespace, kill, DecisionKind::Killed, sentence, at)],
         };
     }
@@ -312,6 +249,7 @@ fn of_round(slot: Timestamp, report: &RoundReport) -> Line {
         message: "round ended",
         slot: Some(slot.to_string()),
         outcome: Some(report.outcome.label()),
+        outage: report.outage.as_ref().map(ToString::to_string),
         kills: Some(report.kills.len()),
         reasons: Some(reasons.join(",")),
         sentence: Some(report.sentence.clone()),
@@ -323,6 +261,8 @@ fn of_round(slot: Timestamp, report: &RoundReport) -> Line {
 mod tests {
     use super::*;
     use crate::cluster::snapshot::examples::{pod, workload};
+    use crate::refusal::Refusal;
+    use crate::round::kill::Failure;
     use std::collections::BTreeSet;
 
     fn victim() -> Candidate {
@@ -356,7 +296,10 @@ mod tests {
             ),
             (Attempt::NotLeading, (vec!["not killed: this process lost the Lease"], 0, vec![], vec![])),
         ] {
-            assert_eq!(of(&Fact::Tried { victim: &victim, mode: Mode::Evict, attempt: &attempt }), expected);
+            assert_eq!(
+                of(&Fact::Tried { victim: &victim, mode: Mode::Evict, how: "evict", attempt: &attempt }),
+                expected
+            );
         }
     }
 

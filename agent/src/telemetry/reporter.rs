@@ -46,14 +46,14 @@ impl Context {
 }
 
 fn log(namespace: &str, line: &Line) {
-    let Line { is_warning, message, workload, pod, uid, mode, slot, outcome, kills, .. } = line;
+    let Line { is_warning, message, workload, pod, uid, mode, slot, outcome, outage, kills, .. } = line;
     let Line { reason, reasons, check, sentence, seconds, .. } = line;
     let (workload_kind, workload) = match workload {
         Some(WorkloadReference { kind, name, uid: _ }) => (Some(kind.as_str()), Some(name.as_str())),
         None => (None, None),
     };
     let (pod, uid, slot) = (pod.as_deref(), uid.as_deref(), slot.as_deref());
-    let (reasons, check) = (reasons.as_deref(), check.as_deref());
+    let (reasons, check, outage) = (reasons.as_deref(), check.as_deref(), outage.as_deref());
     // Cuts the sentence, because it may quote text from others, such as the text of a halt.
     let sentence = sentence.as_deref().map(|sentence| cut(sentence, LONGEST_SENTENCE));
     let sentence = sentence.as_deref();
@@ -68,6 +68,7 @@ fn log(namespace: &str, line: &Line) {
                 mode,
                 slot,
                 outcome,
+                outage,
                 kills,
                 reason,
                 reasons,

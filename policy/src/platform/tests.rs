@@ -79,7 +79,7 @@ fn a_bad_file_is_refused_with_line_and_reason() {
             "ceilings:\n  dry-run: true\n",
             2,
             "ceilings.dry-run: unknown key; expected one of \
-             `schedule`, `mode`, `limit`, `grace-period`, `expires`",
+             `schedule`, `mode`, `faults`, `limit`, `per-workload`, `below-desired`, `grace-period`, `expires`",
         ),
         ("killsPerHour: 3\n", 1, "killsPerHour"),
         ("killsPerMinute: 0\n", 1, "killsPerMinute: expected at least 1"),

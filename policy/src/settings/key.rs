@@ -6,7 +6,7 @@ use crate::durations;
 use crate::schedule::Schedule;
 use crate::settings::Kinds;
 use crate::well_known::PREFIX;
-use crate::{active_hours, excluded_days, pod_selector, schedule, steady_state};
+use crate::{active_hours, excluded_days, faults, pod_selector, schedule, steady_state};
 
 /// The settings that this version understands. Any other key of this project on a namespace is
 /// refused, except `chaos` and the halt.
@@ -23,6 +23,8 @@ pub enum Key {
     Except,
     /// How a Pod is killed.
     Mode,
+    /// The kinds of round.
+    Faults,
     /// The most Pods that a round may kill.
     Limit,
     /// The most Pods of one workload that a round may kill.
@@ -77,6 +79,7 @@ impl Key {
             Self::ActiveHours => active_hours::EXPECTED,
             Self::Except => excluded_days::EXPECTED,
             Self::Mode => "`evict`, `delete` or `force`",
+            Self::Faults => faults::EXPECTED,
             Self::Limit => {
                 "a whole number of Pods per round, at least 1, such as `1`, or a percentage of the \
                  Pods that could be killed, such as `10%`"

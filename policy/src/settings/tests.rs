@@ -12,12 +12,13 @@ fn parse(pairs: &[(&str, &str)]) -> Result<Settings, Vec<String>> {
 }
 
 /// One value for each setting that differs from its default.
-const EXAMPLES: [(Key, &str); 18] = [
+const EXAMPLES: [(Key, &str); 19] = [
     (Key::Schedule, "cron 0 9-17 * * Mon-Fri"),
     (Key::AlsoAt, "2026-12-01T18:00:00Z"),
     (Key::ActiveHours, "Mon-Fri 09:00-17:00 Europe/Berlin"),
     (Key::Except, "2026-12-20/2027-01-03"),
     (Key::Mode, "delete"),
+    (Key::Faults, "pod-kill,node-outage"),
     (Key::Limit, "2"),
     (Key::PerWorkload, "25%"),
     (Key::Kinds, "Deployment,DaemonSet"),
@@ -72,7 +73,7 @@ fn all_problems_come_together_with_path_value_and_example() {
             "metadata.annotations[purechaos.dev/kinds]: Invalid value: \"Job\": expected kinds of workloads joined with commas, such as \
              `Deployment,StatefulSet`; `Job` is not allowed, because its Pods run to completion",
             "metadata.annotations[purechaos.dev/limit]: Invalid value: \"none\": expected a whole number of Pods per \
-             round, at least 1, such as `1`",
+             round, at least 1, such as `1`, or a percentage of the Pods that could be killed, such as `10%`",
             "metadata.annotations[purechaos.dev/min-age]: Invalid value: \"0s\": expected a duration, such as `1m`",
             "metadata.annotations[purechaos.dev/mode]: Invalid value: \"Evict\": expected `evict`, `delete` or `force`",
         ]
