@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::Event;
 use kube::api::ListParams;
 use kube::{Api, Client};
 use policy::consent::Consent;
+use policy::custom_workloads::CustomWorkloads;
 use policy::eligibility::{Eligibility, NamespaceView};
 use policy::kill_gate::Locked;
 use policy::platform::PlatformPolicy;
@@ -35,6 +36,7 @@ use crate::guard::resting::resting;
 use crate::refusal::Refusal;
 
 mod checks;
+mod custom_workloads;
 pub mod explanation;
 
 /// The policy for a person who does not have the platform's policy file. It has no ceilings. Its
@@ -89,6 +91,7 @@ pub async fn explain(
 ) -> anyhow::Result<Explanation> {
     let mut unseen = Vec::new();
     let checks = policy.as_ref().map(|policy| policy.steady_state.clone());
+    let custom = policy.as_ref().map(|policy| policy.workloads.clone());
     let mut seen = |right: &str, what: &str, error: CallError| {
         if error.code() != Some(403) {
             return Err(anyhow::Error::new(error).context(format!("failed to {right}")));
@@ -160,8 +163,14 @@ pub async fn explain(
     // If you may not ask for your rights, the explanation is that of an agent that may not list
     // nodes.
     let reads_nodes = access::reads_nodes(client).await.unwrap_or(false);
-    let pods = match (observe(client, name, reads_nodes).await, &settings) {
-        (Ok(observation), Some(settings)) => {
+    let (custom, unlisted) = match custom_workloads::listed(client, settings.as_ref(), custom).await {
+        Ok(custom) => (custom, None),
+        Err(why) => (CustomWorkloads::default(), Some(why)),
+    };
+    let pods = match (observe(client, name, reads_nodes, &custom).await, &settings) {
+        (Ok(mut observation), Some(settings)) => {
+            let unlisted = unlisted.as_deref();
+            custom_workloads::tell_unseen(&mut observation, name, &settings.kinds, unlisted, &mut unseen);
             let pending = workloads_with_a_pending_recovery(&status);
             let resting = resting(&status, now);
             let backing_off = status.backing_off.iter().filter(|known| backoff::refuses(known, now));

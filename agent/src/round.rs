@@ -63,8 +63,8 @@ struct Look {
 
 impl Look {
     async fn take(context: &Context, namespace: &str) -> Result<Self, ListError> {
-        let observation =
-            observe(&context.client, namespace, context.reads_nodes.load(Ordering::Relaxed)).await?;
+        let (nodes, custom) = (context.reads_nodes.load(Ordering::Relaxed), &context.policy.workloads);
+        let observation = observe(&context.client, namespace, nodes, custom).await?;
         Ok(Self { observation, at: context.clock.monotonic() })
     }
 }

@@ -1,6 +1,6 @@
 use super::*;
-use crate::cluster::snapshot::BudgetView;
 use crate::cluster::snapshot::examples::{controller, deployment, noon, pod};
+use crate::cluster::snapshot::{BudgetView, UnknownSize};
 use policy::exclusion::Exclusion;
 use policy::settings::Key;
 use std::time::Duration;
@@ -160,6 +160,13 @@ fn each_workload_guard_refuses() {
     let mut unknown = deployment(vec![pod("a"), pod("b")], 2);
     unknown.workloads.get_mut("web-uid").unwrap().desired = None;
     assert_eq!(refusal_of(&unknown, &settings, "a"), Some(Refusal::SizeUnknown));
+    let sentence = |observation: &NamespaceSnapshot| {
+        screen_with(observation, &settings).refused[0].sentence().to_owned()
+    };
+    assert_eq!(sentence(&unknown), Refusal::SizeUnknown.meaning());
+    unknown.workloads.get_mut("web-uid").unwrap().unknown_size =
+        Some(UnknownSize::because("nobody may read it".to_owned()));
+    assert_eq!(sentence(&unknown), "nobody may read it");
 
     let observation = deployment(vec![pod("a"), pod("b")], 2);
     let (none, web) = (BTreeSet::new(), BTreeSet::from(["web-uid".to_owned()]));
@@ -203,4 +210,18 @@ fn force_never_touches_a_stateful_set() {
     let with = |mode| refusal_of(&observation, &Settings { mode, ..Settings::built_in() }, "a");
     assert_eq!(with(Mode::Delete), None);
     assert_eq!(with(Mode::Force), Some(Refusal::KindNotSelected));
+}
+
+#[test]
+fn force_never_touches_a_custom_workload() {
+    let clone_set = crate::cluster::snapshot::examples::workload("CloneSet", "c", 1);
+    let mut observation =
+        deployment(vec![PodView { controller: Some(controller("CloneSet", "c")), ..pod("a") }, pod("b")], 1);
+    observation.workloads.insert("c-uid".to_owned(), clone_set);
+    let mut settings = Settings { single_replica: true, ..Settings::built_in() };
+    settings.set(Key::Kinds, "Deployment,CloneSet").unwrap();
+    assert_eq!(refusal_of(&observation, &settings, "a"), None);
+    settings.mode = Mode::Force;
+    assert_eq!(refusal_of(&observation, &settings, "a"), Some(Refusal::KindNotSelected));
+    assert_eq!(refusal_of(&observation, &settings, "b"), None, "a ReplicaSet's Pod has no identity");
 }
