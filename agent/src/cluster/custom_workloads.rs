@@ -1,5 +1,6 @@
 //! Reads workloads of the custom kinds that the platform's policy lists. The size comes from the
-//! subresource `scale`, or from `.spec.replicas` if the kind has no such subresource.
+//! subresource `scale`. If the kind has no such subresource, it comes from `.spec.replicas`, or is the
+//! length of the list `.spec.pods`.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -158,30 +159,43 @@ fn view(kind: &str, object: &SlimObject, scale: Option<&SlimObject>) -> Workload
     let size = match scale.map(|scale| &scale.spec["replicas"]) {
         // The API server leaves a 0 out.
         Some(Value::Null) => Ok(0),
-        Some(replicas) => count(replicas).ok_or((format!("subresource `scale` of {kind} {name}"), replicas)),
-        None => {
-            let replicas = &object.spec["replicas"];
-            count(replicas).ok_or((format!("`.spec.replicas` of {kind} {name}"), replicas))
-        }
+        Some(replicas) => count(replicas)
+            .ok_or_else(|| odd(&format!("the subresource `scale` of {kind} {name} says"), replicas)),
+        None => size_in(&object.spec).map_err(|replicas| match replicas {
+            None => format!(
+                "{kind} {name} has no subresource `scale`, no `.spec.replicas` and no list `.spec.pods`"
+            ),
+            Some(replicas) => odd(&format!("`.spec.replicas` of {kind} {name} is"), replicas),
+        }),
     };
     let marks = Marks { annotations: object.annotations(), labels: object.labels(), priority_class: None };
     let exclusion = Exclusion::of(marks);
     WorkloadView {
         desired: size.as_ref().ok().copied(),
-        unknown_size: size.err().map(|(what, replicas)| {
-            UnknownSize::because(match replicas {
-                Value::Null => {
-                    format!("{kind} {name} has neither a subresource `scale` nor `.spec.replicas`")
-                }
-                odd => format!("{what} is {}, which is no number of Pods", cut(odd, LONGEST_QUOTE)),
-            })
-        }),
+        unknown_size: size.err().map(UnknownSize::because),
         reference: WorkloadReference { kind: kind.to_owned(), uid: object.uid().unwrap_or_default(), name },
         // Nobody knows where a custom kind keeps its Pod template, and how it rolls one out.
         template: None,
         rolling_out: false,
         exclusions: exclusion.into_iter().map(|exclusion| ("its workload", exclusion)).collect(),
     }
+}
+
+/// How many Pods the spec of a custom object asks for.
+///
+/// # Errors
+/// What stands in place of a number. `None` if the spec has no field for a size.
+fn size_in(spec: &Value) -> Result<u32, Option<&Value>> {
+    match (&spec["replicas"], &spec["pods"]) {
+        // A StrimziPodSet contains its Pods.
+        (Value::Null, Value::Array(pods)) => u32::try_from(pods.len()).map_err(|_| None),
+        (Value::Null, _) => Err(None),
+        (replicas, _) => count(replicas).ok_or(Some(replicas)),
+    }
+}
+
+fn odd(what: &str, replicas: &Value) -> String {
+    format!("{what} {}, which is no number of Pods", cut(replicas, LONGEST_QUOTE))
 }
 
 /// A number of Pods, as far as Kubernetes counts them.

@@ -105,12 +105,24 @@ fn a_size_that_stays_unknown_refuses_and_says_why() {
     let three = || json!({"replicas": 3});
     let refused = Answer::Status(403, Value::Null);
     for (kind, spec, scale, fault, expected) in [
-        ("Herd", json!({}), None, None, "Herd h has neither a subresource `scale` nor `.spec.replicas`"),
-        ("Herd", json!("three"), None, None, "Herd h has neither a subresource `scale` nor `.spec.replicas`"),
+        (
+            "Herd",
+            json!({}),
+            None,
+            None,
+            "Herd h has no subresource `scale`, no `.spec.replicas` and no list `.spec.pods`",
+        ),
+        (
+            "Herd",
+            json!("three"),
+            None,
+            None,
+            "Herd h has no subresource `scale`, no `.spec.replicas` and no list `.spec.pods`",
+        ),
         ("Herd", json!({"replicas": -3}), None, None, "`.spec.replicas` of Herd h is -3"),
         ("Herd", json!({"replicas": "3"}), None, None, "`.spec.replicas` of Herd h is \"3\""),
         ("Herd", json!({"replicas": 1_u64 << 40}), None, None, "`.spec.replicas` of Herd h is 1099511627776"),
-        ("Flock", three(), Some(json!({"replicas": -3})), None, "subresource `scale` of Flock f is -3"),
+        ("Flock", three(), Some(json!({"replicas": -3})), None, "the subresource `scale` of Flock f says -3"),
         (
             "Flock",
             three(),

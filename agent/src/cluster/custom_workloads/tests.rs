@@ -37,12 +37,16 @@ fn the_size_is_what_scale_says_or_else_what_the_object_says() {
     assert_eq!(told(&five, Some(&object(json!({})))), known(0), "a 0 is left out");
     assert_eq!(told(&five, None), known(5));
     assert_eq!(told(&object(json!({"replicas": 0})), None), known(0));
+    let pods = json!([{"kind": "Pod"}, {"kind": "Pod"}]);
+    assert_eq!(told(&object(json!({"pods": pods})), None), known(2), "as in a StrimziPodSet");
+    assert_eq!(told(&object(json!({"replicas": 5, "pods": pods})), None), known(5));
+    assert_eq!(told(&object(json!({"pods": pods})), Some(&object(json!({"replicas": 3})))), known(3));
 }
 
 #[test]
 fn a_size_that_is_none_is_unknown_and_said() {
-    let neither = "CloneSet c has neither a subresource `scale` nor `.spec.replicas`";
-    for spec in [json!({}), json!(null), json!("three"), json!([1]), json!({"replicas": null})] {
+    let neither = "CloneSet c has no subresource `scale`, no `.spec.replicas` and no list `.spec.pods`";
+    for spec in [json!({}), json!(null), json!("three"), json!([1]), json!({"replicas": null, "pods": 3})] {
         assert_eq!(told(&object(spec.clone()), None), (None, neither.to_owned()), "{spec}");
     }
     for odd in [json!(-1), json!("3"), json!(1.5), json!(2_147_483_648_u64), json!(u64::MAX), json!({"a": 1})]
@@ -53,7 +57,7 @@ fn a_size_that_is_none_is_unknown_and_said() {
         let scale = object(json!({"replicas": odd}));
         let (desired, because) = told(&object(json!({"replicas": 3})), Some(&scale));
         assert_eq!(desired, None, "scale has the word");
-        assert!(because.starts_with("subresource `scale` of CloneSet c is "), "{because}");
+        assert!(because.starts_with("the subresource `scale` of CloneSet c says "), "{because}");
     }
     let (_, long) = told(&object(json!({"replicas": "x".repeat(1_000)})), None);
     assert!(long.len() < 200, "{long}");
