@@ -28,6 +28,9 @@ pub enum Command {
     /// Show which Pods of a namespace could be killed now, and why the others can't be. This
     /// command changes nothing
     Explain(ExplainArgs),
+    /// Print the rights that the agent needs for `workloads` and for the checks with `http` of a
+    /// platform's policy, as a patch for ClusterRole pure-chaos-agent
+    PrintRole(PrintRoleArgs),
 }
 
 /// The flags of `run`.
@@ -99,6 +102,14 @@ pub struct ExplainArgs {
     pub policy_file: Option<PathBuf>,
 }
 
+/// The flags of `print-role`.
+#[derive(Debug, clap::Args)]
+pub struct PrintRoleArgs {
+    /// File with the platform's policy
+    #[arg(long, env = "PURE_CHAOS_POLICY_FILE", value_name = "FILE")]
+    pub policy_file: PathBuf,
+}
+
 /// Format of what a command prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Output {
@@ -153,6 +164,7 @@ mod tests {
             &["explain"],
             &["explain", "a", "b"],
             &["explain", "a", "-o", "yaml"],
+            &["print-role"],
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line:?}");
         }

@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod conditions;
+pub mod custom_workloads;
 pub mod list;
 pub mod live_consent;
 pub mod observe;

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::Event;
 use kube::api::ListParams;
 use kube::{Api, Client};
 use policy::consent::Consent;
+use policy::custom_workloads::CustomWorkloads;
 use policy::eligibility::{Eligibility, NamespaceView};
 use policy::faults::Fault;
 use policy::kill_gate::Locked;
@@ -36,6 +37,7 @@ use crate::guard::resting::resting;
 use crate::refusal::Refusal;
 
 mod checks;
+mod custom_workloads;
 pub mod explanation;
 mod outages;
 mod settings_line;
@@ -92,6 +94,7 @@ pub async fn explain(
 ) -> anyhow::Result<Explanation> {
     let mut unseen = Vec::new();
     let checks = policy.as_ref().map(|policy| policy.steady_state.clone());
+    let custom = policy.as_ref().map(|policy| policy.workloads.clone());
     let mut seen = |right: &str, what: &str, error: CallError| {
         if error.code() != Some(403) {
             return Err(anyhow::Error::new(error).context(format!("failed to {right}")));
@@ -166,9 +169,15 @@ pub async fn explain(
     let faults = settings.as_ref().map_or(&[][..], |settings| settings.faults.all());
     let needs_zones = faults.contains(&Fault::ZoneOutage);
     let nodes = Nodes { cordoned: reads_nodes, zones: reads_nodes && needs_zones };
+    let (custom, unlisted) = match custom_workloads::listed(client, settings.as_ref(), custom).await {
+        Ok(custom) => (custom, None),
+        Err(why) => (CustomWorkloads::default(), Some(why)),
+    };
     let mut outages = Vec::new();
-    let pods = match (observe(client, name, nodes).await, &settings) {
-        (Ok(observation), Some(settings)) => {
+    let pods = match (observe(client, name, nodes, &custom).await, &settings) {
+        (Ok(mut observation), Some(settings)) => {
+            let unlisted = unlisted.as_deref();
+            custom_workloads::tell_unseen(&mut observation, name, &settings.kinds, unlisted, &mut unseen);
             let pending = workloads_with_a_pending_recovery(&status);
             let resting = resting(&status, now);
             let backing_off = status.backing_off.iter().filter(|known| backoff::refuses(known, now));

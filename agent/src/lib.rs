@@ -3,7 +3,7 @@
 //!
 //! | module | what it holds |
 //! | --- | --- |
-//! | [`mod@run`], [`once`], [`explain`] | the three subcommands of the binary |
+//! | [`mod@run`], [`once`], [`explain`], [`print_role`] | the subcommands of the binary |
 //! | [`controller`] | the tasks of the leader: one for each OptIn record, and one that watches the halt of the whole cluster |
 //! | [`round`] | one round: which slot is due, how victims are selected, the kills, the report |
 //! | [`recovery`] | measures how long a workload takes to recover |
@@ -36,6 +36,8 @@ mod identity;
 pub mod leader_election;
 #[cfg(feature = "controller")]
 pub mod once;
+#[cfg(feature = "controller")]
+pub mod print_role;
 #[cfg(feature = "controller")]
 pub mod recovery;
 pub mod refusal;

@@ -17,5 +17,6 @@ async fn main() -> ExitCode {
         Command::Run(args) => process::exit_code(agent::run::run(args).await),
         Command::Once(args) => agent::once::run(args).await,
         Command::Explain(args) => process::exit_code(agent::explain::run(args).await),
+        Command::PrintRole(args) => process::exit_code(agent::print_role::run(&args)),
     }
 }

@@ -38,7 +38,7 @@ pub enum Refusal {
     /// The Pod belongs to a Job. Such a Pod is work, not a service.
     Job,
     /// The setting `kinds` does not include the workload's kind, or mode `force` must not touch it
-    /// because it is a StatefulSet.
+    /// because it is a StatefulSet or a custom workload.
     KindNotSelected,
     /// The Pod or its workload asks to be left alone, or the Pod is critical.
     Excluded,
@@ -104,7 +104,8 @@ impl Refusal {
             Self::MirrorPod => "the Pod is a static Pod",
             Self::Job => "the Pod belongs to a Job",
             Self::KindNotSelected => {
-                "`kinds` does not include the workload's kind, or mode `force` must not touch a StatefulSet"
+                "`kinds` does not include the workload's kind, or mode `force` must not touch a \
+                 StatefulSet or a custom workload"
             }
             Self::Excluded => "the Pod or its workload asks to be left alone, or the Pod is critical",
             Self::NotTargeted => "`targets` does not select the Pod",
@@ -114,10 +115,7 @@ impl Refusal {
             Self::NodeCordoned => "the Pod's node is cordoned",
             Self::SingleReplica => "the workload wants only one Pod, so a kill would leave none",
             Self::RollingOut => "the workload is rolling out another Pod template",
-            Self::SizeUnknown => {
-                "the agent can't find out how many Pods the workload wants: the agent does not read \
-                 workloads of this kind, and the workload has no ReplicaSets"
-            }
+            Self::SizeUnknown => "the agent can't find out how many Pods the workload wants",
             Self::BelowDesired => "the workload has fewer Ready Pods than it wants",
             Self::RecoveryPending => "the recovery from the last kill in the workload has not ended",
             Self::BackingOff => {

@@ -74,7 +74,7 @@ impl Look {
         let may_read = context.reads_nodes.load(Ordering::Relaxed);
         let needs_zones = settings.faults.all().contains(&Fault::ZoneOutage);
         let nodes = Nodes { cordoned: may_read, zones: may_read && needs_zones };
-        let observation = observe(&context.client, namespace, nodes).await?;
+        let observation = observe(&context.client, namespace, nodes, &context.policy.workloads).await?;
         Ok(Self { observation, at: context.clock.monotonic() })
     }
 }

@@ -56,7 +56,8 @@ pub enum Excess {
     /// The kill has the first grace period, and the owner agreed to the second one. Both are in
     /// seconds, and `None` means the Pod's own.
     Grace(Option<i64>, Option<i64>),
-    /// The Pod belongs to a StatefulSet, and mode `force` never kills such a Pod.
+    /// The Pod belongs to a StatefulSet or to a custom workload, and mode `force` never kills such a
+    /// Pod.
     ForcedMember,
     /// The Pod must be left alone, for this reason.
     LeftAlone(Exclusion),
@@ -92,7 +93,11 @@ impl fmt::Display for Excess {
                 Mode::Force
             ),
             Self::ForcedMember => {
-                write!(f, "consents to mode {}, which never kills the Pods of a StatefulSet", Mode::Force)
+                write!(
+                    f,
+                    "consents to mode {}, which never kills the Pods of a StatefulSet or of a custom workload",
+                    Mode::Force
+                )
             }
             Self::LeftAlone(exclusion) => {
                 write!(f, "does not consent to a kill of this Pod: {}", exclusion.sentence("the Pod"))
@@ -135,7 +140,7 @@ pub fn check(settings: &Settings, kill: &Kill) -> Result<(), Excess> {
             if kill.grace.unwrap_or(own) != expected && !(victim.runs_nowhere && kill.grace == Some(0)) {
                 return excess;
             }
-            if settings.mode == Mode::Force && victim.controller == Some("StatefulSet") {
+            if victim.controller.is_some_and(|controller| settings.mode.spares(controller)) {
                 return Err(Excess::ForcedMember);
             }
             let exclusion = Exclusion::of(victim.marks);
@@ -254,9 +259,16 @@ mod tests {
         assert_eq!(delete(web, 30, &[], &[("app", "db")]), Err(Excess::NotTargeted));
         let none = BTreeMap::new();
         let marks = Marks { annotations: &none, labels: &none, priority_class: None };
-        let victim = Victim { marks, controller: Some("StatefulSet"), grace: Some(30), runs_nowhere: false };
-        let forced = Kill { dry_run: false, grace: Some(0), way: Way::Delete(victim) };
-        assert_eq!(ask(&[("mode", "force")], &forced), Err(Excess::ForcedMember));
+        let forced = |controller| {
+            let victim = Victim { marks, controller, grace: Some(30), runs_nowhere: false };
+            ask(&[("mode", "force")], &Kill { dry_run: false, grace: Some(0), way: Way::Delete(victim) })
+        };
+        for member in ["StatefulSet", "CloneSet"] {
+            assert_eq!(forced(Some(member)), Err(Excess::ForcedMember), "{member}");
+        }
+        for controller in [Some("ReplicaSet"), Some("DaemonSet"), None] {
+            assert_eq!(forced(controller), Ok(()), "{controller:?}");
+        }
     }
 
     #[test]

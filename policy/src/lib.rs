@@ -12,13 +12,17 @@
 //! - [`exclusion`] finds the Pods that ask to be left alone.
 //! - [`schedule`] computes when rounds are due.
 //! - [`steady_state`] reads the checks that the platform's policy names.
+//! - [`custom_workloads`] reads the custom kinds that the platform's policy lists.
+//! - [`agent_role`] says which further rights the agent needs for a policy.
 //! - [`record`] defines the `OptIn` record, by which the webhook tells the agent what it admitted.
 
 pub mod active_hours;
+pub mod agent_role;
 pub mod ceilings;
 pub mod consent;
 pub mod consented;
 pub mod cron;
+pub mod custom_workloads;
 pub mod digest;
 pub mod durations;
 pub mod eligibility;

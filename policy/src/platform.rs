@@ -16,6 +16,8 @@
 //! steadyState:         # see `crate::steady_state`
 //!   no-alert:
 //!     prometheus: 'absent(ALERTS{alertstate="firing",namespace="$namespace"})'
+//! workloads:           # see `crate::custom_workloads`
+//!   - {apiVersion: apps.kruise.io/v1alpha1, kind: CloneSet, resource: clonesets}
 //! except: 2026-12-20/2027-01-03
 //! adoptExisting: false # whether an opt-in is valid that the webhook did not review
 //! requirePodDelete: true # whether a user needs the right to delete Pods to opt a namespace in
@@ -29,6 +31,7 @@ use serde_saphyr::Spanned;
 use sha2::{Digest, Sha256};
 
 use crate::ceilings::Ceilings;
+use crate::custom_workloads::{CustomWorkloads, WorkloadEntry};
 use crate::excluded_days::{self, Days};
 use crate::protected::Protected;
 use crate::settings::{Key, NotUnderstood, Problem, Settings};
@@ -50,6 +53,8 @@ pub struct PlatformPolicy {
     pub kills_per_minute: u32,
     /// The checks of the steady state that a namespace may choose.
     pub steady_state: Checks,
+    /// The custom kinds that own Pods, and whose size the agent reads.
+    pub workloads: CustomWorkloads,
     /// Days on which nothing is killed in the whole cluster. Each namespace reads them in its own
     /// time zone ([`Settings::zone`]).
     pub except: Option<Days>,
@@ -72,6 +77,7 @@ impl PlatformPolicy {
             protected: Protected::default(),
             kills_per_minute: KILLS_PER_MINUTE,
             steady_state: Checks::default(),
+            workloads: CustomWorkloads::default(),
             except: None,
             adopt_existing: false,
             require_pod_delete: true,
@@ -93,9 +99,10 @@ impl PlatformPolicy {
         };
         let mut policy = Self { hash: hash(yaml), ..Self::built_in() };
         let prometheus = file.prometheus.map(address).transpose()?;
+        let at = |(line, why): (u64, String)| PolicyFileError(format!("line {line}: {why}"));
         policy.steady_state =
-            steady_state::checks(file.steady_state.unwrap_or_default(), prometheus.as_ref())
-                .map_err(|(line, why)| PolicyFileError(format!("line {line}: {why}")))?;
+            steady_state::checks(file.steady_state.unwrap_or_default(), prometheus.as_ref()).map_err(at)?;
+        policy.workloads = CustomWorkloads::read(file.workloads.unwrap_or_default()).map_err(at)?;
 
         let defaults = known("defaults", file.defaults, Key::ALL)?;
         for (key, word) in &defaults {
@@ -196,6 +203,7 @@ struct File {
     kills_per_minute: Option<Spanned<u32>>,
     prometheus: Option<Spanned<String>>,
     steady_state: Option<BTreeMap<String, Spanned<CheckEntry>>>,
+    workloads: Option<Vec<Spanned<WorkloadEntry>>>,
     except: Option<Spanned<Word>>,
     adopt_existing: Option<bool>,
     require_pod_delete: Option<bool>,

@@ -110,6 +110,11 @@ impl Checks {
         self.0.iter().flat_map(BTreeMap::keys).cloned().collect()
     }
 
+    /// The checks, in the order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = &Check> {
+        self.0.iter().flat_map(BTreeMap::values)
+    }
+
     /// Why the chosen names are not all understood. `None` if they are.
     #[must_use]
     pub fn problem(&self, chosen: &CheckNames) -> Option<String> {

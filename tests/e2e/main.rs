@@ -2,6 +2,7 @@
 //! at the same time.
 
 mod budgets;
+mod custom_workloads;
 mod kills;
 mod manifests;
 mod opt_in;

@@ -2,6 +2,7 @@
 
 mod agent {
     mod clocks;
+    mod custom_workloads;
     mod elections;
     mod events;
     mod halt;

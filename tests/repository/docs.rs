@@ -47,8 +47,9 @@ fn every_flag_of_every_binary_is_on_its_page_with_its_default() {
 }
 
 #[test]
-fn every_flag_of_once_and_explain_is_on_its_page_with_its_default() {
-    for (subcommand, heading) in [("once", "## `agent once`"), ("explain", "## `agent explain`")] {
+fn every_flag_of_the_agents_other_commands_is_on_its_page_with_its_default() {
+    for subcommand in ["once", "explain", "print-role"] {
+        let heading = &format!("## `agent {subcommand}`");
         let flags = flags_of(&agent::Args::command(), subcommand);
         let documented: BTreeMap<String, String> = table("docs/flags.md", heading)
             .iter()

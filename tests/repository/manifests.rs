@@ -30,6 +30,15 @@ fn every_policy_file_is_understood() {
 }
 
 #[test]
+fn the_role_of_the_tests_is_what_their_policy_needs() {
+    let policy = PlatformPolicy::parse(&read("manifests/overlays/test/policy.yaml")).unwrap();
+    let patch = agent::print_role::patch(&policy);
+    assert_eq!(read("manifests/overlays/test/agent-role.yaml"), patch);
+    let operations: Vec<serde_json::Value> = serde_saphyr::from_str(&patch).unwrap();
+    assert_eq!(operations.len(), 2);
+}
+
+#[test]
 fn the_base_policy_says_what_is_built_in() {
     let base = PlatformPolicy::parse(&read("manifests/base/policy.yaml")).unwrap();
     assert_eq!(PlatformPolicy { hash: base.hash.clone(), ..PlatformPolicy::built_in() }, base);

@@ -8,7 +8,9 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::ListParams;
 use kube::core::{PartialObjectMeta, Selector};
 use kube::{Api, Client, ResourceExt};
+use policy::custom_workloads::CustomWorkloads;
 
+use crate::cluster::custom_workloads;
 use crate::cluster::list::{LOOK_DEADLINE, ListError, list, list_all};
 use crate::cluster::pods::SlimPod;
 use crate::cluster::snapshot::{BudgetView, NamespaceSnapshot, PodView, WorkloadView, ZONE};
@@ -23,13 +25,23 @@ pub struct Nodes {
     pub zones: bool,
 }
 
-/// Lists the Pods, workloads and PodDisruptionBudgets of a namespace, and what `nodes` asks for.
+/// Lists the Pods, workloads and PodDisruptionBudgets of a namespace, and what `nodes` asks for. Also
+/// reads the owners of its Pods that are of a listed `custom` kind.
 ///
 /// # Errors
-/// When any of the lists can't be completed in time. Then nothing may be decided.
-pub async fn observe(client: &Client, namespace: &str, nodes: Nodes) -> Result<NamespaceSnapshot, ListError> {
+/// When any of the lists can't be completed in time. Then nothing may be decided. A custom workload
+/// that can't be read only has no known size.
+pub async fn observe(
+    client: &Client,
+    namespace: &str,
+    nodes: Nodes,
+    custom: &CustomWorkloads,
+) -> Result<NamespaceSnapshot, ListError> {
     let lists = tokio::time::timeout(LOOK_DEADLINE, list_each(client, namespace, nodes));
-    lists.await.unwrap_or(Err(ListError::TooSlow))
+    let mut snapshot = lists.await.unwrap_or(Err(ListError::TooSlow))?;
+    let owners = custom_workloads::read_owners(client, namespace, custom, snapshot.unread()).await;
+    snapshot.workloads.extend(owners);
+    Ok(snapshot)
 }
 
 async fn list_each(client: &Client, namespace: &str, nodes: Nodes) -> Result<NamespaceSnapshot, ListError> {

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use kube::core::{Selector, SelectorExt};
 use policy::exclusion::Exclusion;
 use policy::record::WorkloadReference;
+use policy::settings::Kinds;
 
 /// The label that says in which zone a Pod or a node is. From Kubernetes 1.35 on, the API server
 /// copies it from the node to each new Pod.
@@ -80,6 +81,37 @@ pub fn newest(pods: &[PodView]) -> u64 {
     pods.iter().map(|pod| pod.version).max().unwrap_or(0)
 }
 
+/// Why the size of a workload is unknown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownSize {
+    /// A sentence that says why, and what to do.
+    pub because: String,
+    /// The resource that the account may not get, such as `clonesets.apps.kruise.io`. `None` if no
+    /// right is missing.
+    pub forbidden: Option<String>,
+}
+
+impl UnknownSize {
+    /// A size that is unknown for another reason than a missing right.
+    #[must_use]
+    pub fn because(because: String) -> Self {
+        Self { because, forbidden: None }
+    }
+
+    /// The size of a workload whose controller no list and no read showed.
+    #[must_use]
+    pub fn of_unseen(controller: &Controller) -> Self {
+        let Controller { kind, name, .. } = controller;
+        Self::because(if Kinds::are_built_in(kind) {
+            format!("{kind} {name} is gone or is being deleted")
+        } else {
+            format!(
+                "kind {kind} is not in `workloads` of the platform's policy, and {kind} {name} has no ReplicaSets"
+            )
+        })
+    }
+}
+
 /// The view of a workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkloadView {
@@ -87,6 +119,8 @@ pub struct WorkloadView {
     pub reference: WorkloadReference,
     /// How many Pods the workload should have. `None` if the agent can't tell.
     pub desired: Option<u32>,
+    /// Why the agent can't tell how many Pods the workload should have, if there is more to say.
+    pub unknown_size: Option<UnknownSize>,
     /// A fingerprint of the Pod template. `None` if the workload has no template of its own.
     pub template: Option<String>,
     /// Whether some Pods still have an older template, or the controller has not seen the newest
@@ -95,6 +129,21 @@ pub struct WorkloadView {
     /// Why its Pods have to be left alone, each with what asks: the workload itself, or the ReplicaSet
     /// between it and the Pod.
     pub exclusions: Vec<(&'static str, Exclusion)>,
+}
+
+impl WorkloadView {
+    /// The view of a workload of which only its Pods and the reason for that are known.
+    #[must_use]
+    pub fn of_unknown_size(controller: Controller, unknown: UnknownSize) -> Self {
+        Self {
+            reference: controller.into(),
+            desired: None,
+            unknown_size: Some(unknown),
+            template: None,
+            rolling_out: false,
+            exclusions: Vec::new(),
+        }
+    }
 }
 
 /// The view of a ReplicaSet. A ReplicaSet is either a workload itself, or stands between a Pod and
@@ -130,7 +179,7 @@ impl BudgetView {
 pub struct NamespaceSnapshot {
     /// All Pods of the namespace.
     pub pods: Vec<PodView>,
-    /// The Deployments, StatefulSets, DaemonSets and ReplicationControllers, by UID.
+    /// The Deployments, StatefulSets, DaemonSets, ReplicationControllers and custom workloads, by UID.
     pub workloads: BTreeMap<String, WorkloadView>,
     /// The ReplicaSets, by UID.
     pub replica_sets: BTreeMap<String, ReplicaSetView>,
@@ -190,14 +239,31 @@ impl NamespaceSnapshot {
         Some(enough && !workload.rolling_out)
     }
 
+    /// The controllers of Pods that neither are in this snapshot nor control its ReplicaSets, each
+    /// once.
+    #[must_use]
+    pub fn unread(&self) -> Vec<Controller> {
+        let above: BTreeSet<&str> = self
+            .replica_sets
+            .values()
+            .filter_map(|set| set.controller.as_ref())
+            .map(|controller| controller.uid.as_str())
+            .collect();
+        let is_unread = |controller: &&Controller| {
+            let uid = controller.uid.as_str();
+            !self.workloads.contains_key(uid) && !self.replica_sets.contains_key(uid) && !above.contains(uid)
+        };
+        let unread = self.pods.iter().filter_map(|pod| pod.controller.as_ref()).filter(is_unread);
+        let by_uid: BTreeMap<&str, &Controller> =
+            unread.map(|controller| (controller.uid.as_str(), controller)).collect();
+        by_uid.into_values().cloned().collect()
+    }
+
     fn workload(&self, controller: Controller) -> WorkloadView {
         self.workloads.get(&controller.uid).cloned().unwrap_or_else(|| {
-            above(&controller, self.replica_sets.values()).unwrap_or_else(|| WorkloadView {
-                reference: controller.into(),
-                desired: None,
-                template: None,
-                rolling_out: false,
-                exclusions: Vec::new(),
+            above(&controller, self.replica_sets.values()).unwrap_or_else(|| {
+                let unknown = UnknownSize::of_unseen(&controller);
+                WorkloadView::of_unknown_size(controller, unknown)
             })
         })
     }
@@ -221,6 +287,7 @@ pub fn above<'a>(
     Some(WorkloadView {
         reference: controller.clone().into(),
         desired,
+        unknown_size: None,
         template: (!templates.is_empty()).then(|| templates.join(" ")),
         rolling_out: templates.len() > 1,
         // The agent does not read the workload's own annotations. The workload's controller copies
@@ -264,6 +331,7 @@ pub(crate) mod examples {
         WorkloadView {
             reference: controller(kind, name).into(),
             desired: Some(desired),
+            unknown_size: None,
             template: Some("template".to_owned()),
             rolling_out: false,
             exclusions: Vec::new(),
@@ -289,59 +357,4 @@ pub(crate) mod examples {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::examples::*;
-    use super::*;
-
-    #[test]
-    fn a_pod_belongs_to_what_controls_its_replica_set() {
-        let observation = deployment(vec![pod("a")], 3);
-        let workload = observation.workload_of(&observation.pods[0]).unwrap();
-        assert_eq!((workload.reference.kind.as_str(), workload.desired), ("Deployment", Some(3)));
-    }
-
-    #[test]
-    fn a_bare_replica_set_is_a_workload_and_a_bare_pod_has_none() {
-        let mut observation = deployment(vec![pod("a")], 3);
-        observation.replica_sets.get_mut("web-1-uid").unwrap().controller = None;
-        assert_eq!(observation.workload_of(&pod("a")).unwrap().reference.kind, "ReplicaSet");
-        assert_eq!(observation.workload_of(&PodView { controller: None, ..pod("a") }), None);
-    }
-
-    #[test]
-    fn health_is_what_is_wanted_and_ready() {
-        let ill = PodView { ready: false, ..pod("b") };
-        for (pods, expected) in
-            [(vec![pod("a"), pod("b")], true), (vec![pod("a"), ill], false), (vec![], false)]
-        {
-            assert_eq!(deployment(pods, 2).is_healthy("web-uid"), Some(expected));
-        }
-        let mut rolling = deployment(vec![pod("a"), pod("b")], 2);
-        rolling.workloads.get_mut("web-uid").unwrap().rolling_out = true;
-        assert_eq!(rolling.is_healthy("web-uid"), Some(false));
-        assert_eq!(rolling.is_healthy("another-uid"), None);
-    }
-
-    #[test]
-    fn an_unknown_kind_is_as_large_as_its_replica_sets() {
-        let mut observation = deployment(vec![], 3);
-        for (name, desired) in [("r-1", 2), ("r-2", 1)] {
-            let set = ReplicaSetView {
-                workload: workload("ReplicaSet", name, desired),
-                controller: Some(controller("Rollout", "r")),
-            };
-            observation.replica_sets.insert(format!("{name}-uid"), set);
-        }
-        let of = |kind, name| {
-            observation.workload_of(&PodView { controller: Some(controller(kind, name)), ..pod("a") })
-        };
-        let rollout = of("ReplicaSet", "r-1").unwrap();
-        assert_eq!((rollout.desired, rollout.rolling_out), (Some(3), true));
-        observation.replica_sets.get_mut("r-2-uid").unwrap().workload.desired = Some(0);
-        let of = |kind, name| {
-            observation.workload_of(&PodView { controller: Some(controller(kind, name)), ..pod("a") })
-        };
-        assert!(!of("ReplicaSet", "r-1").unwrap().rolling_out, "the other one has no Pods any more");
-        assert_eq!(of("CloneSet", "c").unwrap().desired, None);
-    }
-}
+mod tests;

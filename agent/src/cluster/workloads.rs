@@ -9,12 +9,14 @@ use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet}
 use k8s_openapi::api::core::v1::{PodTemplateSpec, ReplicationController};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, Client, Resource, ResourceExt};
+use policy::custom_workloads::CustomWorkloads;
 use policy::exclusion::{Exclusion, Marks};
 use policy::record::WorkloadReference;
 use runtime::client::{CallError, call};
 use serde::{Deserialize, Deserializer};
 use sha2::{Digest, Sha256};
 
+use crate::cluster::custom_workloads;
 use crate::cluster::list::{ListError, list};
 use crate::cluster::pods::{controller, slim_metadata};
 use crate::cluster::snapshot::{ReplicaSetView, WorkloadView, above};
@@ -161,6 +163,7 @@ impl<K: Kind> Slim<K> {
                 uid: self.uid().unwrap_or_default(),
             },
             desired: K::desired(&self.spec, &self.status),
+            unknown_size: None,
             template: self.spec.template.clone(),
             rolling_out: self.is_rolling_out(),
             exclusions: exclusion.into_iter().map(|exclusion| ("its workload", exclusion)).collect(),
@@ -193,7 +196,7 @@ pub async fn replica_sets(client: &Client, namespace: &str) -> Result<Vec<Replic
 }
 
 /// Reads a null value as the default.
-fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+pub(super) fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
@@ -213,21 +216,23 @@ fn fingerprint<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Stri
 pub async fn read(
     client: &Client,
     namespace: &str,
+    custom: &CustomWorkloads,
     workload: &WorkloadReference,
 ) -> Result<Option<WorkloadView>, ReadError> {
-    let found = find(client, namespace, workload).await?;
+    let found = find(client, namespace, custom, workload).await?;
     Ok(found.filter(|found| found.reference.uid == workload.uid))
 }
 
 /// Reads the workload of this kind and name, whatever its UID. `None` if it is gone or being
-/// deleted. A workload of a kind that the agent does not read is looked up among the controllers of
-/// ReplicaSets, first by its UID.
+/// deleted. A workload of a custom kind is looked up among the controllers of ReplicaSets, first by
+/// its UID, and then read if the platform's policy lists the kind.
 ///
 /// # Errors
 /// When the API server gives no usable answer.
 pub async fn find(
     client: &Client,
     namespace: &str,
+    custom: &CustomWorkloads,
     workload: &WorkloadReference,
 ) -> Result<Option<WorkloadView>, ReadError> {
     async fn one<K: Kind>(
@@ -255,7 +260,10 @@ pub async fn find(
             let controller = controllers()
                 .find(|above| above.uid == *uid)
                 .or_else(|| controllers().find(|above| above.kind == *kind && above.name == *name));
-            Ok(controller.and_then(|controller| above(controller, &sets)))
+            match (controller.and_then(|controller| above(controller, &sets)), custom.get(kind)) {
+                (None, Some(listed)) => Ok(custom_workloads::read(client, namespace, listed, name).await?),
+                (above, _) => Ok(above),
+            }
         }
     }
 }
@@ -266,6 +274,9 @@ pub enum ReadError {
     /// The read of the workload itself failed.
     #[error(transparent)]
     Call(#[from] CallError),
+    /// The read of a custom workload failed.
+    #[error(transparent)]
+    Custom(#[from] custom_workloads::NotRead),
     /// The list of the ReplicaSets below the workload failed.
     #[error(transparent)]
     List(#[from] ListError),

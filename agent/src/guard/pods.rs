@@ -99,6 +99,10 @@ pub fn screen(observation: &NamespaceSnapshot, guard_context: &GuardContext) -> 
             Err(refusal) => screening.refused.push(Refused {
                 because: match refusal {
                     Refusal::Excluded => exclusion(pod, workload.as_ref(), guard_context.settings),
+                    Refusal::SizeUnknown => workload
+                        .as_ref()
+                        .and_then(|workload| workload.unknown_size.as_ref())
+                        .map(|unknown| unknown.because.clone()),
                     _ => None,
                 },
                 pod: pod.name.clone(),
@@ -182,9 +186,7 @@ fn check(
     // A Pod that was created in the future shows that a clock is wrong. The guard treats the Pod as
     // young.
     let is_young = std::time::Duration::try_from(age).map_or(true, |age| age < settings.min_age);
-    // A forced deletion does not wait for the node. A StatefulSet could then run two Pods with the
-    // same identity.
-    let is_forced_member = settings.mode == Mode::Force && kind == "StatefulSet";
+    let is_spared = pod.controller.as_ref().is_some_and(|controller| settings.mode.spares(&controller.kind));
     let blocked =
         || settings.mode == Mode::Evict && observation.budgets.iter().any(|budget| budget.blocks(pod));
 
@@ -196,7 +198,7 @@ fn check(
     let guards: [(Refusal, &dyn Fn() -> bool); 17] = [
         (Refusal::MirrorPod, &|| kind == "Node"),
         (Refusal::Job, &|| kind == "Job"),
-        (Refusal::KindNotSelected, &|| !settings.kinds.contain(kind) || is_forced_member),
+        (Refusal::KindNotSelected, &|| !settings.kinds.contain(kind) || is_spared),
         (Refusal::Excluded, &|| exclusion(pod, Some(workload), settings).is_some()),
         (Refusal::NotTargeted, &|| {
             settings.targets.as_ref().is_some_and(|targets| !targets.cover(&pod.labels))

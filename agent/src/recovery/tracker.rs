@@ -249,19 +249,20 @@ impl RecoveryTracker {
         if is_list && noticed.touched.iter().any(|pod| self.owner_cache.known(pod).is_none()) {
             self.list_owners().await;
         }
+        let custom = &self.context.policy.workloads;
         let mut concerned = BTreeSet::new();
         for pod in &noticed.touched {
             let workload =
                 if is_list { self.owner_cache.known(pod) } else { self.owner_cache.workload_of(pod).await };
             if let Some(workload) = workload {
-                if has_series(pod) {
+                if has_series(pod, custom) {
                     self.context.metrics.see(&self.namespace, &workload);
                 }
                 concerned.insert(workload.uid);
             }
         }
         for (pod, restarts) in &noticed.restarted {
-            if let Some(workload) = self.owner_cache.known(pod).filter(|_| has_series(pod)) {
+            if let Some(workload) = self.owner_cache.known(pod).filter(|_| has_series(pod, custom)) {
                 self.context.metrics.container_restarts(&self.namespace, &workload, *restarts);
             }
         }
@@ -287,7 +288,8 @@ impl RecoveryTracker {
         let now = self.context.clock.monotonic();
         for (kind, name) in self.context.metrics.gone(&self.namespace, &present, now) {
             let workload = WorkloadReference { kind, name, uid: String::new() };
-            match workloads::find(&self.context.client, &self.namespace, &workload).await {
+            let custom = &self.context.policy.workloads;
+            match workloads::find(&self.context.client, &self.namespace, custom, &workload).await {
                 Ok(Some(_)) => self.context.metrics.stays(&self.namespace, &workload),
                 Ok(None) => {
                     self.context.metrics.forget_workload(&self.namespace, &workload.kind, &workload.name)

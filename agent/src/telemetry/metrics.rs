@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use policy::custom_workloads::CustomWorkloads;
 use policy::platform::PlatformPolicy;
 use policy::record::WorkloadReference;
 use policy::settings::Mode;
@@ -35,10 +36,10 @@ pub use round_outcome::RoundOutcome;
 const RECOVERY_BUCKETS: [f64; 12] =
     [1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 120.0, 300.0, 600.0, 1800.0];
 
-/// The kinds of controllers whose Pods' workloads have metric series. The workload is the
-/// controller, or a Deployment or another kind above the ReplicaSet. No other Pods can be killed.
-/// Others, such as the Pods of Jobs, may belong to a controller with a new name for each run, so
-/// their series would grow without end.
+/// The kinds of controllers whose Pods' workloads have metric series, beside the custom kinds that
+/// the platform's policy lists. The workload is the controller, or a Deployment or another kind above
+/// the ReplicaSet. No other Pods can be killed. Others, such as the Pods of Jobs, may belong to a
+/// controller with a new name for each run, so their series would grow without end.
 const LASTING_CONTROLLERS: [&str; 4] = ["ReplicaSet", "StatefulSet", "DaemonSet", "ReplicationController"];
 
 /// How long the series of a workload or a namespace stay after it is gone, so that Prometheus
@@ -47,8 +48,11 @@ pub const LINGER: Duration = Duration::from_secs(600);
 
 /// Whether the workload of the Pod has metric series.
 #[must_use]
-pub fn has_series(pod: &PodView) -> bool {
-    pod.controller.as_ref().is_some_and(|controller| LASTING_CONTROLLERS.contains(&controller.kind.as_str()))
+pub fn has_series(pod: &PodView, custom: &CustomWorkloads) -> bool {
+    pod.controller.as_ref().is_some_and(|controller| {
+        let kind = controller.kind.as_str();
+        LASTING_CONTROLLERS.contains(&kind) || custom.get(kind).is_some()
+    })
 }
 
 /// Registers `pure_chaos_leader`. A standby exports this metric, too.

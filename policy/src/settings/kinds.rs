@@ -63,6 +63,13 @@ impl Kinds {
         })
     }
 
+    /// Whether Kubernetes itself has this kind of workload, so that the agent knows how many Pods it
+    /// wants.
+    #[must_use]
+    pub fn are_built_in(kind: &str) -> bool {
+        SIZED.contains(&kind)
+    }
+
     /// Whether the list contains `kind`.
     #[must_use]
     pub fn contain(&self, kind: &str) -> bool {

@@ -12,9 +12,13 @@ pub enum Mode {
     Evict,
     /// By a DELETE request, which ignores PodDisruptionBudgets.
     Delete,
-    /// By a DELETE request with grace period 0. A Pod of a StatefulSet is never killed this way.
+    /// By a DELETE request with grace period 0. Only some Pods are killed this way: see
+    /// [`Mode::spares`].
     Force,
 }
+
+/// The kinds of controllers whose Pods have no identity of their own.
+const ANONYMOUS: [&str; 3] = ["ReplicaSet", "DaemonSet", "ReplicationController"];
 
 impl Mode {
     /// All modes, from gentle to rough.
@@ -24,6 +28,14 @@ impl Mode {
     #[must_use]
     pub fn word(self) -> &'static str {
         self.into()
+    }
+
+    /// Whether this mode never kills a Pod of a controller of this kind. A forced deletion does not
+    /// wait for the node. If the controller gives the replacement the same name, as a StatefulSet
+    /// does, two Pods with the same identity could run. Nobody knows what a custom kind does.
+    #[must_use]
+    pub fn spares(self, controller: &str) -> bool {
+        self == Self::Force && !ANONYMOUS.contains(&controller)
     }
 
     /// Reads the name of a mode.

@@ -118,3 +118,52 @@ async fn the_first_line_of_an_explanation_holds_for_the_pods_too() {
     let verdict = told(&stage).await;
     assert_eq!(verdict.sentence, "A round may kill here now, but its Pods could not be listed");
 }
+
+#[tokio::test]
+async fn the_size_of_a_custom_workload_is_that_of_the_installed_policy_and_of_your_rights() {
+    const HERD: &str = "/apis/tests.purechaos.dev/v1/namespaces/a/herds/h";
+    const LIST: &str = "workloads: [{apiVersion: tests.purechaos.dev/v1, kind: Herd, resource: herds}]";
+    let stage = Stage::opted_in();
+    stage.opt_in(&[("chaos", "yes"), ("purechaos.dev/kinds", "Deployment,Herd")]);
+    stage.api.put(
+        HERD,
+        json!({"metadata": {"name": "h", "namespace": "a", "uid": "h-uid"}, "spec": {"replicas": 1}}),
+    );
+    stage.api.change(&pod("p1"), |pod| {
+        pod["metadata"]["ownerReferences"] = json!([{
+            "apiVersion": "tests.purechaos.dev/v1", "kind": "Herd", "name": "h", "uid": "h-uid", "controller": true
+        }]);
+    });
+    let told = async || {
+        let explanation = explain(&stage.api.client(), "a", None, noon()).await.unwrap();
+        let herd = explanation.pods.into_iter().find(|verdict| verdict.pod == "p1").unwrap().verdict;
+        let unseen = explanation.unseen.into_iter();
+        let unseen: Vec<String> = unseen.map(|unseen| format!("{}: {}", unseen.right, unseen.what)).collect();
+        (herd.reason.unwrap(), herd.sentence, unseen)
+    };
+    let not_seen = "you can't see how many Pods Herd h wants, because you lack a right; the agent may see it";
+    let (reason, sentence, unseen) = told().await;
+    assert_eq!((reason, sentence.as_str()), ("size_unknown", not_seen));
+    assert!(
+        unseen[0].starts_with("read the platform's policy (failed to read deployment agent"),
+        "{unseen:?}"
+    );
+    assert!(unseen[0].ends_with("): how many Pods Herd h wants"), "{unseen:?}");
+
+    show_policy(&stage.api, LIST);
+    let (reason, _, unseen) = told().await;
+    assert_eq!((reason, unseen.len()), ("single_replica", 0));
+
+    stage.api.fail("GET", "/herds/h", usize::MAX, Answer::Status(403, Value::Null));
+    let (reason, sentence, unseen) = told().await;
+    assert_eq!((reason, sentence.as_str()), ("size_unknown", not_seen));
+    assert_eq!(unseen, ["get herds.tests.purechaos.dev in namespace a: how many Pods Herd h wants"]);
+
+    show_policy(&stage.api, "");
+    let (reason, sentence, unseen) = told().await;
+    assert_eq!((reason, unseen.len()), ("size_unknown", 0));
+    assert_eq!(
+        sentence,
+        "kind Herd is not in `workloads` of the platform's policy, and Herd h has no ReplicaSets"
+    );
+}

@@ -219,9 +219,16 @@ fn judge(
                 .warnings(harsh)
                 .warnings(passed.map(|at| format!("{also_at} has no effect: {at} has passed")))
                 .warnings(change.laid_in_wait(idle))
-                .warnings(settings.kinds.of_unknown_size().map(|kind| {
-                    format!("Pure Chaos does not know kind {kind}: only Pods of its ReplicaSets can die")
-                }))
+                .warnings(
+                    settings.kinds.of_unknown_size().filter(|kind| policy.workloads.get(kind).is_none()).map(
+                        |kind| {
+                            format!(
+                                "Pure Chaos does not know kind {kind}: only Pods of its ReplicaSets can die, \
+                                 unless the platform's policy lists the kind"
+                            )
+                        },
+                    ),
+                )
         }
     }
 }

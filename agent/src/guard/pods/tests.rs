@@ -1,6 +1,6 @@
 use super::*;
-use crate::cluster::snapshot::BudgetView;
 use crate::cluster::snapshot::examples::{controller, deployment, noon, pod};
+use crate::cluster::snapshot::{BudgetView, UnknownSize};
 use policy::exclusion::Exclusion;
 use policy::settings::Key;
 use std::time::Duration;
@@ -164,6 +164,13 @@ fn each_workload_guard_refuses() {
     let mut unknown = deployment(vec![pod("a"), pod("b")], 2);
     unknown.workloads.get_mut("web-uid").unwrap().desired = None;
     assert_eq!(refusal_of(&unknown, &settings, "a"), Some(Refusal::SizeUnknown));
+    let sentence = |observation: &NamespaceSnapshot| {
+        screen_with(observation, &settings).refused[0].sentence().to_owned()
+    };
+    assert_eq!(sentence(&unknown), Refusal::SizeUnknown.meaning());
+    unknown.workloads.get_mut("web-uid").unwrap().unknown_size =
+        Some(UnknownSize::because("nobody may read it".to_owned()));
+    assert_eq!(sentence(&unknown), "nobody may read it");
 
     let observation = deployment(vec![pod("a"), pod("b")], 2);
     let (none, web) = (BTreeSet::new(), BTreeSet::from(["web-uid".to_owned()]));
@@ -255,4 +262,18 @@ fn a_workload_that_lacks_a_pod_may_be_tried_if_somebody_allows_it() {
     };
     assert_eq!((allowed("refuse", &["a", "b"]), allowed("allow", &["a", "b"])), (0, 2));
     assert_eq!(allowed("allow", &["a"]), 0, "the last Ready Pod stays");
+}
+
+#[test]
+fn force_never_touches_a_custom_workload() {
+    let clone_set = crate::cluster::snapshot::examples::workload("CloneSet", "c", 1);
+    let mut observation =
+        deployment(vec![PodView { controller: Some(controller("CloneSet", "c")), ..pod("a") }, pod("b")], 1);
+    observation.workloads.insert("c-uid".to_owned(), clone_set);
+    let mut settings = Settings { single_replica: true, ..Settings::built_in() };
+    settings.set(Key::Kinds, "Deployment,CloneSet").unwrap();
+    assert_eq!(refusal_of(&observation, &settings, "a"), None);
+    settings.mode = Mode::Force;
+    assert_eq!(refusal_of(&observation, &settings, "a"), Some(Refusal::KindNotSelected));
+    assert_eq!(refusal_of(&observation, &settings, "b"), None, "a ReplicaSet's Pod has no identity");
 }

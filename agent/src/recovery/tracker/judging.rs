@@ -137,7 +137,12 @@ impl RecoveryTracker {
             let Some(recovery) = self.pending.get_mut(uid) else { continue };
             let (namespace, workload) = tokio::join!(
                 read_namespace(&self.context.client, &self.namespace),
-                workloads::read(&self.context.client, &self.namespace, &recovery.workload),
+                workloads::read(
+                    &self.context.client,
+                    &self.namespace,
+                    &self.context.policy.workloads,
+                    &recovery.workload
+                ),
             );
             let is_over = |namespace: &NamespaceView| {
                 let eligibility = Eligibility::of(namespace, &self.context.policy, self.context.clock.wall());

@@ -71,8 +71,13 @@ fn every_allowed_mode_and_kind_begins_at_zero_and_is_forgotten() {
 
 #[test]
 fn jobs_make_no_series() {
-    let of = |kind: &str| has_series(&PodView { controller: Some(controller(kind, "owner")), ..pod("p") });
+    let list = "workloads: [{apiVersion: apps.kruise.io/v1alpha1, kind: CloneSet, resource: clonesets}]";
+    let custom = policy::platform::PlatformPolicy::parse(list).unwrap().workloads;
+    let owned = |kind: &str| PodView { controller: Some(controller(kind, "owner")), ..pod("p") };
+    let of = |kind: &str| has_series(&owned(kind), &custom);
     // The Pods of a Rollout belong to a ReplicaSet.
     assert!(["ReplicaSet", "StatefulSet", "DaemonSet", "ReplicationController"].into_iter().all(of));
     assert!(!["Job", "TaskRun"].into_iter().any(of));
+    // The platform lists this kind.
+    assert!(of("CloneSet") && !has_series(&owned("CloneSet"), &CustomWorkloads::default()));
 }

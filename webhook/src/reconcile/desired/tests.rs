@@ -1,5 +1,6 @@
 use super::*;
 use policy::eligibility::NamespaceView;
+use policy::record::share;
 use proptest::prelude::*;
 
 fn namespace(name: &str, pairs: &[(&str, &str)]) -> Stored {
@@ -65,7 +66,7 @@ fn an_admission_makes_the_verdict() {
     );
     let admitted = spec(of(&opted_in, Some(&unseen), Some(admission(&opted_in))));
     assert_eq!((admitted.verdict, &admitted.reason), (Verdict::Admitted, &None));
-    assert_eq!(admitted.settings.as_ref().unwrap().limit, 2);
+    assert_eq!(share(&admitted.settings.as_ref().unwrap().limit), "2");
     // A later review of the same annotations, set by the same request, does not change the user's
     // name.
     let sam = Admission { user: "sam".to_owned(), ..admission(&opted_in) };

@@ -65,6 +65,22 @@ fn an_opt_in_is_told_of_a_default_that_budgets_do_not_stop() {
 }
 
 #[test]
+fn a_kind_that_the_platform_lists_is_known() {
+    let list = "workloads: [{apiVersion: apps.kruise.io/v1alpha1, kind: CloneSet, resource: clonesets}]";
+    let policy = PlatformPolicy::parse(list).unwrap();
+    let told = |kinds: &str| {
+        let new = json!({"chaos": "yes", "purechaos.dev/kinds": kinds});
+        outcome(&opt_in(&request("UPDATE", "a", Some(json!({})), Some(new)), &policy, now())).1
+    };
+    assert_eq!(told("Deployment,CloneSet,Rollout"), "");
+    assert_eq!(
+        told("CloneSet,SandboxSet"),
+        "Pure Chaos does not know kind SandboxSet: only Pods of its ReplicaSets can die, \
+         unless the platform's policy lists the kind"
+    );
+}
+
+#[test]
 fn an_exclusion_on_a_namespace_is_told_where_it_belongs() {
     for new in
         [json!({"purechaos.dev/exclude": "true"}), json!({"chaos": "yes", "purechaos.dev/exclude": "true"})]
