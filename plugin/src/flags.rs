@@ -30,8 +30,8 @@ impl SettingFlags {
 pub fn words(key: Key) -> &'static [&'static str] {
     match key {
         Key::Mode => &["evict", "delete", "force"],
-        Key::SingleReplica => &["refuse", "allow"],
-        Key::DryRun => &["true", "false"],
+        Key::SingleReplica | Key::BelowDesired => &["refuse", "allow"],
+        Key::AbortOnBroken | Key::DryRun => &["true", "false"],
         _ => &[],
     }
 }
