@@ -32,7 +32,7 @@ use crate::explain::explanation::{Explanation, PodVerdict, Text, Unseen, Verdict
 use crate::guard;
 use crate::guard::backoff;
 use crate::guard::namespace::{Forbidden, by_record, permitted, protection};
-use crate::guard::pods::{GuardContext, Killed, screen};
+use crate::guard::pods::{Candidate, GuardContext, Killed, screen};
 use crate::guard::resting::resting;
 use crate::refusal::Refusal;
 
@@ -332,10 +332,14 @@ fn workloads_with_a_pending_recovery(status: &OptInStatus) -> BTreeSet<String> {
 
 fn verdicts(screening: crate::guard::pods::Screening) -> Vec<PodVerdict> {
     let name = |kind: &str, name: &str| Some(format!("{kind}/{name}"));
+    let could_die = |candidate: &Candidate| match &candidate.narrowing {
+        Some(narrowing) => format!("could die; its Pod template narrows: {}", narrowing.print()),
+        None => "could die".to_owned(),
+    };
     let candidates = screening.candidates.into_iter().map(|candidate| PodVerdict {
-        pod: candidate.pod.name,
+        pod: candidate.pod.name.clone(),
         workload: name(&candidate.workload.reference.kind, &candidate.workload.reference.name),
-        verdict: Verdict::yes("could die"),
+        verdict: Verdict::yes(&could_die(&candidate)),
     });
     let refused = screening.refused.into_iter().map(|refused| PodVerdict {
         verdict: Verdict::no(refused.refusal, refused.sentence().to_owned()),

@@ -119,6 +119,8 @@ pub struct Recovery {
     interrupted: bool,
     /// How long the recovery may take, counted from the kill.
     pub limit: Duration,
+    /// Whether the Pod template narrows that time.
+    own_limit: bool,
     deadline: Instant,
     last_change: Option<Instant>,
     /// Whether the Pods could not be judged since their last change.
@@ -149,6 +151,7 @@ impl Recovery {
             is_start_known: answered.saturating_duration_since(*asked) <= PROMPT,
             interrupted: false,
             limit: *deadline,
+            own_limit: candidate.narrowing.as_ref().is_some_and(|own| own.recovery_deadline.is_some()),
             deadline: *answered + *deadline,
             last_change: None,
             unjudged: false,

@@ -44,6 +44,8 @@ pub enum Refusal {
     Excluded,
     /// The setting `targets` does not select the Pod.
     NotTargeted,
+    /// A setting on the Pod template is wider than the namespace's, or not understood.
+    NotNarrower,
     /// The Pod is younger than `min-age`.
     TooYoung,
     /// The Pod is already being deleted.
@@ -109,6 +111,9 @@ impl Refusal {
             }
             Self::Excluded => "the Pod or its workload asks to be left alone, or the Pod is critical",
             Self::NotTargeted => "`targets` does not select the Pod",
+            Self::NotNarrower => {
+                "a setting on the Pod template is wider than the namespace's, or isn't understood"
+            }
             Self::TooYoung => "the Pod is younger than `min-age`",
             Self::Terminating => "the Pod is already being deleted",
             Self::NotReady => "the Pod is not Ready",

@@ -22,7 +22,7 @@ use crate::cluster::snapshot::NamespaceSnapshot;
 use crate::context::Context;
 use crate::guard::namespace::{Forbidden, after, without_right};
 use crate::guard::places::keep_spread;
-use crate::guard::pods::{Candidate, GuardContext, Killed, screen};
+use crate::guard::pods::{Candidate, GuardContext, Killed, narrowed_schedules, screen};
 use crate::recovery::pending::pending;
 use crate::refusal::Refusal;
 use crate::round::due::DueSlot;
@@ -149,7 +149,9 @@ pub async fn round(
     }
     let allowed: BTreeSet<WorkloadReference> =
         screening.candidates.iter().map(|candidate| candidate.workload.reference.clone()).collect();
-    let turns = Turns { timetable, namespace_uid: &record.spec.namespace_uid, slot, owed };
+    let narrowed = narrowed_schedules(&look.observation, &settings);
+    let turns =
+        Turns { timetable, namespace_uid: &record.spec.namespace_uid, slot, narrowed: &narrowed, owed };
     let kept = turns.kept(&screening);
     let takes_part = |candidate: &Candidate| turns.has(&candidate.workload.reference.uid);
     let is_waiting = !allowed.is_empty() && !screening.candidates.iter().any(takes_part);
@@ -222,7 +224,7 @@ fn chosen(settings: &Settings) -> Vec<String> {
 fn intent(slot: Timestamp, settings: &Settings, victim: &Candidate, now: Timestamp) -> Option<Intent> {
     (!settings.dry_run).then(|| Intent {
         slot: slot.to_string(),
-        mode: settings.mode.word().to_owned(),
+        mode: victim.narrowed(settings).mode.word().to_owned(),
         kill: pending(victim, now, &chosen(settings)),
     })
 }

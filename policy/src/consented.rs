@@ -7,6 +7,7 @@
 use std::fmt;
 
 use crate::exclusion::{Exclusion, Marks};
+use crate::narrowing::Narrowing;
 use crate::settings::{Key, Mode, Settings};
 use crate::well_known::PREFIX;
 
@@ -63,6 +64,10 @@ pub enum Excess {
     LeftAlone(Exclusion),
     /// The Pod is not one of the targets.
     NotTargeted,
+    /// The Pod's template asks for something that is not narrower than the namespace's settings.
+    NotNarrower(String),
+    /// The kill is a DELETE, and the Pod's template agrees to evictions only.
+    Narrowed,
 }
 
 impl fmt::Display for Excess {
@@ -102,6 +107,15 @@ impl fmt::Display for Excess {
             Self::LeftAlone(exclusion) => {
                 write!(f, "does not consent to a kill of this Pod: {}", exclusion.sentence("the Pod"))
             }
+            Self::NotNarrower(sentence) => {
+                write!(f, "does not consent to a kill of this Pod: {sentence}")
+            }
+            Self::Narrowed => write!(
+                f,
+                "does not consent to a DELETE of this Pod, which has {PREFIX}{}={}",
+                Key::Mode.word(),
+                Mode::Evict
+            ),
             Self::NotTargeted => write!(
                 f,
                 "does not consent to a kill of this Pod: the Pod does not match {PREFIX}{}",
@@ -120,38 +134,57 @@ pub fn check(settings: &Settings, kill: &Kill) -> Result<(), Excess> {
     if settings.dry_run && !kill.dry_run {
         return Err(Excess::NotDry);
     }
-    let consented = match settings.mode {
+    match kill.way {
+        Way::Evict => check_eviction(settings, kill),
+        Way::Delete(_) if settings.mode == Mode::Evict => Err(Excess::Delete),
+        Way::Delete(victim) => {
+            let narrowing = Narrowing::of(victim.marks.annotations, settings).map_err(Excess::NotNarrower)?;
+            match narrowing.map(|narrowing| narrowing.apply(settings)) {
+                Some(narrowed) if narrowed.mode == Mode::Evict => Err(Excess::Narrowed),
+                Some(narrowed) => check_delete(&narrowed, kill, &victim),
+                None => check_delete(settings, kill, &victim),
+            }
+        }
+    }
+}
+
+/// The grace period in seconds to which the owner agreed. `None` means the Pod's own.
+fn consented(settings: &Settings) -> Option<i64> {
+    match settings.mode {
         Mode::Force => Some(0),
         Mode::Evict | Mode::Delete => {
             settings.grace_period.map(|grace| i64::try_from(grace.as_secs()).unwrap_or(i64::MAX))
         }
-    };
-    let excess = Err(Excess::Grace(kill.grace, consented));
-    match kill.way {
-        // An eviction is gentler than a DELETE, so an owner who agreed to deletions agreed to
-        // evictions too.
-        Way::Evict if kill.grace != consented => excess,
-        Way::Evict => Ok(()),
-        Way::Delete(_) if settings.mode == Mode::Evict => Err(Excess::Delete),
-        Way::Delete(victim) => {
-            // The API server changes a negative grace period of a Pod to 1 second.
-            let own = victim.grace.map_or(0, |grace| if grace < 0 { 1 } else { grace });
-            let expected = consented.unwrap_or(own);
-            if kill.grace.unwrap_or(own) != expected && !(victim.runs_nowhere && kill.grace == Some(0)) {
-                return excess;
-            }
-            if victim.controller.is_some_and(|controller| settings.mode.spares(controller)) {
-                return Err(Excess::ForcedMember);
-            }
-            let exclusion = Exclusion::of(victim.marks);
-            if let Some(held) = exclusion.filter(|exclusion| exclusion.holds(settings.targets.as_ref())) {
-                return Err(Excess::LeftAlone(held));
-            }
-            match &settings.targets {
-                Some(targets) if !targets.cover(victim.marks.labels) => Err(Excess::NotTargeted),
-                _ => Ok(()),
-            }
-        }
+    }
+}
+
+/// An eviction is gentler than a DELETE, so an owner who agreed to deletions agreed to evictions
+/// too.
+fn check_eviction(settings: &Settings, kill: &Kill) -> Result<(), Excess> {
+    let consented = consented(settings);
+    // The Pod's template may have narrowed `force`, and an eviction doesn't show the Pod.
+    let is_narrowed = settings.mode == Mode::Force && kill.grace.is_none();
+    if kill.grace == consented || is_narrowed { Ok(()) } else { Err(Excess::Grace(kill.grace, consented)) }
+}
+
+fn check_delete(settings: &Settings, kill: &Kill, victim: &Victim) -> Result<(), Excess> {
+    let consented = consented(settings);
+    // The API server changes a negative grace period of a Pod to 1 second.
+    let own = victim.grace.map_or(0, |grace| if grace < 0 { 1 } else { grace });
+    let expected = consented.unwrap_or(own);
+    if kill.grace.unwrap_or(own) != expected && !(victim.runs_nowhere && kill.grace == Some(0)) {
+        return Err(Excess::Grace(kill.grace, consented));
+    }
+    if victim.controller.is_some_and(|controller| settings.mode.spares(controller)) {
+        return Err(Excess::ForcedMember);
+    }
+    let exclusion = Exclusion::of(victim.marks);
+    if let Some(held) = exclusion.filter(|exclusion| exclusion.holds(settings.targets.as_ref())) {
+        return Err(Excess::LeftAlone(held));
+    }
+    match &settings.targets {
+        Some(targets) if !targets.cover(victim.marks.labels) => Err(Excess::NotTargeted),
+        _ => Ok(()),
     }
 }
 
@@ -175,7 +208,7 @@ mod tests {
     /// A DELETE of a running Pod whose own grace period is 30 s, with these annotations and labels.
     fn delete(settings: Pairs, grace: i64, annotations: Pairs, labels: Pairs) -> Result<(), Excess> {
         let (annotations, labels) = (map(annotations), map(labels));
-        let marks = Marks { annotations: &annotations, labels: &labels, priority_class: None };
+        let marks = Marks { annotations: &annotations, labels: &labels, priority_class: None, is_pod: true };
         let victim = Victim { marks, controller: Some("ReplicaSet"), grace: Some(30), runs_nowhere: false };
         ask(settings, &Kill { dry_run: false, grace: Some(grace), way: Way::Delete(victim) })
     }
@@ -210,6 +243,8 @@ mod tests {
             (&[("mode", "delete")], None, true),
             (&[("mode", "delete")], Some(0), false),
             (force, Some(0), true),
+            (force, None, true),
+            (force, Some(30), false),
         ] {
             assert_eq!(evict(settings, grace).is_ok(), consented, "{settings:?} {grace:?}");
         }
@@ -231,9 +266,25 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_template_can_agree_to_less_and_not_to_more() {
+        let (delete_mode, force): (Pairs, Pairs) = (&[("mode", "delete")], &[("mode", "force")]);
+        let gentler: Pairs = &[("purechaos.dev/mode", "evict")];
+        assert_eq!(delete(delete_mode, 30, gentler, &[]), Err(Excess::Narrowed));
+        let with_grace: Pairs = &[("purechaos.dev/mode", "delete")];
+        assert_eq!(delete(force, 30, with_grace, &[]), Ok(()));
+        assert_eq!(delete(force, 0, with_grace, &[]), Err(Excess::Grace(Some(0), None)));
+        let rougher = delete(delete_mode, 0, &[("purechaos.dev/mode", "force")], &[]);
+        assert!(matches!(rougher, Err(Excess::NotNarrower(_))), "{rougher:?}");
+        let odd = delete(delete_mode, 30, &[("purechaos.dev/per-workload", "all")], &[]);
+        assert!(matches!(odd, Err(Excess::NotNarrower(_))), "{odd:?}");
+        let both: Pairs = &[("purechaos.dev/mode", "delete"), ("purechaos.dev/exclude", "true")];
+        assert!(matches!(delete(delete_mode, 30, both, &[]), Err(Excess::LeftAlone(_))));
+    }
+
+    #[test]
     fn the_api_server_gives_no_grace_to_what_runs_nowhere() {
         let none = BTreeMap::new();
-        let marks = Marks { annotations: &none, labels: &none, priority_class: None };
+        let marks = Marks { annotations: &none, labels: &none, priority_class: None, is_pod: true };
         let with = |grace, own, runs_nowhere| {
             let victim = Victim { marks, controller: None, grace: own, runs_nowhere };
             ask(&[("mode", "delete")], &Kill { dry_run: false, grace, way: Way::Delete(victim) })
@@ -258,7 +309,7 @@ mod tests {
         assert_eq!(delete(web, 30, &[], &[("app", "web")]), Ok(()));
         assert_eq!(delete(web, 30, &[], &[("app", "db")]), Err(Excess::NotTargeted));
         let none = BTreeMap::new();
-        let marks = Marks { annotations: &none, labels: &none, priority_class: None };
+        let marks = Marks { annotations: &none, labels: &none, priority_class: None, is_pod: true };
         let forced = |controller| {
             let victim = Victim { marks, controller, grace: Some(30), runs_nowhere: false };
             ask(&[("mode", "force")], &Kill { dry_run: false, grace: Some(0), way: Way::Delete(victim) })

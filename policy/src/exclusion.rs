@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::narrowing;
 use crate::pod_selector::Targets;
 use crate::well_known::{CHAOS, EXCLUDE, word};
 
@@ -55,6 +56,9 @@ pub struct Marks<'a> {
     pub labels: &'a BTreeMap<String, String>,
     /// The name of the Pod's PriorityClass.
     pub priority_class: Option<&'a str>,
+    /// Whether these are the marks of a Pod. Its annotations can narrow settings
+    /// ([`crate::narrowing`]).
+    pub is_pod: bool,
 }
 
 /// Whether an annotation with this key can matter to [`Exclusion::of`]. You need not keep other
@@ -86,10 +90,12 @@ impl Exclusion {
     /// for it.
     #[must_use]
     pub fn of(marks: Marks<'_>) -> Option<Self> {
-        let Marks { annotations, labels, priority_class } = marks;
+        let Marks { annotations, labels, priority_class, is_pod } = marks;
+        let narrows = |key: &str| is_pod && narrowing::key(key).is_some();
         let critical = || priority_class.filter(|class| CRITICAL.contains(class));
         annotations
             .iter()
+            .filter(|(key, _)| !narrows(key))
             .chain(labels)
             .find_map(|(key, value)| Self::by_key(key, value))
             .or_else(|| critical().map(|class| Self::Critical(class.to_owned())))
@@ -149,8 +155,9 @@ mod tests {
     /// must give the same result.
     fn by(key: &str, value: &str) -> Option<&'static str> {
         let (marks, none) = (map(&[(key, value)]), BTreeMap::new());
-        let [annotated, labelled] = [(&marks, &none), (&none, &marks)]
-            .map(|(annotations, labels)| Exclusion::of(Marks { annotations, labels, priority_class: None }));
+        let [annotated, labelled] = [(&marks, &none), (&none, &marks)].map(|(annotations, labels)| {
+            Exclusion::of(Marks { annotations, labels, priority_class: None, is_pod: false })
+        });
         assert_eq!(annotated, labelled);
         assert!(annotated.is_none() || matters(key), "{key}");
         annotated.map(|exclusion| match exclusion {
@@ -158,6 +165,17 @@ mod tests {
             Exclusion::Unknown(_) => "unknown",
             Exclusion::Critical(_) => "critical",
         })
+    }
+
+    #[test]
+    fn a_pods_annotation_can_narrow_a_setting_and_nothing_else_can() {
+        let (marks, none) = (map(&[("purechaos.dev/mode", "evict")]), BTreeMap::new());
+        let of = |annotations, labels, is_pod| {
+            Exclusion::of(Marks { annotations, labels, priority_class: None, is_pod }).is_some()
+        };
+        assert!(!of(&marks, &none, true));
+        assert!(of(&marks, &none, false), "on a workload it has no effect");
+        assert!(of(&none, &marks, true), "as a label it has no effect");
     }
 
     #[test]
@@ -212,7 +230,7 @@ mod tests {
     fn critical_pods_die_only_where_they_are_named() {
         let none = BTreeMap::new();
         let of = |annotations: &BTreeMap<String, String>, class: &str| {
-            Exclusion::of(Marks { annotations, labels: &none, priority_class: Some(class) })
+            Exclusion::of(Marks { annotations, labels: &none, priority_class: Some(class), is_pod: true })
         };
         assert_eq!(of(&none, "high"), None);
         let targets = |text: &str| Targets::parse(text).unwrap();

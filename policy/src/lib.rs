@@ -9,6 +9,7 @@
 //! - [`eligibility`] decides whether a namespace is eligible, and why not.
 //! - [`kill_gate`] decides whether a kill may happen in a namespace right now.
 //! - [`consented`] checks that a kill happens in the way that the owner agreed to.
+//! - [`narrowing`] reads how a Pod template narrows the settings for its own Pods.
 //! - [`exclusion`] finds the Pods that ask to be left alone.
 //! - [`schedule`] computes when rounds are due.
 //! - [`steady_state`] reads the checks that the platform's policy names.
@@ -31,6 +32,7 @@ pub mod exclusion;
 pub mod faults;
 pub mod feasibility;
 pub mod kill_gate;
+pub mod narrowing;
 pub mod platform;
 pub mod pod_selector;
 pub mod protected;

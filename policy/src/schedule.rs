@@ -175,6 +175,30 @@ impl Timetable {
         uniform < -(-self.interval().as_secs_f64() / mean.as_secs_f64()).exp_m1()
     }
 
+    /// Whether a workload takes part in a slot of this timetable, if its Pod template narrows the
+    /// schedule to `own` (see [`crate::narrowing`]). With `every`, the workload takes part in the
+    /// first slot after each slot of its own, which the workload's UID places. With `mtbf`, it is due
+    /// as if the namespace had its schedule.
+    #[must_use]
+    pub fn is_due_by(&self, own: &Schedule, uid: &str, workload_uid: &str, slot: Timestamp) -> bool {
+        if self.also_at == Some(slot) {
+            return true;
+        }
+        let of_own = Self { schedule: own.clone(), also_at: None, ..self.clone() };
+        match (&self.schedule, own) {
+            (Schedule::Mtbf(_), Schedule::Mtbf(_)) => of_own.is_due(uid, workload_uid, slot),
+            (Schedule::Every(interval), Schedule::Every(_)) => {
+                let before = |time: Duration| slot.checked_sub(time).unwrap_or(Timestamp::MIN);
+                // Jitter brings two slots at most a tenth of the interval farther apart.
+                let last =
+                    self.newest_scheduled_in(uid, before(*interval * 2), before(Duration::from_millis(1)));
+                of_own.newest_in(workload_uid, last.unwrap_or_else(|| before(*interval)), slot).is_some()
+            }
+            // The narrowing would not have been accepted.
+            _ => false,
+        }
+    }
+
     /// Whether the slot comes too soon after `last`, the last slot that was served. The agent skips
     /// such a slot, because otherwise it would be a way around the platform's ceiling.
     ///

@@ -8,6 +8,7 @@ mod agent {
     mod halt;
     mod hypotheses;
     mod kills;
+    mod narrowing;
     mod once;
     mod outages;
     mod page;

@@ -123,6 +123,7 @@ fn activity_log(clock: &TokioClock) -> ActivityLog {
             steady_state: 3,
             others: Vec::new(),
             node: None,
+            deadline: None,
             checks: Vec::new(),
         };
         Recovery::resume(&left, Duration::from_secs(300), now, clock.monotonic()).unwrap()

@@ -168,7 +168,12 @@ fn view(kind: &str, object: &SlimObject, scale: Option<&SlimObject>) -> Workload
             Some(replicas) => odd(&format!("`.spec.replicas` of {kind} {name} is"), replicas),
         }),
     };
-    let marks = Marks { annotations: object.annotations(), labels: object.labels(), priority_class: None };
+    let marks = Marks {
+        annotations: object.annotations(),
+        labels: object.labels(),
+        priority_class: None,
+        is_pod: false,
+    };
     let exclusion = Exclusion::of(marks);
     WorkloadView {
         desired: size.as_ref().ok().copied(),

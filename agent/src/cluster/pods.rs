@@ -13,6 +13,7 @@ use runtime::client::CallError;
 use serde::{Deserialize, Deserializer};
 
 use policy::exclusion::{self, Exclusion, Marks};
+use policy::narrowing;
 
 use crate::cluster::snapshot::{Controller, PodView};
 
@@ -134,8 +135,12 @@ pub fn controller(metadata: &ObjectMeta) -> Option<Controller> {
 impl From<SlimPod> for PodView {
     fn from(pod: SlimPod) -> Self {
         let priority_class = pod.spec.priority_class_name.as_deref();
-        let marks = Marks { annotations: pod.annotations(), labels: pod.labels(), priority_class };
+        let marks =
+            Marks { annotations: pod.annotations(), labels: pod.labels(), priority_class, is_pod: true };
         let exclusion = Exclusion::of(marks);
+        let narrows = pod.annotations().iter().filter(|(key, _)| narrowing::key(key).is_some());
+        let narrows: BTreeMap<String, String> =
+            narrows.map(|(key, value)| (key.clone(), value.clone())).collect();
         let SlimPod { metadata, spec, status } = pod;
         let containers = status.container_statuses.iter().chain(&status.init_container_statuses);
         Self {
@@ -147,6 +152,7 @@ impl From<SlimPod> for PodView {
             version: metadata.resource_version.and_then(|version| version.parse().ok()).unwrap_or(0),
             labels: metadata.labels.unwrap_or_default(),
             exclusion,
+            narrows: (!narrows.is_empty()).then(|| Box::new(narrows)),
             node: spec.node_name,
             ready: status
                 .conditions

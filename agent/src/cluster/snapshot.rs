@@ -44,6 +44,9 @@ pub struct PodView {
     pub labels: BTreeMap<String, String>,
     /// Why the Pod itself asks to be left alone, or that it is critical. `None` if neither applies.
     pub exclusion: Option<Exclusion>,
+    /// The annotations by which the Pod template narrows settings. `None` if there are none. They
+    /// are in a box, because hardly any Pod has some.
+    pub narrows: Option<Box<BTreeMap<String, String>>>,
     /// The controller of the Pod.
     pub controller: Option<Controller>,
     /// The node on which the Pod runs.
@@ -317,6 +320,7 @@ pub(crate) mod examples {
             version: 0,
             labels: BTreeMap::from([("app".to_owned(), "web".to_owned())]),
             exclusion: None,
+            narrows: None,
             controller: Some(controller("ReplicaSet", "web-1")),
             node: Some("node".to_owned()),
             ready: true,

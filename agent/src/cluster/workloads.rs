@@ -155,7 +155,7 @@ impl<K: Kind> Slim<K> {
     #[must_use]
     pub fn view(&self) -> WorkloadView {
         let (annotations, labels) = (self.annotations(), self.labels());
-        let exclusion = Exclusion::of(Marks { annotations, labels, priority_class: None });
+        let exclusion = Exclusion::of(Marks { annotations, labels, priority_class: None, is_pod: false });
         WorkloadView {
             reference: WorkloadReference {
                 kind: K::kind(&()).into_owned(),

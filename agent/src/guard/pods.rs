@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+use policy::narrowing::Narrowing;
 use policy::record::WorkloadReference;
+use policy::schedule::Schedule;
 use policy::settings::{Mode, Settings};
 
 use crate::cluster::snapshot::{NamespaceSnapshot, PodView, WorkloadView};
@@ -21,6 +23,16 @@ pub struct Candidate {
     pub steady_state: u32,
     /// UIDs of the workload's other Pods, without those that are being deleted or have finished.
     pub others: BTreeSet<String>,
+    /// What the Pod template narrows.
+    pub narrowing: Option<Box<Narrowing>>,
+}
+
+impl Candidate {
+    /// The settings of the namespace as they hold for this Pod.
+    #[must_use]
+    pub fn narrowed(&self, settings: &Settings) -> Settings {
+        self.narrowing.as_ref().map_or_else(|| settings.clone(), |narrowing| narrowing.apply(settings))
+    }
 }
 
 /// A Pod that a guard refused.
@@ -99,6 +111,7 @@ pub fn screen(observation: &NamespaceSnapshot, guard_context: &GuardContext) -> 
             Err(refusal) => screening.refused.push(Refused {
                 because: match refusal {
                     Refusal::Excluded => exclusion(pod, workload.as_ref(), guard_context.settings),
+                    Refusal::NotNarrower => narrowing(pod, guard_context.settings).err(),
                     Refusal::SizeUnknown => workload
                         .as_ref()
                         .and_then(|workload| workload.unknown_size.as_ref())
@@ -124,6 +137,30 @@ pub fn exclusion(pod: &PodView, workload: Option<&WorkloadView>, settings: &Sett
     let mut all = all.chain(of_workload.map(|(what, exclusion)| (*what, exclusion)));
     all.find(|(_, exclusion)| exclusion.holds(settings.targets.as_ref()))
         .map(|(what, exclusion)| exclusion.sentence(what))
+}
+
+/// What the Pod template narrows.
+fn narrowing(pod: &PodView, settings: &Settings) -> Result<Option<Narrowing>, String> {
+    pod.narrows.as_ref().map_or(Ok(None), |annotations| Narrowing::of(annotations, settings))
+}
+
+/// The schedules that Pod templates narrow, by the UID of the workload. If its Pods differ, the one
+/// counts that comes first by name.
+#[must_use]
+pub fn narrowed_schedules(
+    observation: &NamespaceSnapshot,
+    settings: &Settings,
+) -> BTreeMap<String, Schedule> {
+    let mut narrowed: BTreeMap<String, (&str, Schedule)> = BTreeMap::new();
+    for pod in observation.pods.iter().filter(|pod| pod.narrows.is_some()) {
+        let Ok(Some(Narrowing { schedule: Some(schedule), .. })) = narrowing(pod, settings) else { continue };
+        let Some(workload) = observation.workload_of(pod) else { continue };
+        let known = narrowed.entry(workload.reference.uid).or_insert((&pod.name, schedule.clone()));
+        if pod.name.as_str() < known.0 {
+            *known = (&pod.name, schedule);
+        }
+    }
+    narrowed.into_iter().map(|(uid, (_, schedule))| (uid, schedule)).collect()
 }
 
 /// Asks the guards about one Pod as it is now. Everything else is as in the snapshot.
@@ -159,7 +196,8 @@ fn assess(
     let is_killed = |pod: &PodView| killed.is_some_and(|killed| killed.contains(&pod.uid));
     let ready = all.iter().filter(|pod| pod.counts_as_ready() && !is_killed(pod)).count();
     let ready = u32::try_from(ready).unwrap_or(u32::MAX);
-    if let Some(refusal) = check(pod, workload, ready, observation, guard_context) {
+    let narrowing = narrowing(pod, guard_context.settings);
+    if let Some(refusal) = check(pod, workload, ready, &narrowing, observation, guard_context) {
         return Err(refusal);
     }
     let others = all.iter().filter(|other| other.uid != pod.uid && !other.is_lost() && !is_killed(other));
@@ -168,6 +206,7 @@ fn assess(
         steady_state: workload.desired.map_or(ready, |desired| desired.min(ready)),
         others: others.map(|other| other.uid.clone()).collect(),
         workload: workload.clone(),
+        narrowing: narrowing.ok().flatten().map(Box::new),
     })
 }
 
@@ -176,6 +215,7 @@ fn check(
     pod: &PodView,
     workload: &WorkloadView,
     ready: u32,
+    narrowing: &Result<Option<Narrowing>, String>,
     observation: &NamespaceSnapshot,
     guard_context: &GuardContext,
 ) -> Option<Refusal> {
@@ -186,16 +226,17 @@ fn check(
     // A Pod that was created in the future shows that a clock is wrong. The guard treats the Pod as
     // young.
     let is_young = std::time::Duration::try_from(age).map_or(true, |age| age < settings.min_age);
-    let is_spared = pod.controller.as_ref().is_some_and(|controller| settings.mode.spares(&controller.kind));
-    let blocked =
-        || settings.mode == Mode::Evict && observation.budgets.iter().any(|budget| budget.blocks(pod));
+    let narrowed_mode = narrowing.as_ref().ok().and_then(|narrowing| narrowing.as_ref()?.mode);
+    let mode = narrowed_mode.unwrap_or(settings.mode);
+    let is_spared = pod.controller.as_ref().is_some_and(|controller| mode.spares(&controller.kind));
+    let blocked = || mode == Mode::Evict && observation.budgets.iter().any(|budget| budget.blocks(pod));
 
     let killed = u32::try_from(killed.get(uid).map_or(0, BTreeSet::len)).unwrap_or(u32::MAX);
     let lacks_pods = |desired: u32| ready.saturating_add(killed) < desired;
     // With `below-desired`, or after a kill of the same round, the last Ready Pod stays nevertheless.
     let is_last = !settings.single_replica && ready <= 1;
 
-    let guards: [(Refusal, &dyn Fn() -> bool); 17] = [
+    let guards: [(Refusal, &dyn Fn() -> bool); 18] = [
         (Refusal::MirrorPod, &|| kind == "Node"),
         (Refusal::Job, &|| kind == "Job"),
         (Refusal::KindNotSelected, &|| !settings.kinds.contain(kind) || is_spared),
@@ -203,6 +244,7 @@ fn check(
         (Refusal::NotTargeted, &|| {
             settings.targets.as_ref().is_some_and(|targets| !targets.cover(&pod.labels))
         }),
+        (Refusal::NotNarrower, &|| narrowing.is_err()),
         (Refusal::TooYoung, &|| is_young),
         (Refusal::Terminating, &|| pod.terminating),
         (Refusal::NotReady, &|| !pod.ready || pod.finished),

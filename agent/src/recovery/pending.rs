@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use policy::durations;
 use policy::record::{Pending, SampledCheck};
 use tokio::time::Instant;
 
@@ -28,6 +29,7 @@ impl Recovery {
     #[must_use]
     pub fn resume(pending: &Pending, limit: Duration, now: Timestamp, monotonic: Instant) -> Option<Self> {
         let killed: Timestamp = pending.time.parse().ok()?;
+        let limit = pending.deadline.as_deref().and_then(durations::parse).unwrap_or(limit);
         let elapsed = Duration::try_from(now.duration_since(killed)).unwrap_or(Duration::ZERO);
         Some(Self {
             victims: vec![Victim::new(&pending.pod, &pending.uid, killed, pending.node.clone())],
@@ -42,6 +44,7 @@ impl Recovery {
             is_start_known: false,
             interrupted: true,
             limit,
+            own_limit: pending.deadline.is_some(),
             deadline: monotonic + limit.saturating_sub(elapsed),
             last_change: None,
             unjudged: false,
@@ -77,6 +80,7 @@ impl Recovery {
                 Origin::Unknown | Origin::FirstLook => Vec::new(),
             },
             node: victim.node.clone(),
+            deadline: self.own_limit.then(|| durations::print(self.limit)),
             checks: checks.to_vec(),
         };
         self.victims.iter().map(of).collect()
@@ -87,6 +91,11 @@ impl Recovery {
 pub(super) fn place(victim: &Candidate) -> Option<String> {
     let is_of_node = victim.workload.reference.kind == "DaemonSet";
     victim.pod.node.clone().filter(|_| is_of_node)
+}
+
+/// The deadline of the recovery, if the Pod template narrows it.
+fn narrowed_deadline(victim: &Candidate) -> Option<String> {
+    victim.narrowing.as_ref()?.recovery_deadline.map(durations::print)
 }
 
 /// The most other Pods that the record names for each kill. The agent writes the whole status each
@@ -112,6 +121,7 @@ pub fn pending(victim: &Candidate, time: Timestamp, checks: &[String]) -> Pendin
         steady_state: i64::from(victim.steady_state),
         others: told_others(&victim.others, victim.steady_state),
         node: place(victim),
+        deadline: narrowed_deadline(victim),
         checks: checks.iter().map(sampled).collect(),
     }
 }

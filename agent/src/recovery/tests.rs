@@ -39,6 +39,7 @@ impl Story {
             workload: workload.clone(),
             steady_state: 3,
             others: BTreeSet::from(["b-uid".to_owned(), "c-uid".to_owned()]),
+            narrowing: None,
         };
         let asked = start.checked_sub(late).unwrap();
         let kill =

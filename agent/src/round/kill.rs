@@ -116,7 +116,7 @@ pub async fn kill(
 ) -> Attempt {
     let pods: Api<SlimPod> = Api::namespaced(client.clone(), kill_context.namespace);
     let name = &candidate.pod.name;
-    let resource_version = match call(pods.get(name)).await {
+    let (resource_version, live) = match call(pods.get(name)).await {
         Ok(pod) => {
             let resource_version = pod.meta().resource_version.clone();
             let live = PodView::from(pod);
@@ -127,11 +127,14 @@ pub async fn kill(
                 );
             }
             // Asks the same guards as before, now for the Pod as it is at this moment.
-            if let Err(refusal) = screen_again(&live, kill_context.observation, kill_context.guard_context) {
-                let sentence = format!("Pod {name} has changed since it was chosen: {}", refusal.meaning());
-                return Attempt::Refused(refusal, sentence);
+            match screen_again(&live, kill_context.observation, kill_context.guard_context) {
+                Ok(live) => (resource_version, live),
+                Err(refusal) => {
+                    let sentence =
+                        format!("Pod {name} has changed since it was chosen: {}", refusal.meaning());
+                    return Attempt::Refused(refusal, sentence);
+                }
             }
-            resource_version
         }
         Err(error) if error.code() == Some(404) => {
             return Attempt::Refused(Refusal::Changed, format!("Pod {name} is gone"));
@@ -155,6 +158,7 @@ pub async fn kill(
             }
         };
     settings.dry_run |= kill_context.dry_run;
+    let settings = live.narrowed(&settings);
     if !kill_context.leadership.holds(kill_context.clock.monotonic()) {
         return Attempt::NotLeading;
     }

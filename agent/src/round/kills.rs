@@ -208,7 +208,9 @@ impl Kills<'_> {
         status_writer: &mut StatusWriter,
         report: &mut RoundReport,
     ) -> bool {
-        let (context, namespace, mode) = (self.context, self.round_input.namespace, self.settings.mode);
+        let (context, namespace) = (self.context, self.round_input.namespace);
+        let narrowed = victim.narrowed(self.settings);
+        let mode = narrowed.mode;
         let workload = victim.workload.reference.clone();
         let how = how(mode, self.outage);
         context.tell(namespace, &Fact::Tried { victim: &victim, mode, how: &how, attempt: &attempt });
@@ -220,7 +222,7 @@ impl Kills<'_> {
                     asked: self.asked,
                     answered: context.clock.monotonic(),
                     at: context.clock.wall(),
-                    deadline: self.settings.recovery_deadline,
+                    deadline: narrowed.recovery_deadline,
                     checks: chosen(self.settings),
                 };
                 self.round_input.sampler.begin(&kill);

@@ -20,6 +20,8 @@ pub struct Turns<'a> {
     pub namespace_uid: &'a str,
     /// The slot.
     pub slot: Timestamp,
+    /// The schedules that Pod templates narrow, by the UID of the workload.
+    pub narrowed: &'a BTreeMap<String, Schedule>,
     /// UIDs of workloads that lost their turn in an earlier slot of an `mtbf` schedule for a
     /// temporary reason.
     pub owed: &'a BTreeSet<String>,
@@ -27,10 +29,14 @@ pub struct Turns<'a> {
 
 impl Turns<'_> {
     /// Whether a workload takes part in the slot. With an `mtbf` schedule, a workload takes part if
-    /// its turn has come or if it is owed a turn. Otherwise every workload takes part.
+    /// its turn has come or if it is owed a turn. Otherwise every workload takes part, but one whose
+    /// Pod template narrows the schedule only as often as that says.
     #[must_use]
     pub fn has(&self, workload_uid: &str) -> bool {
-        let is_due = |timetable: &Timetable| timetable.is_due(self.namespace_uid, workload_uid, self.slot);
+        let is_due = |timetable: &Timetable| match self.narrowed.get(workload_uid) {
+            Some(own) => timetable.is_due_by(own, self.namespace_uid, workload_uid, self.slot),
+            None => timetable.is_due(self.namespace_uid, workload_uid, self.slot),
+        };
         self.owed.contains(workload_uid) || self.timetable.is_none_or(is_due)
     }
 
@@ -67,8 +73,10 @@ pub struct Most<'a> {
 
 impl Most<'_> {
     fn of_workload(self, victim: &Candidate) -> usize {
-        let desired = victim.workload.desired.unwrap_or(victim.steady_state);
-        self.ceilings.most_of_workload(self.settings, desired as usize, victim.steady_state as usize)
+        let desired = victim.workload.desired.unwrap_or(victim.steady_state) as usize;
+        let most = self.ceilings.most_of_workload(self.settings, desired, victim.steady_state as usize);
+        let own = victim.narrowing.as_ref().and_then(|narrowing| narrowing.per_workload);
+        own.map_or(most, |own| own.of(desired).min(most))
     }
 }
 
@@ -135,6 +143,7 @@ mod tests {
                     workload: workload("Deployment", &format!("w{w}"), 3),
                     steady_state: 3,
                     others: BTreeSet::new(),
+                    narrowing: None,
                 })
             })
             .collect()
@@ -180,7 +189,14 @@ mod tests {
         let index = |uid: &str| uid[1..].trim_end_matches("-uid").parse::<usize>().unwrap();
         for number in 0..slots {
             slot = timetable.next_after("namespace", slot).unwrap();
-            let turns = Turns { timetable: Some(&timetable), namespace_uid: "namespace", slot, owed: &owed };
+            let narrowed = BTreeMap::new();
+            let turns = Turns {
+                timetable: Some(&timetable),
+                namespace_uid: "namespace",
+                slot,
+                narrowed: &narrowed,
+                owed: &owed,
+            };
             let is_pending = |candidate: &Candidate| {
                 let last = kills[index(&candidate.workload.reference.uid)].last();
                 last.is_some_and(|last| number - last <= recovery)
@@ -252,7 +268,14 @@ mod tests {
         };
         let kept = |schedule: &str, also_at, refusal, owed: &BTreeSet<String>| {
             let timetable = timetable(schedule, also_at);
-            let turns = Turns { timetable: Some(&timetable), namespace_uid: "namespace", slot, owed };
+            let narrowed = BTreeMap::new();
+            let turns = Turns {
+                timetable: Some(&timetable),
+                namespace_uid: "namespace",
+                slot,
+                narrowed: &narrowed,
+                owed,
+            };
             !turns.kept(&refused(refusal)).is_empty()
         };
         let (none, web) = (BTreeSet::new(), BTreeSet::from(["web-uid".to_owned()]));

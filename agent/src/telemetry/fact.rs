@@ -267,7 +267,7 @@ mod tests {
 
     fn victim() -> Candidate {
         let (pod, workload) = (pod("web-1"), workload("Deployment", "web", 3));
-        Candidate { pod, workload, steady_state: 3, others: BTreeSet::new() }
+        Candidate { pod, workload, steady_state: 3, others: BTreeSet::new(), narrowing: None }
     }
 
     /// What a fact produces: log messages, the number of metric changes, reasons of Events, words
@@ -313,6 +313,7 @@ mod tests {
             steady_state: 3,
             others: Vec::new(),
             node: None,
+            deadline: None,
             checks: Vec::new(),
         };
         let found = |is_killed| of(&Fact::FoundOut { kill: &kill, mode: Mode::Evict, is_killed });

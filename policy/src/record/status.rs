@@ -102,6 +102,9 @@ pub struct Pending {
     /// The node of the killed Pod, if it belongs to a DaemonSet. The replacement comes to this node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
+    /// How long the recovery may take, for example `5m`, if the Pod template narrows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<String>,
     /// The checks of the steady state that are sampled until the recovery ends.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<SampledCheck>,

@@ -172,3 +172,37 @@ proptest! {
         prop_assert_eq!(timetable.newest_in(&uid, next, next), None);
     }
 }
+
+/// The slots of `every 10m` in which a workload with its own schedule takes part, of a thousand.
+fn turns(own: &str, workload: &str) -> Vec<usize> {
+    let timetable = timetable("every 10m");
+    let own = Schedule::parse(own).unwrap();
+    let all = slots(&timetable, "2026-11-23T12:00:00Z", 1_000);
+    let due = |slot: &Timestamp| timetable.is_due_by(&own, UID, workload, *slot);
+    all.iter().enumerate().filter(|(_, slot)| due(slot)).map(|(number, _)| number).collect()
+}
+
+#[test]
+fn a_narrowed_workload_takes_part_as_often_as_its_own_schedule_says() {
+    for workload in ["a", "b", "c"] {
+        assert_eq!(turns("every 10m", workload).len(), 1_000, "the same schedule");
+        let hourly = turns("every 1h", workload);
+        assert!((165..=168).contains(&hourly.len()), "{}", hourly.len());
+        assert!(hourly.windows(2).all(|two| (5..=7).contains(&(two[1] - two[0]))), "{hourly:?}");
+    }
+    assert_ne!(turns("every 1d", "a"), turns("every 1d", "b"), "each at its own time");
+    assert_eq!(turns("mtbf 1h", "a").len(), 0, "another kind takes no part");
+}
+
+#[test]
+fn a_narrowed_workload_is_due_more_rarely_by_mtbf() {
+    let timetable = timetable("mtbf 1h");
+    let all = slots(&timetable, "2026-11-23T12:00:00Z", 20_000);
+    let due = |own: &str| {
+        let own = Schedule::parse(own).unwrap();
+        all.iter().filter(|slot| timetable.is_due_by(&own, UID, "w", **slot)).count()
+    };
+    let (same, rarer) = (due("mtbf 1h"), due("mtbf 5h"));
+    assert_eq!(same, all.iter().filter(|slot| timetable.is_due(UID, "w", **slot)).count());
+    assert!((270..390).contains(&same) && (40..95).contains(&rarer), "{same} {rarer}");
+}

@@ -6,7 +6,8 @@ use super::*;
 fn story(kind: &str) -> Story {
     let mut story = Story::of(kind);
     let workload = workload(kind, "web", 3);
-    let candidate = Candidate { pod: pod("b"), workload, steady_state: 2, others: BTreeSet::new() };
+    let candidate =
+        Candidate { pod: pod("b"), workload, steady_state: 2, others: BTreeSet::new(), narrowing: None };
     let asked = story.start + Duration::from_millis(300);
     let kill = Kill {
         candidate,

@@ -111,6 +111,7 @@ fn kill_of(request: &Request) -> Result<Kill<'_>, &'static str> {
                 annotations: &metadata.annotations,
                 labels: &metadata.labels.pairs,
                 priority_class: spec.and_then(|spec| spec.priority_class_name.as_deref()),
+                is_pod: true,
             },
             controller: metadata.controller.0.as_deref(),
             grace: spec.and_then(|spec| spec.termination_grace_period_seconds),
