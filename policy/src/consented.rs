@@ -162,9 +162,7 @@ fn consented(settings: &Settings) -> Option<i64> {
 /// too.
 fn check_eviction(settings: &Settings, kill: &Kill) -> Result<(), Excess> {
     let consented = consented(settings);
-    // The Pod's template may have narrowed `force`, and an eviction doesn't show the Pod.
-    let is_narrowed = settings.mode == Mode::Force && kill.grace.is_none();
-    if kill.grace == consented || is_narrowed { Ok(()) } else { Err(Excess::Grace(kill.grace, consented)) }
+    if kill.grace == consented { Ok(()) } else { Err(Excess::Grace(kill.grace, consented)) }
 }
 
 fn check_delete(settings: &Settings, kill: &Kill, victim: &Victim) -> Result<(), Excess> {
@@ -243,7 +241,7 @@ mod tests {
             (&[("mode", "delete")], None, true),
             (&[("mode", "delete")], Some(0), false),
             (force, Some(0), true),
-            (force, None, true),
+            (force, None, false),
             (force, Some(30), false),
         ] {
             assert_eq!(evict(settings, grace).is_ok(), consented, "{settings:?} {grace:?}");

@@ -77,6 +77,11 @@ impl Narrowing {
                 _ => return wider("which is not of the same kind, `every` or `mtbf`, as"),
             },
             Key::Mode if own.mode > settings.mode => return wider("which is rougher than"),
+            // The webhook expects an eviction in such a namespace to have no grace period, and does not
+            // see the Pod.
+            Key::Mode if settings.mode == Mode::Force && own.mode == Mode::Evict => {
+                return wider("which is not `delete`, the only mode that narrows");
+            }
             Key::Mode => self.mode = Some(own.mode),
             Key::PerWorkload if own.per_workload.exceeds(settings.per_workload) => {
                 return wider("which is more than");
@@ -175,6 +180,7 @@ mod tests {
             ("mode", "evict", "delete", "is rougher than"),
             ("mode", "delete", "force", "is rougher than"),
             ("mode", "delete", "Evict", "is not understood"),
+            ("mode", "force", "evict", "is not `delete`, the only mode that narrows the namespace's"),
             ("per-workload", "1", "2", "is more than"),
             ("per-workload", "25%", "50%", "is more than"),
             ("per-workload", "3", "0", "is not understood"),
