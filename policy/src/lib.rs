@@ -35,6 +35,7 @@ pub mod kill_gate;
 pub mod narrowing;
 pub mod platform;
 pub mod pod_selector;
+pub mod prometheus_address;
 pub mod protected;
 pub mod record;
 pub mod schedule;

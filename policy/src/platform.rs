@@ -12,7 +12,7 @@
 //! protected:           # beside kube-*, pure-chaos and default; `!default` lets default opt in
 //!   - prod-*
 //! killsPerMinute: 10   # in the whole cluster
-//! prometheus: monitoring/prometheus-operated:9090 # the Service that answers PromQL
+//! prometheus: monitoring/prometheus-operated:9090 # see `crate::prometheus_address`
 //! steadyState:         # see `crate::steady_state`
 //!   no-alert:
 //!     prometheus: 'absent(ALERTS{alertstate="firing",namespace="$namespace"})'
@@ -33,9 +33,10 @@ use sha2::{Digest, Sha256};
 use crate::ceilings::Ceilings;
 use crate::custom_workloads::{CustomWorkloads, WorkloadEntry};
 use crate::excluded_days::{self, Days};
+use crate::prometheus_address::{self, AddressEntry};
 use crate::protected::Protected;
 use crate::settings::{Key, NotUnderstood, Problem, Settings};
-use crate::steady_state::{self, CheckEntry, Checks, ServiceAddress};
+use crate::steady_state::{self, CheckEntry, Checks, Wrong};
 
 /// The default of `killsPerMinute`.
 const KILLS_PER_MINUTE: u32 = 10;
@@ -98,7 +99,8 @@ impl PlatformPolicy {
             serde_saphyr::from_str(yaml).map_err(|error| PolicyFileError(error.to_string()))?
         };
         let mut policy = Self { hash: hash(yaml), ..Self::built_in() };
-        let prometheus = file.prometheus.map(address).transpose()?;
+        let at = |(line, why): Wrong| PolicyFileError(format!("line {line}: {why}"));
+        let prometheus = file.prometheus.map(prometheus_address::read).transpose().map_err(at)?;
         let at = |(line, why): (u64, String)| PolicyFileError(format!("line {line}: {why}"));
         policy.steady_state =
             steady_state::checks(file.steady_state.unwrap_or_default(), prometheus.as_ref()).map_err(at)?;
@@ -201,7 +203,7 @@ struct File {
     ceilings: Option<Words>,
     protected: Option<Vec<Spanned<String>>>,
     kills_per_minute: Option<Spanned<u32>>,
-    prometheus: Option<Spanned<String>>,
+    prometheus: Option<Spanned<AddressEntry>>,
     steady_state: Option<BTreeMap<String, Spanned<CheckEntry>>>,
     workloads: Option<Vec<Spanned<WorkloadEntry>>>,
     except: Option<Spanned<Word>>,
@@ -264,14 +266,6 @@ fn known(
 fn wrong(word: &Spanned<Word>, path: String, why: &str) -> PolicyFileError {
     let problem = Problem::invalid(path, &word.value.0, why.to_owned());
     PolicyFileError(format!("{}{problem}", place(word)))
-}
-
-fn address(text: Spanned<String>) -> Result<ServiceAddress, PolicyFileError> {
-    ServiceAddress::parse(&text.value).ok_or_else(|| {
-        let expected = "expected namespace, Service and port, such as `monitoring/prometheus-operated:9090`";
-        let problem = Problem::invalid("prometheus".to_owned(), &text.value, expected.to_owned());
-        PolicyFileError(format!("{}{problem}", place(&text)))
-    })
 }
 
 /// The line of a value in the file, as the beginning of an error message.

@@ -21,6 +21,7 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use crate::durations;
+use crate::prometheus_address::PrometheusAddress;
 
 /// The form of the setting `steady-state`, with an example.
 pub const EXPECTED: &str =
@@ -143,8 +144,8 @@ pub struct Check {
 pub enum Probe {
     /// A PromQL expression. It holds if its result is not empty and no value in it is zero.
     Prometheus {
-        /// The Service that answers.
-        service: ServiceAddress,
+        /// The Prometheus that answers.
+        address: PrometheusAddress,
         /// The expression, with [`NAMESPACE`] in place of the name of the namespace.
         expression: String,
     },
@@ -246,7 +247,7 @@ pub(crate) type Wrong = (u64, String);
 /// Reads the checks of the policy file.
 pub(crate) fn checks(
     entries: BTreeMap<String, Spanned<CheckEntry>>,
-    prometheus: Option<&ServiceAddress>,
+    prometheus: Option<&PrometheusAddress>,
 ) -> Result<Checks, Wrong> {
     let mut checks = BTreeMap::new();
     for (name, entry) in entries {
@@ -261,16 +262,16 @@ pub(crate) fn checks(
     Ok(Checks(Some(checks)))
 }
 
-fn check(entry: CheckEntry, line: u64, prometheus: Option<&ServiceAddress>) -> Result<Check, Wrong> {
+fn check(entry: CheckEntry, line: u64, prometheus: Option<&PrometheusAddress>) -> Result<Check, Wrong> {
     let probe = match (entry.prometheus, entry.http) {
         (Some(expression), None) => {
             let line = expression.referenced.line();
             let wrong = |why: String| (line, format!(".prometheus: {why}"));
-            let service = prometheus.cloned().ok_or_else(|| {
+            let address = prometheus.cloned().ok_or_else(|| {
                 wrong("the file does not say where Prometheus is; write `prometheus: monitoring/prometheus-operated:9090`".to_owned())
             })?;
             understood(&expression.value).map_err(wrong)?;
-            Probe::Prometheus { service, expression: expression.value }
+            Probe::Prometheus { address, expression: expression.value }
         }
         (None, Some(http)) => {
             let line = http.referenced.line();

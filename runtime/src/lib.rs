@@ -5,6 +5,7 @@
 //!   its log lines and its standard output.
 //! - [`clock`]: the only code that reads the clocks.
 //! - [`client`] and [`watch_clients`]: the Kubernetes client, with a time limit for each call.
+//! - [`outside`]: a client for an HTTPS server outside the cluster.
 //! - [`http`], [`connections`] and [`admin`]: the HTTP server with its limits, and the admin
 //!   server.
 //! - [`events`] and [`metrics`]: Kubernetes Events, and the metrics that every process has.
@@ -20,6 +21,7 @@ pub mod http;
 pub mod logs;
 pub mod metrics;
 pub mod output;
+pub mod outside;
 pub mod process;
 pub mod text;
 pub mod watch_clients;

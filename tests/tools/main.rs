@@ -3,5 +3,6 @@
 mod alerts;
 mod alerts_webhook;
 mod dashboard_schema;
+mod outside_prometheus;
 mod page;
 mod promql;

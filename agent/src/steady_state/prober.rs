@@ -9,7 +9,8 @@ use http_body_util::{BodyExt, Limited};
 use kube::Client;
 use kube::client::Body;
 use parking_lot::Mutex;
-use policy::steady_state::{Check, CheckNames, Checks, Probe};
+use policy::prometheus_address::PrometheusAddress;
+use policy::steady_state::{Check, CheckNames, Checks, Probe, ServiceAddress};
 use runtime::clock::Clock;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -32,6 +33,8 @@ const LONGEST_ANSWER: usize = 1 << 20;
 /// Where a question goes, and what a good answer is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Question {
+    /// Whether the question goes to the Prometheus outside the cluster.
+    is_outside: bool,
     path: String,
     status: Option<u16>,
 }
@@ -54,6 +57,8 @@ pub struct Prober {
     client: Client,
     clock: Arc<dyn Clock>,
     checks: Checks,
+    /// The client of the Prometheus outside the cluster, or why there is none.
+    outside: Result<Client, String>,
     answers: Mutex<BTreeMap<Question, LastAnswer>>,
     turns: Semaphore,
 }
@@ -62,7 +67,15 @@ impl Prober {
     /// A prober for these checks.
     #[must_use]
     pub fn new(client: Client, clock: Arc<dyn Clock>, checks: Checks) -> Self {
-        Self { client, clock, checks, answers: Mutex::default(), turns: Semaphore::new(AT_ONCE) }
+        let address = checks.iter().find_map(|check| match &check.probe {
+            Probe::Prometheus { address: PrometheusAddress::Outside(address), .. } => Some(address),
+            _ => None,
+        });
+        let outside = address.ok_or_else(|| "the policy names no such Prometheus".to_owned());
+        let outside = outside.and_then(|address| {
+            runtime::outside::client(&address.url, &address.ca).map_err(|error| format!("{error:#}"))
+        });
+        Self { client, clock, checks, outside, answers: Mutex::default(), turns: Semaphore::new(AT_ONCE) }
     }
 
     /// Asks the chosen checks for a namespace, all at once. An answer to a question that was sent
@@ -134,7 +147,12 @@ impl Prober {
             Ok(request) => request,
             Err(error) => return failed(&error),
         };
-        let response = match self.client.send(request).await {
+        let client = match &self.outside {
+            _ if !question.is_outside => &self.client,
+            Ok(client) => client,
+            Err(why) => return failed(why),
+        };
+        let response = match client.send(request).await {
             Ok(response) => response,
             Err(error) => return failed(&error),
         };
@@ -152,14 +170,21 @@ fn question(probe: &Probe, namespace: &str) -> Question {
         format!("/api/v1/namespaces/{namespace}/services/{service}/proxy{path}")
     };
     match probe {
-        Probe::Prometheus { service, expression } => {
+        Probe::Prometheus { address, expression } => {
             let expression = Probe::expression(expression, namespace);
             let query: String = form_urlencoded::byte_serialize(expression.as_bytes()).collect();
-            let path = proxy(&service.namespace, &service.service, &format!("/api/v1/query?query={query}"));
-            Question { path, status: None }
+            let path = format!("/api/v1/query?query={query}");
+            match address {
+                PrometheusAddress::Service(ServiceAddress { namespace, service }) => {
+                    let path = proxy(namespace, service, &path);
+                    Question { is_outside: false, path, status: None }
+                }
+                PrometheusAddress::Outside(_) => Question { is_outside: true, path, status: None },
+            }
         }
         Probe::Http { service, path, status } => {
-            Question { path: proxy(namespace, service, path), status: Some(*status) }
+            let path = proxy(namespace, service, path);
+            Question { is_outside: false, path, status: Some(*status) }
         }
     }
 }

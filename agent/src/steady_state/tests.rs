@@ -1,4 +1,5 @@
 use super::*;
+use policy::prometheus_address::PrometheusAddress;
 use policy::steady_state::ServiceAddress;
 use runtime::clock::{Clock, SystemClock};
 use serde_json::json;
@@ -6,7 +7,8 @@ use serde_json::json;
 fn prometheus() -> Probe {
     let service =
         ServiceAddress { namespace: "monitoring".to_owned(), service: "prometheus:9090".to_owned() };
-    Probe::Prometheus { service, expression: "up".to_owned() }
+    let address = PrometheusAddress::Service(service);
+    Probe::Prometheus { address, expression: "up".to_owned() }
 }
 
 fn http() -> Probe {

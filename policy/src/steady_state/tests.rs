@@ -18,7 +18,8 @@ fn each_form_of_a_check_is_read() {
     let service =
         ServiceAddress { namespace: "monitoring".to_owned(), service: "prometheus-operated:9090".to_owned() };
     let expression = "absent(ALERTS{alertstate=\"firing\",namespace=\"$namespace\"})".to_owned();
-    let alert = Check { probe: Probe::Prometheus { service, expression }, within: WITHIN };
+    let address = PrometheusAddress::Service(service);
+    let alert = Check { probe: Probe::Prometheus { address, expression }, within: WITHIN };
     assert_eq!(checks.get("no-alert"), Some(&alert));
     let http = |service: &str, path: &str, status| Probe::Http {
         service: service.to_owned(),
