@@ -45,7 +45,17 @@ mod settings_line;
 /// The policy for a person who does not have the platform's policy file. It has no ceilings. Its
 /// default settings are those of the record. The webhook writes into the record whether a setting
 /// exceeds a ceiling.
-const NO_CEILINGS: &str = "ceilings: {schedule: every 1s, mode: 'evict,delete,force', limit: 1000000, grace-period: 366d}\nprotected: ['!default']";
+const NO_CEILINGS: &str = "
+ceilings:
+  schedule: every 1s
+  mode: evict,delete,force
+  faults: pod-kill,node-outage,zone-outage
+  limit: 1000000
+  per-workload: 1000000
+  below-desired: allow
+  grace-period: 366d
+protected: ['!default']
+";
 
 /// Prints the explanation.
 ///
@@ -158,7 +168,12 @@ pub async fn explain(
     let chosen = settings.as_ref().and_then(|settings| settings.steady_state.as_ref());
     let verdict = match chosen.filter(|_| verdict.may_kill) {
         Some(chosen) => match checks::ask(client, name, chosen, checks, &mut unseen).await {
-            Ok(()) => verdict,
+            Ok(unasked) if unasked.is_empty() => verdict,
+            Ok(unasked) => Verdict::yes(&format!(
+                "{}, if what could not be asked holds: {}",
+                verdict.sentence,
+                unasked.join(", ")
+            )),
             Err(Forbidden { refusal, sentence }) => Verdict::no(refusal, sentence),
         },
         None => verdict,
@@ -180,8 +195,7 @@ pub async fn explain(
             custom_workloads::tell_unseen(&mut observation, name, &settings.kinds, unlisted, &mut unseen);
             let pending = workloads_with_a_pending_recovery(&status);
             let resting = resting(&status, now);
-            let backing_off = status.backing_off.iter().filter(|known| backoff::refuses(known, now));
-            let backing_off = backing_off.map(|known| known.workload.uid.clone()).collect();
+            let backing_off = backoff::resting(&status, now);
             let killed = Killed::new();
             let guard_context = GuardContext {
                 killed: &killed,
@@ -333,7 +347,7 @@ fn workloads_with_a_pending_recovery(status: &OptInStatus) -> BTreeSet<String> {
 fn verdicts(screening: crate::guard::pods::Screening) -> Vec<PodVerdict> {
     let name = |kind: &str, name: &str| Some(format!("{kind}/{name}"));
     let could_die = |candidate: &Candidate| match &candidate.narrowing {
-        Some(narrowing) => format!("could die; its Pod template narrows: {}", narrowing.print()),
+        Some(narrowing) => format!("could die; its Pod template sets {}", narrowing.print()),
         None => "could die".to_owned(),
     };
     let candidates = screening.candidates.into_iter().map(|candidate| PodVerdict {
@@ -354,6 +368,9 @@ fn verdicts(screening: crate::guard::pods::Screening) -> Vec<PodVerdict> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use policy::ceilings::Ceilings;
+    use policy::settings::Key;
+    use std::collections::BTreeMap;
 
     #[test]
     fn without_ceilings_nothing_that_the_grammar_knows_is_refused() {
@@ -362,11 +379,18 @@ mod tests {
             ("chaos", "yes"),
             ("purechaos.dev/schedule", "every 1s"),
             ("purechaos.dev/mode", "delete"),
+            ("purechaos.dev/faults", "pod-kill,node-outage,zone-outage"),
             ("purechaos.dev/limit", "1000"),
+            ("purechaos.dev/per-workload", "1000"),
+            ("purechaos.dev/below-desired", "allow"),
             ("purechaos.dev/grace-period", "366d"),
         ];
-        let annotations = annotations.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let annotations: BTreeMap<String, String> =
+            annotations.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         assert!(policy.settings(&annotations).is_ok(), "{:?}", policy.settings(&annotations));
+        // A ceiling that is added later has to be lifted here as well.
+        let lifted = |key: &Key| *key == Key::Expires || annotations.contains_key(&key.annotation());
+        assert!(Ceilings::KEYS.iter().all(lifted));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::io::Write;
 
 use policy::agent_role::{Rule, rules};
 use policy::platform::PlatformPolicy;
+use policy::steady_state::ServiceAddress;
 use runtime::output::StandardOutput;
 
 use crate::args::{PrintRoleArgs, read_policy_file};
@@ -26,10 +27,17 @@ pub fn run(args: &PrintRoleArgs) -> anyhow::Result<()> {
 #[must_use]
 pub fn patch(policy: &PlatformPolicy) -> String {
     let rules: String = rules(policy).iter().map(operation).collect();
+    let head = match policy.steady_state.prometheus() {
+        Some(ServiceAddress { namespace, service }) => format!(
+            "{HEAD}# Checks with `prometheus` also need a Role in namespace {namespace}: get services/proxy \
+             {service}.\n"
+        ),
+        None => HEAD.to_owned(),
+    };
     if rules.is_empty() {
-        return format!("{HEAD}[] # The policy needs no further rights.\n");
+        return format!("{head}[] # The role needs no further rights.\n");
     }
-    format!("{HEAD}{rules}")
+    format!("{head}{rules}")
 }
 
 /// The operation that adds a rule to the role.
@@ -69,6 +77,6 @@ mod tests {
     verbs: [get]
 "#;
         assert_eq!(printed(file), format!("{HEAD}{expected}"));
-        assert_eq!(printed(""), format!("{HEAD}[] # The policy needs no further rights.\n"));
+        assert_eq!(printed(""), format!("{HEAD}[] # The role needs no further rights.\n"));
     }
 }

@@ -225,10 +225,10 @@ impl StatusWriter {
 
     /// Notes that the recovery of a workload timed out, or that a check broke during it. The
     /// workload rests from now on.
-    pub fn back_off(&mut self, workload: &WorkloadReference, now: Timestamp) {
+    pub fn back_off(&mut self, workload: &WorkloadReference, because: &str, now: Timestamp) {
         let before = self.status.backing_off.iter().position(|known| known.workload.uid == workload.uid);
         let before = before.map(|at| self.status.backing_off.remove(at));
-        self.status.backing_off.push(backoff::timed_out(before.as_ref(), workload, now));
+        self.status.backing_off.push(backoff::timed_out(before.as_ref(), workload, because, now));
     }
 
     /// Notes that a workload recovered in time, which ends its rest.
@@ -248,11 +248,11 @@ impl StatusWriter {
             .collect();
     }
 
-    /// UIDs of the workloads that rest at `now` because a recovery timed out.
+    /// The workloads that rest at `now` because a recovery timed out or a check broke, by their UIDs,
+    /// each with a sentence.
     #[must_use]
-    pub fn backing_off(&self, now: Timestamp) -> BTreeSet<String> {
-        let resting = self.status.backing_off.iter().filter(|known| backoff::refuses(known, now));
-        resting.map(|known| known.workload.uid.clone()).collect()
+    pub fn backing_off(&self, now: Timestamp) -> BTreeMap<String, String> {
+        backoff::resting(&self.status, now)
     }
 
     /// Notes that a workload rests until `until`, because a Pod changed during its kill or the kill

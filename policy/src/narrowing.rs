@@ -74,7 +74,13 @@ impl Narrowing {
                 (Schedule::Every(_), Schedule::Every(_)) | (Schedule::Mtbf(_), Schedule::Mtbf(_)) => {
                     self.schedule = Some(own.schedule);
                 }
-                _ => return wider("which is not of the same kind, `every` or `mtbf`, as"),
+                _ => {
+                    let namespace = &settings.schedule;
+                    return Err(format!(
+                        "the Pod has {annotation}={value}, but the namespace has `{namespace}`: a Pod template \
+                         can narrow `every` to a longer `every`, and `mtbf` to a longer `mtbf`"
+                    ));
+                }
             },
             Key::Mode if own.mode > settings.mode => return wider("which is rougher than"),
             // The webhook expects an eviction in such a namespace to have no grace period, and does not
@@ -174,8 +180,8 @@ mod tests {
         for (key, namespace, pod, why) in [
             ("schedule", "every 10m", "every 9m", "is denser than the namespace's, which is `every 10m`"),
             ("schedule", "mtbf 8h", "mtbf 7h", "is denser than"),
-            ("schedule", "every 10m", "mtbf 8h", "is not of the same kind"),
-            ("schedule", "cron 0 9 * * *", "cron 0 9 * * Mon", "is not of the same kind"),
+            ("schedule", "every 10m", "mtbf 8h", "but the namespace has `every 10m`"),
+            ("schedule", "cron 0 9 * * *", "cron 0 9 * * Mon", "but the namespace has `cron 0 9 * * *`"),
             ("schedule", "every 10m", "hourly", "is not understood: expected `every 10m`"),
             ("mode", "evict", "delete", "is rougher than"),
             ("mode", "delete", "force", "is rougher than"),

@@ -116,6 +116,15 @@ impl Checks {
         self.0.iter().flat_map(BTreeMap::values)
     }
 
+    /// The Service of the Prometheus that answers checks. `None` if no check asks one in the cluster.
+    #[must_use]
+    pub fn prometheus(&self) -> Option<&ServiceAddress> {
+        self.iter().find_map(|check| match &check.probe {
+            Probe::Prometheus { address: PrometheusAddress::Service(service), .. } => Some(service),
+            _ => None,
+        })
+    }
+
     /// Why the chosen names are not all understood. `None` if they are.
     #[must_use]
     pub fn problem(&self, chosen: &CheckNames) -> Option<String> {

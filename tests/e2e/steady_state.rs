@@ -156,7 +156,7 @@ fn a_check_that_a_kill_breaks_is_told_with_its_time() {
     });
     println!("{note}");
     let (before, after) = note.split_once(" s after the kill of Pod server-").unwrap();
-    let seconds: f64 = before.strip_prefix("Check web-answers broke ").unwrap().parse().unwrap();
+    let seconds: f64 = before.strip_prefix("Check `web-answers` broke ").unwrap().parse().unwrap();
     assert!((0.0..4.0).contains(&seconds), "{note}");
     assert!(after.contains(" of Deployment server: no endpoints available for service"), "{note}");
     let counts = namespace.record()["status"]["hypotheses"][0].clone();

@@ -12,7 +12,8 @@ use crate::guard::namespace::Forbidden;
 use crate::steady_state::prober::Prober;
 use crate::steady_state::{Answer, permits};
 
-/// Whether the chosen checks let a round begin. Without `checks`, the checks are those of the
+/// Whether the chosen checks let a round begin. Returns the names of those that the person may not
+/// ask. Without `checks`, the checks are those of the
 /// installed policy. Adds to `unseen` what the person may not ask.
 ///
 /// # Errors
@@ -23,7 +24,7 @@ pub async fn ask(
     chosen: &CheckNames,
     checks: Option<Checks>,
     unseen: &mut Vec<Unseen>,
-) -> Result<(), Forbidden> {
+) -> Result<Vec<String>, Forbidden> {
     let checks = match checks {
         Some(checks) => checks,
         None => match policy_config_map::read(client).await {
@@ -31,19 +32,21 @@ pub async fn ask(
             Err(why) => {
                 let what = format!("whether the checks {chosen} hold");
                 unseen.push(Unseen { what, right: format!("read the platform's policy ({why})") });
-                return Ok(());
+                return Ok(chosen.iter().map(|check| format!("check `{check}`")).collect());
             }
         },
     };
     let prober = Prober::new(client.clone(), Arc::new(SystemClock), checks);
     let mut findings = prober.ask(namespace, chosen, None).await;
+    let mut unasked = Vec::new();
     // The agent may ask what this person may not.
     findings.retain(|finding| {
         if let Answer::Forbidden(why) = &finding.answer {
             let what = format!("whether check {} holds", finding.check);
             unseen.push(Unseen { what, right: format!("get services/proxy ({why})") });
+            unasked.push(format!("check `{}`", finding.check));
         }
         !matches!(finding.answer, Answer::Forbidden(_))
     });
-    permits(&findings)
+    permits(&findings).map(|()| unasked)
 }

@@ -3,10 +3,11 @@
 //! doubles it. From the fifth time-out on, a workload rests until it has been
 //! healthy for as long as the longest rest (160 minutes). A recovery in time ends the rest.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use policy::record::{BackOff, WorkloadReference};
+use policy::record::{BackOff, OptInStatus, WorkloadReference};
 
 /// The first rest. It is twice the default `recovery-deadline`, so that a slow recovery can end
 /// before the next kill.
@@ -23,11 +24,35 @@ fn rest(timed_out: u32) -> Duration {
 
 /// The rest of a workload whose recovery timed out at `now`. `before` is its rest so far.
 #[must_use]
-pub fn timed_out(before: Option<&BackOff>, workload: &WorkloadReference, now: Timestamp) -> BackOff {
+pub fn timed_out(
+    before: Option<&BackOff>,
+    workload: &WorkloadReference,
+    because: &str,
+    now: Timestamp,
+) -> BackOff {
     let timed_out = before.map_or(0, |before| before.timed_out).saturating_add(1);
     let until =
         (timed_out < STOP).then(|| now.checked_add(rest(timed_out)).unwrap_or(Timestamp::MAX).to_string());
-    BackOff { workload: workload.clone(), timed_out, until, healthy_since: None }
+    let because = Some(because.to_owned());
+    BackOff { workload: workload.clone(), timed_out, because, until, healthy_since: None }
+}
+
+/// A sentence that says until when a workload rests, and why.
+#[must_use]
+pub fn sentence(back_off: &BackOff) -> String {
+    let because = back_off.because.as_deref().unwrap_or("its recovery timed out");
+    let until = back_off.until.as_deref().and_then(|until| until.parse().ok());
+    match until {
+        Some(until) => {
+            let until: Timestamp = until;
+            let until = until.strftime("%Y-%m-%d %H:%M:%S UTC");
+            format!("the workload rests until {until}, because {because}")
+        }
+        None => format!(
+            "the workload rests until it has been healthy for {} minutes, because {because}",
+            rest(STOP).as_secs() / 60
+        ),
+    }
 }
 
 /// Whether a kill in the workload is refused at `now`. A rest whose end can't be parsed refuses.
@@ -37,6 +62,13 @@ pub fn refuses(back_off: &BackOff, now: Timestamp) -> bool {
         Some(until) => until.parse().map_or(true, |until: Timestamp| until > now),
         None => true,
     }
+}
+
+/// The workloads that rest at `now`, by their UIDs, each with a sentence.
+#[must_use]
+pub fn resting(status: &OptInStatus, now: Timestamp) -> BTreeMap<String, String> {
+    let resting = status.backing_off.iter().filter(|known| refuses(known, now));
+    resting.map(|known| (known.workload.uid.clone(), sentence(known))).collect()
 }
 
 /// The rest after a look at `now` found the workload healthy or not. `None` if the rest is over.
@@ -69,19 +101,20 @@ mod tests {
         let web: WorkloadReference = controller("Deployment", "web").into();
         let mut back_off = None;
         for minutes in [10, 20, 40, 80] {
-            let next = timed_out(back_off.as_ref(), &web, noon());
+            let next = timed_out(back_off.as_ref(), &web, "it was late", noon());
             assert!(refuses(&next, after(minutes - 1)) && !refuses(&next, after(minutes)), "{next:?}");
             assert_eq!(looked_at(&next, true, after(1_000)).as_ref(), Some(&next), "it counts on");
             back_off = Some(next);
         }
-        let stopped = timed_out(back_off.as_ref(), &web, noon());
+        let stopped = timed_out(back_off.as_ref(), &web, "it was late", noon());
         assert!(refuses(&stopped, after(100_000)));
     }
 
     #[test]
     fn what_is_stopped_is_released_after_a_long_health() {
         let web: WorkloadReference = controller("Deployment", "web").into();
-        let stopped = BackOff { workload: web, timed_out: STOP, until: None, healthy_since: None };
+        let stopped =
+            BackOff { workload: web, timed_out: STOP, because: None, until: None, healthy_since: None };
         let healthy = looked_at(&stopped, true, after(0)).unwrap();
         let still = looked_at(&healthy, true, after(159)).unwrap();
         assert_eq!(looked_at(&still, true, after(160)), None);
@@ -93,10 +126,30 @@ mod tests {
     }
 
     #[test]
+    fn a_rest_says_until_when_and_why() {
+        let web: WorkloadReference = controller("Deployment", "web").into();
+        let first = timed_out(None, &web, "check `a` broke: 503", noon());
+        assert_eq!(
+            sentence(&first),
+            "the workload rests until 2026-11-23 12:10:00 UTC, because check `a` broke: 503"
+        );
+        let stopped = BackOff { timed_out: STOP, because: None, until: None, ..first };
+        assert_eq!(
+            sentence(&stopped),
+            "the workload rests until it has been healthy for 160 minutes, because its recovery timed out"
+        );
+    }
+
+    #[test]
     fn a_time_that_cannot_be_read_refuses() {
         let web: WorkloadReference = controller("Deployment", "web").into();
-        let odd =
-            BackOff { workload: web, timed_out: 1, until: Some("soon".to_owned()), healthy_since: None };
+        let odd = BackOff {
+            workload: web,
+            timed_out: 1,
+            because: None,
+            until: Some("soon".to_owned()),
+            healthy_since: None,
+        };
         assert!(refuses(&odd, after(1_000)));
     }
 
@@ -113,7 +166,7 @@ mod tests {
             for (index, pause) in pauses.iter().enumerate() {
                 let count = u32::try_from(index).unwrap() + 1;
                 minute += pause;
-                let next = timed_out(back_off.as_ref(), &web, after(minute));
+                let next = timed_out(back_off.as_ref(), &web, "it was late", after(minute));
                 prop_assert_eq!(next.timed_out, count);
                 let rest = [10, 20, 40, 80].get(index);
                 if let Some(rest) = rest {

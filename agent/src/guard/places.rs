@@ -114,7 +114,7 @@ pub(crate) mod examples {
             now: noon(),
             settings: &settings,
             pending: &none,
-            backing_off: &none,
+            backing_off: &BTreeMap::new(),
             resting: &none,
             killed: &Killed::new(),
         };

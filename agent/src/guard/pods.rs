@@ -70,8 +70,9 @@ pub struct GuardContext<'a> {
     pub settings: &'a Settings,
     /// UIDs of workloads with a pending recovery.
     pub pending: &'a BTreeSet<String>,
-    /// UIDs of workloads that rest because a recovery timed out.
-    pub backing_off: &'a BTreeSet<String>,
+    /// The workloads that rest because a recovery timed out or a check broke, by their UIDs, each with
+    /// a sentence.
+    pub backing_off: &'a BTreeMap<String, String>,
     /// UIDs of workloads that rest because a Pod changed during a kill, or because a kill had no
     /// clear answer.
     pub resting: &'a BTreeSet<String>,
@@ -112,6 +113,10 @@ pub fn screen(observation: &NamespaceSnapshot, guard_context: &GuardContext) -> 
                 because: match refusal {
                     Refusal::Excluded => exclusion(pod, workload.as_ref(), guard_context.settings),
                     Refusal::NotNarrower => narrowing(pod, guard_context.settings).err(),
+                    Refusal::BackingOff => {
+                        let uid = workload.as_ref().map(|workload| &workload.reference.uid);
+                        uid.and_then(|uid| guard_context.backing_off.get(uid)).cloned()
+                    }
                     Refusal::SizeUnknown => workload
                         .as_ref()
                         .and_then(|workload| workload.unknown_size.as_ref())
@@ -262,7 +267,7 @@ fn check(
             workload.desired.is_some_and(is_below)
         }),
         (Refusal::RecoveryPending, &|| pending.contains(uid)),
-        (Refusal::BackingOff, &|| backing_off.contains(uid)),
+        (Refusal::BackingOff, &|| backing_off.contains_key(uid)),
         (Refusal::BlockedByPdb, &blocked),
         (Refusal::Changed, &|| resting.contains(uid)),
     ];

@@ -348,13 +348,15 @@ impl RecoveryTracker {
         for hypothesis in &hypotheses {
             status_writer.hypothesis_ended(workload, hypothesis);
         }
-        let is_broken = |ended: &EndedHypothesis| ended.outcome == HypothesisOutcome::Broken;
-        match outcome {
-            RecoveryOutcome::TimedOut => status_writer.back_off(workload, self.context.clock.wall()),
-            _ if hypotheses.iter().any(is_broken) => {
-                status_writer.back_off(workload, self.context.clock.wall())
+        let is_broken = |ended: &&EndedHypothesis| ended.outcome == HypothesisOutcome::Broken;
+        let broken = hypotheses.iter().find(is_broken).map(|ended| ended.sentence(recovery.killed));
+        let now = self.context.clock.wall();
+        match (outcome, broken) {
+            (RecoveryOutcome::TimedOut, _) => status_writer.back_off(workload, "its recovery timed out", now),
+            (_, Some(broken)) => {
+                status_writer.back_off(workload, &format!("{broken}, of its Pod {}", recovery.pods()), now)
             }
-            RecoveryOutcome::Recovered | RecoveryOutcome::RecoveredAfterRestart => {
+            (RecoveryOutcome::Recovered | RecoveryOutcome::RecoveredAfterRestart, None) => {
                 status_writer.recovered(&workload.uid)
             }
             _ => {}

@@ -49,6 +49,10 @@ pub struct Hypothesis {
     broken: Option<BrokenSample>,
     /// Why nobody knows whether the check held all the time.
     unknown: Option<String>,
+    /// Whether the last sample held.
+    holds: bool,
+    /// Whether the check did not hold before the kill, so that a break is not the kill's work.
+    was_broken: bool,
 }
 
 /// A hypothesis at the end of the recovery.
@@ -68,7 +72,29 @@ impl Hypothesis {
     /// The hypothesis for a check after a kill at `since`.
     #[must_use]
     pub fn begin(check: &str, since: Instant) -> Self {
-        Self { check: check.to_owned(), since, last: None, broken: None, unknown: None }
+        Self {
+            check: check.to_owned(),
+            since,
+            last: None,
+            broken: None,
+            unknown: None,
+            holds: true,
+            was_broken: false,
+        }
+    }
+
+    /// The hypothesis for a check that did not hold just before a kill at `since`. Nobody can say what
+    /// this kill did to it.
+    #[must_use]
+    pub fn begin_broken(check: &str, since: Instant) -> Self {
+        let unknown = Some("it did not hold before the kill, because another kill broke it".to_owned());
+        Self { unknown, was_broken: true, ..Self::begin(check, since) }
+    }
+
+    /// Whether the last sample held.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.holds
     }
 
     /// Continues a hypothesis from the record. Nobody sampled the check in the meantime.
@@ -106,13 +132,14 @@ impl Hypothesis {
         }
         self.note_pause(finding.asked);
         self.last = Some(self.sampled_until().max(finding.asked));
+        self.holds = !matches!(finding.answer, Answer::Broken(_));
         match &finding.answer {
             Answer::Holds => None,
             Answer::Unknown(why) | Answer::Forbidden(why) => {
                 self.unknown.get_or_insert_with(|| format!("a sample has no answer: {why}"));
                 None
             }
-            Answer::Broken(_) if self.broken.is_some() => None,
+            Answer::Broken(_) if self.broken.is_some() || self.was_broken => None,
             Answer::Broken(saw) => {
                 Some(self.broken.insert(BrokenSample { time: at.to_string(), saw: saw.clone() }))
             }
@@ -248,6 +275,18 @@ mod tests {
         let before = killed - Duration::from_millis(1);
         assert_eq!(hypothesis.sample(&finding(broken("503"), before), noon()), None);
         assert_eq!(hypothesis.end(killed).outcome, HypothesisOutcome::Unknown);
+    }
+
+    #[test]
+    fn a_kill_is_not_blamed_for_what_was_broken_before() {
+        let killed = SystemClock.monotonic();
+        let mut first = Hypothesis::begin("web", killed);
+        assert!(first.holds());
+        first.sample(&finding(broken("503"), killed), noon());
+        assert!(!first.holds());
+        let mut second = Hypothesis::begin_broken("web", killed);
+        assert_eq!(second.sample(&finding(broken("503"), killed), noon()), None);
+        assert_eq!(second.end(killed).outcome, HypothesisOutcome::Unknown);
     }
 
     #[test]

@@ -68,7 +68,19 @@ impl Sampler {
 
     /// Begins to sample the checks of a kill, unless they are sampled for its workload already.
     pub fn begin(&self, kill: &Kill) {
-        let hypotheses = kill.checks.iter().map(|check| Hypothesis::begin(check, kill.answered)).collect();
+        let is_broken: Vec<bool> = {
+            let state = self.shared.state.lock();
+            let of = |check: &String| {
+                let all = state.windows.values().flat_map(|window| &window.hypotheses);
+                all.filter(|known| known.check == *check).any(|known| !known.holds())
+            };
+            kill.checks.iter().map(of).collect()
+        };
+        let begin = |(check, is_broken): (&String, bool)| {
+            let begin = if is_broken { Hypothesis::begin_broken } else { Hypothesis::begin };
+            begin(check, kill.answered)
+        };
+        let hypotheses = kill.checks.iter().zip(is_broken).map(begin).collect();
         self.open(&kill.pending(), kill.at, hypotheses);
     }
 

@@ -144,7 +144,7 @@ pub fn hypothesis_broken(
     saw: &str,
 ) -> Event {
     let WorkloadReference { kind, name, uid: _ } = workload;
-    let note = format!("Check {check} broke{when} of Pod {pod} of {kind} {name}: {saw}");
+    let note = format!("Check `{check}` broke{when} of Pod {pod} of {kind} {name}: {saw}");
     Event {
         related: Some(pod_reference(namespace, pod, pod_uid)),
         is_warning: true,

@@ -167,6 +167,9 @@ pub struct BackOff {
     pub workload: WorkloadReference,
     /// How many of its recoveries timed out, or broke a check, in a row.
     pub timed_out: u32,
+    /// Why it rests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
     /// Until when the agent leaves it alone, in RFC 3339. Absent if the agent leaves it alone until
     /// it has been healthy for long enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]

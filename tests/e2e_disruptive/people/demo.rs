@@ -59,7 +59,7 @@ fn the_demo_ends_well_in_a_foreign_cluster() {
         "median recovery",
         "blocked_by_pdb: a PodDisruptionBudget allows no eviction",
         "front-answers: held ",
-        "Check front-answers broke ",
+        "Check `front-answers` broke ",
         "create deployment restless --image=chentex/random-logger -- sh -c 'sleep 3; exit 1'\n",
         // The line for the workload that crashes. No other line has 0 kills.
         "kills                    0\n",

@@ -85,7 +85,7 @@ fn a_check_that_breaks_is_told_with_its_time_and_the_workload_backs_off() {
         pass(Duration::from_secs(1)).await;
         // The Event comes at once, and the record has it for the next process.
         let notes = stage.api.notes();
-        let note = notes.iter().find(|note| note.starts_with("Check web-answers broke")).unwrap();
+        let note = notes.iter().find(|note| note.starts_with("Check `web-answers` broke")).unwrap();
         let after: f64 =
             note.split_once(" broke ").unwrap().1.split_once(" s after").unwrap().0.parse().unwrap();
         assert!((2.0..3.5).contains(&after), "{note}");

@@ -12,8 +12,14 @@ fn screen_with(observation: &NamespaceSnapshot, settings: &Settings) -> Screenin
 /// Asks the guards after the round has killed these Pods.
 fn screen_after(observation: &NamespaceSnapshot, settings: &Settings, killed: &Killed) -> Screening {
     let none = BTreeSet::new();
-    let guard_context =
-        GuardContext { now: noon(), settings, pending: &none, backing_off: &none, resting: &none, killed };
+    let guard_context = GuardContext {
+        now: noon(),
+        settings,
+        pending: &none,
+        backing_off: &BTreeMap::new(),
+        resting: &none,
+        killed,
+    };
     screen(observation, &guard_context)
 }
 
@@ -174,12 +180,13 @@ fn each_workload_guard_refuses() {
 
     let observation = deployment(vec![pod("a"), pod("b")], 2);
     let (none, web) = (BTreeSet::new(), BTreeSet::from(["web-uid".to_owned()]));
+    let (calm, rests) = (BTreeMap::new(), BTreeMap::from([("web-uid".to_owned(), "it rests".to_owned())]));
     for (pending, backing_off, resting, expected) in [
-        (&web, &none, &none, Refusal::RecoveryPending),
-        (&none, &web, &none, Refusal::BackingOff),
-        (&none, &none, &web, Refusal::Changed),
-        (&none, &web, &web, Refusal::BackingOff),
-        (&web, &web, &web, Refusal::RecoveryPending),
+        (&web, &calm, &none, Refusal::RecoveryPending),
+        (&none, &rests, &none, Refusal::BackingOff),
+        (&none, &calm, &web, Refusal::Changed),
+        (&none, &rests, &web, Refusal::BackingOff),
+        (&web, &rests, &web, Refusal::RecoveryPending),
     ] {
         let guard_context = GuardContext {
             now: noon(),
@@ -189,7 +196,11 @@ fn each_workload_guard_refuses() {
             resting,
             killed: &Killed::new(),
         };
-        assert_eq!(screen(&observation, &guard_context).refused[0].refusal, expected);
+        let refused = screen(&observation, &guard_context).refused.remove(0);
+        assert_eq!(refused.refusal, expected);
+        if expected == Refusal::BackingOff {
+            assert_eq!(refused.sentence(), "it rests");
+        }
     }
 }
 
