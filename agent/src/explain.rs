@@ -45,7 +45,7 @@ mod settings_line;
 /// The policy for a person who does not have the platform's policy file. It has no ceilings. Its
 /// default settings are those of the record. The webhook writes into the record whether a setting
 /// exceeds a ceiling.
-const NO_CEILINGS: &str = "ceilings: {schedule: every 1s, mode: 'evict,delete,force', limit: 1000000, grace-period: 366d}\nprotected: ['!default']";
+const NO_CEILINGS: &str = "ceilings: {schedule: every 1s, mode: 'evict,delete,force', faults: 'pod-kill,node-outage,zone-outage', limit: 1000000, per-workload: 1000000, below-desired: allow, grace-period: 366d}\nprotected: ['!default']";
 
 /// Prints the explanation.
 ///
@@ -350,18 +350,18 @@ fn verdicts(screening: crate::guard::pods::Screening) -> Vec<PodVerdict> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use policy::ceilings::Ceilings;
+    use policy::settings::Key;
 
     #[test]
     fn without_ceilings_nothing_that_the_grammar_knows_is_refused() {
         let policy = PlatformPolicy::parse(NO_CEILINGS).unwrap();
-        let annotations = [
-            ("chaos", "yes"),
-            ("purechaos.dev/schedule", "every 1s"),
-            ("purechaos.dev/mode", "delete"),
-            ("purechaos.dev/limit", "1000"),
-            ("purechaos.dev/grace-period", "366d"),
-        ];
-        let annotations = annotations.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        // The length makes the compiler name this test if there is a new ceiling.
+        let faults = "pod-kill,node-outage,zone-outage";
+        let most: [&str; Ceilings::KEYS.len()] =
+            ["every 1s", "delete", faults, "1000", "1000", "allow", "366d", "2026-12-01T00:00:00Z"];
+        let setting = |(key, value): (Key, &str)| (format!("purechaos.dev/{}", key.word()), value.to_owned());
+        let annotations = Ceilings::KEYS.into_iter().zip(most).map(setting).collect();
         assert!(policy.settings(&annotations).is_ok(), "{:?}", policy.settings(&annotations));
     }
 
