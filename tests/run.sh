@@ -22,8 +22,9 @@ fi
 # These groups of tests change only their own namespaces, so several run at the same time. The
 # longest come first.
 side_by_side=(
-    e2e/recovery_edges e2e/recovery e2e/budgets e2e/steady_state e2e/custom_workloads e2e/kills
-    e2e/manifests tools/alerts tools/alerts_webhook e2e/plugin e2e/opt_in tools/page tools/promql tools/dashboard_schema tools/outside_prometheus
+    e2e/recovery_edges e2e/recovery e2e/budgets e2e/steady_state e2e/custom_workloads e2e/outages
+    e2e/kills e2e/manifests tools/alerts tools/alerts_webhook e2e/plugin e2e/opt_in tools/page
+    tools/promql tools/dashboard_schema tools/outside_prometheus
 )
 # These groups take things away, so each has a cluster to itself while it runs. There are two
 # clusters, because the tests mostly wait, and both lists take about the same time. The first cluster

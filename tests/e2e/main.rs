@@ -6,6 +6,7 @@ mod custom_workloads;
 mod kills;
 mod manifests;
 mod opt_in;
+mod outages;
 mod plugin;
 mod recovery;
 mod recovery_edges;

@@ -2,22 +2,23 @@
 //! they are deleted. No container runs, so hundreds of Pods can come and go on a small machine. The
 //! API server, its admission and its controllers are real.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::cluster::PATIENCE;
 
-/// The node's name.
+/// The name of the node that [`FakeNode::start`] makes.
 pub const NODE: &str = "hollow";
 
 /// How often the node sends a heartbeat. After 40 s without one the node counts as lost, and its
@@ -27,9 +28,10 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 /// A function that is told when a Pod comes or goes. The flag says whether the Pod went.
 pub type Witness = Arc<dyn Fn(&Pod, bool) + Send + Sync>;
 
-/// The node. It exists until [`FakeNode::remove`] is called.
+/// The node. It exists until [`FakeNode::remove`] or [`FakeNode::end`] is called.
 pub struct FakeNode {
     client: Client,
+    name: String,
     tasks: JoinSet<()>,
 }
 
@@ -37,49 +39,74 @@ impl FakeNode {
     /// Makes the node, and serves its Pods. It tells `witness` of each change of a Pod, and of the
     /// Pod's end.
     pub async fn start(client: &Client, witness: Witness) -> Self {
+        Self::start_as(client, NODE, &json!({}), watch::channel(true).1, witness).await
+    }
+
+    /// Makes a node with this name and these labels, and serves its Pods. Pods begin to run only
+    /// while `runs` is true.
+    pub async fn start_as(
+        client: &Client,
+        name: &str,
+        labels: &Value,
+        runs: watch::Receiver<bool>,
+        witness: Witness,
+    ) -> Self {
         let nodes: Api<Node> = Api::all(client.clone());
         // A test run that was cut off may have left the node behind.
         let node = json!({
-            "apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE},
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels},
             "spec": {"taints": [{"key": "purechaos.dev/hollow", "effect": "NoSchedule"}]}
         });
-        nodes.patch(NODE, &PatchParams::apply("tests").force(), &Patch::Apply(&node)).await.unwrap();
-        beat(&nodes).await;
+        nodes.patch(name, &PatchParams::apply("tests").force(), &Patch::Apply(&node)).await.unwrap();
+        beat(&nodes, name).await;
         let mut tasks = JoinSet::new();
+        let heart = name.to_owned();
         tasks.spawn(async move {
             loop {
                 tokio::time::sleep(HEARTBEAT).await;
-                beat(&nodes).await;
+                beat(&nodes, &heart).await;
             }
         });
-        let pods = client.clone();
-        tasks.spawn(async move { serve(pods, witness).await });
-        Self { client: client.clone(), tasks }
+        let (pods, host) = (client.clone(), name.to_owned());
+        tasks.spawn(async move { serve(pods, &host, runs, witness).await });
+        Self { client: client.clone(), name: name.to_owned(), tasks }
     }
 
     /// Removes the node. Delete its Pods before, because nothing ends them afterwards.
     pub async fn remove(mut self) {
+        self.end().await.unwrap();
+    }
+
+    /// Removes the node like [`FakeNode::remove`], and returns the error if that fails.
+    ///
+    /// # Errors
+    /// When the node can't be deleted.
+    pub async fn end(&mut self) -> kube::Result<()> {
         self.tasks.shutdown().await;
         let nodes: Api<Node> = Api::all(self.client.clone());
-        nodes.delete(NODE, &DeleteParams::default()).await.unwrap();
+        nodes.delete(&self.name, &DeleteParams::default()).await.map(drop)
     }
 }
 
-async fn beat(nodes: &Api<Node>) {
+async fn beat(nodes: &Api<Node>, name: &str) {
     let now = jiff::Timestamp::now();
     let condition = json!({
         "type": "Ready", "status": "True", "reason": "Hollow", "lastHeartbeatTime": now, "lastTransitionTime": now
     });
-    let status = json!({"status": {"conditions": [condition]}});
-    if let Err(error) = nodes.patch_status(NODE, &PatchParams::default(), &Patch::Strategic(&status)).await {
-        eprintln!("the hollow node's heartbeat failed, it will be tried again: {error}");
+    // The scheduler looks for room.
+    let room = json!({"pods": "110"});
+    let status = json!({"status": {"conditions": [condition], "capacity": room, "allocatable": room}});
+    if let Err(error) = nodes.patch_status(name, &PatchParams::default(), &Patch::Strategic(&status)).await {
+        eprintln!("the heartbeat of node {name} failed, it will be tried again: {error}");
     }
 }
 
-async fn serve(client: Client, witness: Witness) {
-    let config = watcher::Config::default().fields(&format!("spec.nodeName={NODE}"));
+async fn serve(client: Client, node: &str, runs: watch::Receiver<bool>, witness: Witness) {
+    let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
     let mut events = watcher(Api::<Pod>::all(client.clone()), config).default_backoff().boxed();
     let mut acts = JoinSet::new();
+    // A second start would change a Pod that is Ready already.
+    let mut started = BTreeSet::new();
     while let Some(event) = events.next().await {
         while acts.try_join_next().is_some() {}
         match event {
@@ -87,13 +114,20 @@ async fn serve(client: Client, witness: Witness) {
                 witness(&pod, false);
                 if pod.metadata.deletion_timestamp.is_some() {
                     acts.spawn(end(client.clone(), pod));
-                } else if pod.status.as_ref().and_then(|status| status.start_time.as_ref()).is_none() {
-                    acts.spawn(run(client.clone(), pod));
+                } else if pod.status.as_ref().and_then(|status| status.start_time.as_ref()).is_none()
+                    && started.insert(pod.uid())
+                {
+                    let (client, mut runs) = (client.clone(), runs.clone());
+                    acts.spawn(async move {
+                        // Pods also run if nobody is left who could change that.
+                        runs.wait_for(|runs| *runs).await.ok();
+                        run(client, pod).await;
+                    });
                 }
             }
             Ok(watcher::Event::Delete(pod)) => witness(&pod, true),
             Ok(watcher::Event::Init | watcher::Event::InitDone) => {}
-            Err(error) => eprintln!("the hollow node's watch failed, it will be tried again: {error}"),
+            Err(error) => eprintln!("the watch of node {node} failed, it will be tried again: {error}"),
         }
     }
 }
@@ -112,7 +146,10 @@ async fn run(client: Client, pod: Pod) {
 }
 
 async fn end(client: Client, pod: Pod) {
-    tell(pods(&client, &pod).delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await);
+    // A StatefulSet may have made another Pod of this name.
+    let of_pod = Preconditions { uid: pod.uid(), resource_version: None };
+    let at_once = DeleteParams { preconditions: Some(of_pod), ..DeleteParams::default().grace_period(0) };
+    tell(pods(&client, &pod).delete(&pod.name_any(), &at_once).await);
 }
 
 fn pods(client: &Client, pod: &Pod) -> Api<Pod> {

@@ -25,6 +25,7 @@ pub mod scene;
 pub mod schemas;
 pub mod second_api_server;
 pub mod served;
+pub mod site;
 pub mod soak;
 pub mod stage;
 pub mod tags;

@@ -42,11 +42,12 @@ pub fn killed(namespace: &str, workload: &WorkloadReference, pod: &str, uid: &st
 /// Events in this namespace; the webhook tells about these refusals.
 #[must_use]
 pub fn refused(namespace: &str, namespace_uid: &str, refusal: &ToldEvent) -> Option<Event> {
-    let ToldEvent { workload, label, sentence, is_summary } = refusal;
+    let ToldEvent { workload, label, sentence, is_summary, is_further } = refusal;
     let (note, regarding) = match workload {
         Some(workload) => {
             let WorkloadReference { kind, name, uid: _ } = workload;
-            let note = format!("No Pod of {kind} {name} was killed: {label}: {sentence}");
+            let further = if *is_further { " further" } else { "" };
+            let note = format!("No{further} Pod of {kind} {name} was killed: {label}: {sentence}");
             (note, workload_reference(namespace, workload))
         }
         None if *is_summary => {

@@ -29,6 +29,8 @@ pub struct ToldEvent {
     pub sentence: String,
     /// Whether this sums up the refusals of many workloads.
     pub is_summary: bool,
+    /// Whether the round killed another Pod of the workload.
+    pub is_further: bool,
 }
 
 impl ToldEvent {
@@ -67,8 +69,13 @@ fn told(report: &RoundReport) -> Vec<ToldEvent> {
         label,
         sentence: format!("{number} more workloads: {}", counted.join(", ")),
         is_summary: true,
+        is_further: false,
     });
+    let is_killed = |workload: &WorkloadReference| {
+        report.kills.iter().any(|kill| kill.candidate.workload.reference == *workload)
+    };
     let each = all.into_iter().take(MOST).map(|(workload, (label, sentence))| ToldEvent {
+        is_further: is_killed(workload),
         workload: Some(workload.clone()),
         label,
         sentence,
@@ -78,7 +85,13 @@ fn told(report: &RoundReport) -> Vec<ToldEvent> {
 }
 
 fn whole(refusal: Refusal, sentence: &str) -> ToldEvent {
-    ToldEvent { workload: None, label: refusal.label(), sentence: sentence.to_owned(), is_summary: false }
+    ToldEvent {
+        workload: None,
+        label: refusal.label(),
+        sentence: sentence.to_owned(),
+        is_summary: false,
+        is_further: false,
+    }
 }
 
 /// What the API server or the last check said when the agent tried to kill a Pod of this workload.

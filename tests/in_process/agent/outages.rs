@@ -150,7 +150,12 @@ fn an_outage_that_exceeds_the_platforms_budget_is_refused_whole() {
 #[test]
 fn a_budget_stops_a_drain_in_the_middle() {
     play(async {
-        let mut stage = with(&[("purechaos.dev/faults", "node-outage")], 60);
+        // Only the Pods on one of the two nodes are targets.
+        let settings = [("purechaos.dev/faults", "node-outage"), ("purechaos.dev/targets", "node=n1")];
+        let mut stage = with(&settings, 60);
+        for name in ["p1", "p2", "q1", "q3"] {
+            stage.api.change(&pod(name), |pod| pod["metadata"]["labels"]["node"] = json!("n1"));
+        }
         let budget = json!({"causes": [{"reason": "DisruptionBudget", "message": "needs 2"}]});
         stage.api.before("POST", "/eviction", move |api| {
             api.fail("POST", "/eviction", usize::MAX, Answer::Status(429, budget));
@@ -159,6 +164,14 @@ fn a_budget_stops_a_drain_in_the_middle() {
         first_round().await;
         assert_eq!(stage.status()["kills"].as_i64().unwrap_or(0), 1, "the first one was evicted");
         assert_eq!(stage.refusals("blocked_by_pdb"), 1.0);
+        // The workload that lost one Pod is told apart from the one that lost none.
+        let notes = stage.api.notes();
+        let told = |start: &str| notes.iter().filter(|note| note.starts_with(start)).count();
+        assert_eq!(
+            (told("No further Pod of Deployment "), told("No Pod of Deployment ")),
+            (1, 1),
+            "{notes:?}"
+        );
         stage.stop().await;
     });
 }
