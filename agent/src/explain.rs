@@ -10,14 +10,11 @@ use jiff::tz::TimeZone;
 use k8s_openapi::api::core::v1::Event;
 use kube::api::ListParams;
 use kube::{Api, Client};
-use policy::consent::Consent;
 use policy::custom_workloads::CustomWorkloads;
-use policy::eligibility::{Eligibility, NamespaceView};
+use policy::eligibility::NamespaceView;
 use policy::faults::Fault;
-use policy::kill_gate::Locked;
 use policy::platform::PlatformPolicy;
-use policy::record::{ACTIVE, OptIn, OptInStatus, RecordedSettings, Verdict as Admitted};
-use policy::settings::Settings;
+use policy::record::{ACTIVE, OptIn, OptInStatus, RecordedSettings};
 use policy::steady_state::Checks;
 use policy::well_known::{RECORD, SYSTEM_NAMESPACE};
 use runtime::client::{CallError, call};
@@ -29,18 +26,18 @@ use crate::cluster::live_consent::read_namespace;
 use crate::cluster::observe::{Nodes, observe};
 use crate::cluster::policy_config_map;
 use crate::explain::explanation::{Explanation, PodVerdict, Text, Unseen, Verdict};
-use crate::guard;
+use crate::explain::whole::whole;
 use crate::guard::backoff;
-use crate::guard::namespace::{Forbidden, by_record, permitted, protection};
+use crate::guard::namespace::{Forbidden, protection};
 use crate::guard::pods::{Candidate, GuardContext, Killed, screen};
 use crate::guard::resting::resting;
-use crate::refusal::Refusal;
 
 mod checks;
 mod custom_workloads;
 pub mod explanation;
 mod outages;
 mod settings_line;
+mod whole;
 
 /// The policy for a person who does not have the platform's policy file. It has no ceilings. Its
 /// default settings are those of the record. The webhook writes into the record whether a setting
@@ -260,77 +257,6 @@ async fn refused_record(client: &Client, namespace: &str) -> Option<String> {
     let by_webhook = |event: &Event| event.reporting_component.as_deref() == Some("purechaos.dev/webhook");
     let told = listed.items.into_iter().filter(by_webhook);
     told.max_by_key(|event| event.event_time.as_ref().map(|at| at.0))?.message
-}
-
-/// Whether a round may kill anything in the namespace, and the settings that apply.
-fn whole(
-    name: &str,
-    namespace: Option<&NamespaceView>,
-    system: &NamespaceView,
-    (record, refused): (Option<&OptIn>, Option<String>),
-    policy: &PlatformPolicy,
-    now: Timestamp,
-) -> (Verdict, Option<Settings>) {
-    let understood = |namespace: &NamespaceView| policy.settings(&namespace.annotations).ok();
-    match (namespace, record) {
-        (Some(namespace), _) if Consent::parse(&namespace.annotations) == Consent::Absent => {
-            let sentence = format!(
-                "namespace {name} has not opted in; a user who may delete Pods there can run: kubectl \
-                 annotate namespace {name} chaos=yes"
-            );
-            (Verdict::no(Refusal::NotAdmitted, sentence), None)
-        }
-        (Some(namespace), _) if namespace.terminating => {
-            let sentence = Refusal::NamespaceTerminating.meaning().to_owned();
-            (Verdict::no(Refusal::NamespaceTerminating, sentence), understood(namespace))
-        }
-        (_, Some(record)) if record.spec.verdict != Admitted::Admitted => {
-            let Forbidden { refusal, sentence } = by_record(&record.spec, name);
-            (Verdict::no(refusal, sentence), namespace.and_then(understood))
-        }
-        (Some(namespace), Some(record)) => {
-            match permitted(&record.spec, namespace, Some(system), policy, now) {
-                Ok(settings) => match &record.spec.reason {
-                    // The record gives this reason if the webhook could not give the agent its
-                    // rights. Everything else allows a kill.
-                    Some(reason) => (Verdict::no(Refusal::NoRights, reason.clone()), Some(settings)),
-                    None => (Verdict::yes("A round may kill here now"), Some(settings)),
-                },
-                Err(forbidden) => (Verdict::no(forbidden.refusal, forbidden.sentence), understood(namespace)),
-            }
-        }
-        (Some(namespace), None) => {
-            // The webhook keeps no record of these namespaces.
-            let locked = match Eligibility::of(namespace, policy, now) {
-                Eligibility::Expired(end) => Some(Locked::Expired(end)),
-                Eligibility::Protected => Some(Locked::Protected),
-                _ => None,
-            };
-            if let Some(Forbidden { refusal, sentence }) =
-                locked.map(|locked| guard::namespace::refused(name, &locked))
-            {
-                return (Verdict::no(refusal, sentence), understood(namespace));
-            }
-            let sentence = refused.unwrap_or_else(|| {
-                format!(
-                    "namespace {name} has no record, because the webhook has not written it yet or could \
-                     not write it; to see why, run: kubectl -n {name} events"
-                )
-            });
-            (Verdict::no(Refusal::NotAdmitted, sentence), understood(namespace))
-        }
-        (None, Some(record)) => {
-            let settings = record.spec.settings.as_ref().and_then(RecordedSettings::understood);
-            (Verdict::yes("According to the record, a round may kill here"), settings)
-        }
-        (None, None) => {
-            let sentence = format!(
-                "no record of namespace {name} could be read, so the namespace has probably not opted in, or its \
-                 opt-in has expired"
-            );
-            (Verdict::no(Refusal::NotAdmitted, sentence), None)
-        }
-    }
 }
 
 /// What the agent says about its state, if rounds kill nothing.

@@ -37,11 +37,19 @@ impl Answer {
     fn cut(self) -> Self {
         match self {
             Self::Holds => Self::Holds,
-            Self::Broken(text) => Self::Broken(cut(&text, LONGEST_TEXT)),
-            Self::Unknown(text) => Self::Unknown(cut(&text, LONGEST_TEXT)),
-            Self::Forbidden(text) => Self::Forbidden(cut(&text, LONGEST_TEXT)),
+            Self::Broken(text) => Self::Broken(plain(&text)),
+            Self::Unknown(text) => Self::Unknown(plain(&text)),
+            Self::Forbidden(text) => Self::Forbidden(plain(&text)),
         }
     }
+}
+
+/// A text from others in one line and of bounded length. Control characters could change a
+/// terminal.
+fn plain(text: &str) -> String {
+    let shown: String =
+        text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect();
+    cut(&shown, LONGEST_TEXT)
 }
 
 /// The answer to one of the checks that a namespace chose.
@@ -85,17 +93,22 @@ pub fn judge(probe: &Probe, status: u16, body: &[u8]) -> Answer {
 }
 
 fn answer(probe: &Probe, status: u16, body: &[u8]) -> Answer {
-    // The API server answers in its own form if it does not reach the Service.
-    let own = serde_json::from_slice::<OwnStatus>(body).ok().filter(|own| own.kind == "Status");
+    // The API server answers in its own form if it does not reach the Service. A Service can write the
+    // same form, so only those codes are believed that the API server gives then.
+    let own = serde_json::from_slice::<OwnStatus>(body).ok();
+    let own = own.filter(|own| own.kind == "Status" && own.code == status);
     match (probe, own) {
+        (Probe::Prometheus { .. }, None) => of_prometheus(status, body),
         (_, Some(OwnStatus { code: 403, message, .. })) => Answer::Forbidden(message),
+        (Probe::Prometheus { .. }, Some(OwnStatus { message, .. })) => Answer::Unknown(message),
         (Probe::Http { .. }, Some(OwnStatus { code: 404 | 503, message, .. })) => Answer::Broken(message),
-        (_, Some(OwnStatus { message, .. })) => Answer::Unknown(message),
-        (Probe::Http { status: expected, .. }, None) if *expected == status => Answer::Holds,
-        (Probe::Http { status: expected, .. }, None) => {
+        (Probe::Http { .. }, Some(OwnStatus { code: 401 | 429 | 504, message, .. })) => {
+            Answer::Unknown(message)
+        }
+        (Probe::Http { status: expected, .. }, _) if *expected == status => Answer::Holds,
+        (Probe::Http { status: expected, .. }, _) => {
             Answer::Broken(format!("the Service answered with status {status} instead of {expected}"))
         }
-        (Probe::Prometheus { .. }, None) => of_prometheus(status, body),
     }
 }
 

@@ -82,6 +82,17 @@ impl Schedule {
     }
 }
 
+impl Schedule {
+    /// Whether this is the rarer of two schedules of the same kind, `every` or `mtbf`.
+    #[must_use]
+    pub fn is_rarer_than(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Every(this), Self::Every(other)) | (Self::Mtbf(this), Self::Mtbf(other)) => this > other,
+            _ => false,
+        }
+    }
+}
+
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

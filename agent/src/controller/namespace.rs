@@ -135,6 +135,7 @@ impl NamespaceTask {
         tidy.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let end = self.end.clone();
         let mut halt = self.context.halt.subscribe();
+        let broke = self.recoveries.sampler().broke();
         loop {
             self.plan_next();
             Box::pin(self.save()).await;
@@ -150,6 +151,7 @@ impl NamespaceTask {
                     self.follow(record);
                 }
                 Ok(()) = halt.changed() => {}
+                () = broke.notified() => self.note_samples(),
                 Some(event) = self.recoveries.next_event() => drop(Box::pin(self.enter(event)).await),
                 () = tokio::time::sleep(sleep) => Box::pin(self.serve_due_slot()).await,
                 _ = look.tick(), if !self.recoveries.is_empty() || !self.status_writer.intents().is_empty() => {
@@ -178,6 +180,7 @@ impl NamespaceTask {
     /// Writes the status before the process ends. Otherwise an intent without a kill would stay in
     /// the record, and would count as a kill if the Pod disappeared in the meantime.
     pub(super) async fn leave(&mut self) {
+        self.note_samples();
         if self.leads() {
             self.status_writer.save_at_end(&self.name).await;
         }

@@ -149,23 +149,23 @@ fn narrowing(pod: &PodView, settings: &Settings) -> Result<Option<Narrowing>, St
     pod.narrows.as_ref().map_or(Ok(None), |annotations| Narrowing::of(annotations, settings))
 }
 
-/// The schedules that Pod templates narrow, by the UID of the workload. If its Pods differ, the one
-/// counts that comes first by name.
+/// The schedules that Pod templates narrow, by the UID of the workload. If its Pods differ, the
+/// rarest counts.
 #[must_use]
 pub fn narrowed_schedules(
     observation: &NamespaceSnapshot,
     settings: &Settings,
 ) -> BTreeMap<String, Schedule> {
-    let mut narrowed: BTreeMap<String, (&str, Schedule)> = BTreeMap::new();
+    let mut narrowed: BTreeMap<String, Schedule> = BTreeMap::new();
     for pod in observation.pods.iter().filter(|pod| pod.narrows.is_some()) {
         let Ok(Some(Narrowing { schedule: Some(schedule), .. })) = narrowing(pod, settings) else { continue };
         let Some(workload) = observation.workload_of(pod) else { continue };
-        let known = narrowed.entry(workload.reference.uid).or_insert((&pod.name, schedule.clone()));
-        if pod.name.as_str() < known.0 {
-            *known = (&pod.name, schedule);
+        let known = narrowed.entry(workload.reference.uid).or_insert_with(|| schedule.clone());
+        if schedule.is_rarer_than(known) {
+            *known = schedule;
         }
     }
-    narrowed.into_iter().map(|(uid, (_, schedule))| (uid, schedule)).collect()
+    narrowed
 }
 
 /// Asks the guards about one Pod as it is now. Everything else is as in the snapshot.
@@ -241,6 +241,13 @@ fn check(
     // With `below-desired`, or after a kill of the same round, the last Ready Pod stays nevertheless.
     let is_last = !settings.single_replica && ready <= 1;
 
+    // The Pod template may have been narrowed since the first kill of the round.
+    let own = narrowing.as_ref().ok().and_then(|narrowing| narrowing.as_ref()?.per_workload);
+    let is_enough = own.is_some_and(|own| {
+        let desired = workload.desired.unwrap_or(ready) as usize;
+        killed > 0 && killed as usize >= own.of(desired)
+    });
+
     let guards: [(Refusal, &dyn Fn() -> bool); 18] = [
         (Refusal::MirrorPod, &|| kind == "Node"),
         (Refusal::Job, &|| kind == "Job"),
@@ -266,7 +273,7 @@ fn check(
                 |desired: u32| ready < desired && (is_last || lacks_pods(desired) && !settings.below_desired);
             workload.desired.is_some_and(is_below)
         }),
-        (Refusal::RecoveryPending, &|| pending.contains(uid)),
+        (Refusal::RecoveryPending, &|| pending.contains(uid) || is_enough),
         (Refusal::BackingOff, &|| backing_off.contains_key(uid)),
         (Refusal::BlockedByPdb, &blocked),
         (Refusal::Changed, &|| resting.contains(uid)),

@@ -7,7 +7,7 @@ use policy::settings::{Mode, Settings};
 use tokio::time::Instant;
 
 use super::{Look, RoundInput, budget_spent, chosen, intent};
-use crate::cluster::live_consent::is_going;
+use crate::cluster::live_consent::{NotPermitted, authority, is_going};
 use crate::context::Context;
 use crate::guard::namespace::{Forbidden, without_right};
 use crate::guard::pods::{Candidate, GuardContext, Killed, screen_again};
@@ -154,6 +154,14 @@ impl Kills<'_> {
         if let Some(intent) = decided
             && let Err(error) = status_writer.intend(intent).await
         {
+            // The webhook may have written that the owner halted or opted out.
+            let now = self.context.clock.wall();
+            let authority = authority(&self.context.client, namespace).await;
+            if let Err(NotPermitted::Refused(forbidden)) =
+                authority.permits(self.record, &self.context.policy, now)
+            {
+                return forbidden.into();
+            }
             let pod = &victim.pod.name;
             let sentence = format!("failed to write the intent to kill Pod {pod} to the record: {error}");
             return Attempt::Failed(Failure::ServerError, sentence);

@@ -72,7 +72,13 @@ pub struct Most<'a> {
 }
 
 impl Most<'_> {
-    fn of_workload(self, victim: &Candidate) -> usize {
+    /// How many of these Pods of one workload a round may kill. If their templates differ, the one
+    /// that asks for least counts.
+    fn of_workload(self, pods: &[&Candidate]) -> usize {
+        pods.iter().map(|victim| self.of_victim(victim)).min().unwrap_or(0)
+    }
+
+    fn of_victim(self, victim: &Candidate) -> usize {
         let desired = victim.workload.desired.unwrap_or(victim.steady_state) as usize;
         let most = self.ceilings.most_of_workload(self.settings, desired, victim.steady_state as usize);
         let own = victim.narrowing.as_ref().and_then(|narrowing| narrowing.per_workload);
@@ -98,7 +104,7 @@ pub fn select_victims<'a>(
     let mut victims = Vec::new();
     while victims.len() < limit && !workloads.is_empty() {
         let mut pods = workloads.swap_remove(rng.random_range(0..workloads.len()));
-        let of_workload = pods.first().map_or(0, |pod| most.of_workload(pod));
+        let of_workload = most.of_workload(&pods);
         for _ in 0..of_workload.min(pods.len()).min(limit - victims.len()) {
             victims.push(pods.swap_remove(rng.random_range(0..pods.len())));
         }

@@ -146,6 +146,11 @@ impl Hypothesis {
         }
     }
 
+    /// Notes that a question was still open when the recovery ended.
+    pub fn is_unanswered(&mut self) {
+        self.unknown.get_or_insert_with(|| "a sample had no answer when the recovery ended".to_owned());
+    }
+
     /// What became of the hypothesis by `until`, the end of the recovery.
     #[must_use]
     pub fn end(mut self, until: Instant) -> EndedHypothesis {

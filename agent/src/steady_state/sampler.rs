@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use policy::record::{Pending, SampledCheck, WorkloadReference};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -19,6 +20,10 @@ use crate::telemetry::fact::Fact;
 /// How often a check is sampled. A sample whose answer takes longer delays the next one.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long the end of a recovery waits for open questions. No check may take longer
+/// (`policy::steady_state`).
+const LONGEST_WAIT: Duration = Duration::from_secs(11);
+
 /// The sampler of one namespace. Dropping it ends its tasks.
 pub struct Sampler {
     shared: Arc<Shared>,
@@ -29,6 +34,10 @@ struct Shared {
     context: Context,
     namespace: String,
     state: Mutex<State>,
+    /// Wakes those who wait for an answer.
+    answered: Notify,
+    /// Wakes the namespace's task when a sample breaks a check.
+    broke: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -37,6 +46,8 @@ struct State {
     windows: BTreeMap<String, Window>,
     /// The checks that have a task.
     running: BTreeSet<String>,
+    /// Since when the question of a check is open.
+    open: BTreeMap<String, Instant>,
 }
 
 /// The time from a kill until the recovery ends.
@@ -61,8 +72,13 @@ impl Sampler {
     /// A sampler for the recoveries of a namespace.
     #[must_use]
     pub fn new(context: &Context, namespace: &str) -> Self {
-        let shared =
-            Shared { context: context.clone(), namespace: namespace.to_owned(), state: Mutex::default() };
+        let shared = Shared {
+            context: context.clone(),
+            namespace: namespace.to_owned(),
+            state: Mutex::default(),
+            answered: Notify::new(),
+            broke: Arc::default(),
+        };
         Self { shared: Arc::new(shared), tasks: Mutex::default() }
     }
 
@@ -116,12 +132,42 @@ impl Sampler {
         }
     }
 
+    /// Is notified when a sample breaks a check. The record should then be written.
+    #[must_use]
+    pub fn broke(&self) -> Arc<Notify> {
+        Arc::clone(&self.shared.broke)
+    }
+
+    /// Waits until the questions are answered that were asked for the recovery of a workload until
+    /// now. Such an answer belongs to the recovery, even if it comes just after its end.
+    pub async fn answers(&self, workload_uid: &str) {
+        let now = self.shared.context.clock.monotonic();
+        let wait = async {
+            loop {
+                let answered = self.shared.answered.notified();
+                if !self.shared.is_asking(workload_uid, now) {
+                    return;
+                }
+                answered.await;
+            }
+        };
+        // A check has its own, shorter time limit.
+        drop(tokio::time::timeout(LONGEST_WAIT, wait).await);
+    }
+
     /// Ends the samples for the recovery of a workload, and says what became of the hypotheses.
     pub fn end(&self, workload_uid: &str) -> Vec<EndedHypothesis> {
-        let window = self.shared.state.lock().windows.remove(workload_uid);
+        let mut state = self.shared.state.lock();
         let until = self.shared.context.clock.monotonic();
-        let hypotheses = window.into_iter().flat_map(|window| window.hypotheses);
-        hypotheses.map(|hypothesis| hypothesis.end(until)).collect()
+        let hypotheses = state.windows.remove(workload_uid).into_iter().flat_map(|window| window.hypotheses);
+        let end = |mut hypothesis: Hypothesis| {
+            let since = state.open.get(&hypothesis.check).copied();
+            if since.is_some_and(|since| until.saturating_duration_since(since) >= INTERVAL) {
+                hypothesis.is_unanswered();
+            }
+            hypothesis.end(until)
+        };
+        hypotheses.map(end).collect()
     }
 
     /// Ends the samples for all other workloads without a result, because another process tells it.
@@ -154,6 +200,7 @@ async fn sample(shared: Arc<Shared>, check: String) {
     while let Some(not_before) = shared.next_not_before(&check) {
         let Context { clock, prober, .. } = &shared.context;
         let begun = clock.monotonic();
+        shared.state.lock().open.insert(check.clone(), begun);
         let finding = prober.ask_one(&shared.namespace, &check, Some(not_before)).await;
         shared.enter(&finding);
         let took = clock.monotonic().saturating_duration_since(begun);
@@ -178,7 +225,9 @@ impl Shared {
     /// Takes over a sample. Reports each recovery whose hypothesis it breaks.
     fn enter(&self, finding: &Finding) {
         let at = self.context.clock.wall();
-        for window in self.state.lock().windows.values_mut() {
+        let mut state = self.state.lock();
+        state.open.remove(&finding.check);
+        for window in state.windows.values_mut() {
             let Window { workload, pod, pod_uid, killed, hypotheses } = window;
             let of_check = hypotheses.iter_mut().filter(|hypothesis| hypothesis.check == finding.check);
             for broken in of_check.filter_map(|hypothesis| hypothesis.sample(finding, at)) {
@@ -191,7 +240,18 @@ impl Shared {
                     broken,
                 };
                 self.context.tell(&self.namespace, &fact);
+                self.broke.notify_one();
             }
         }
+        drop(state);
+        self.answered.notify_waiters();
+    }
+
+    /// Whether a question of a workload's checks is open that was asked until `until`.
+    fn is_asking(&self, workload_uid: &str, until: Instant) -> bool {
+        let state = self.state.lock();
+        let window = state.windows.get(workload_uid);
+        let mut checks = window.into_iter().flat_map(|window| &window.hypotheses).map(|known| &known.check);
+        checks.any(|check| state.open.get(check).is_some_and(|since| *since <= until))
     }
 }

@@ -86,6 +86,23 @@ fn a_service_holds_if_it_answers_with_the_status() {
     assert_eq!(told(&http(), 403, &own_status(403, forbidden)), Answer::Forbidden(forbidden.to_owned()));
 }
 
+/// A Service can write what looks like an error of the API server.
+#[test]
+fn a_service_that_speaks_like_the_api_server_is_not_believed() {
+    let broken =
+        |status: u16| Answer::Broken(format!("the Service answered with status {status} instead of 200"));
+    assert_eq!(told(&http(), 200, &own_status(200, "fine")), Answer::Holds);
+    assert_eq!(told(&http(), 200, &own_status(503, "none")), Answer::Holds, "the codes differ");
+    assert_eq!(told(&http(), 500, &own_status(500, "inner")), broken(500));
+    assert_eq!(told(&http(), 500, &own_status(403, "no")), broken(500), "the codes differ");
+    let odd = "no endpoints\u{1b}[31m\nfor you";
+    let plain = "no endpoints [31m for you".to_owned();
+    assert_eq!(told(&http(), 503, &own_status(503, odd)), Answer::Broken(plain));
+    let not_found = Probe::Http { service: "web:http".to_owned(), path: "/".to_owned(), status: 404 };
+    assert_eq!(told(&not_found, 404, "<html>"), Answer::Holds);
+    assert_eq!(told(&not_found, 404, &own_status(404, "gone")), Answer::Broken("gone".to_owned()));
+}
+
 #[test]
 fn all_checks_have_to_hold() {
     let finding = |check: &str, answer: Answer| Finding {

@@ -89,9 +89,9 @@ fn a_check_that_breaks_is_told_with_its_time_and_the_workload_backs_off() {
         let after: f64 =
             note.split_once(" broke ").unwrap().1.split_once(" s after").unwrap().0.parse().unwrap();
         assert!((2.0..3.5).contains(&after), "{note}");
+        assert!(stage.status()["pending"][0]["checks"][0]["broken"]["saw"].is_string(), "at once");
         status.store(200, Ordering::Relaxed);
         pass(Duration::from_secs(10)).await;
-        assert!(stage.status()["pending"][0]["checks"][0]["broken"]["saw"].is_string());
         recover(&stage).await;
         assert_eq!((stage.recoveries("recovered"), hypotheses(&stage, "broken")), (1.0, Some(1.0)));
         assert_eq!(stage.status()["hypotheses"][0]["broken"], 1);
@@ -122,6 +122,26 @@ fn nobody_claims_that_a_check_held_that_was_not_answered() {
             stage.stop().await;
         });
     }
+}
+
+#[test]
+fn a_question_that_is_open_at_the_end_is_waited_for() {
+    play(async {
+        let (mut stage, status) = with(&[]);
+        stage.start();
+        first_round().await;
+        pass(Duration::from_secs(5)).await;
+        status.store(0, Ordering::Relaxed);
+        pass(Duration::from_secs(1)).await;
+        recover(&stage).await;
+        assert_eq!(stage.recoveries("recovered"), 0.0, "it waits for the last answer");
+        pass(Duration::from_secs(3)).await;
+        assert_eq!((stage.recoveries("recovered"), hypotheses(&stage, "unknown")), (1.0, Some(1.0)));
+        let sum = "pure_chaos_recovery_seconds_sum{target_namespace=\"a\",workload_kind=\"Deployment\"}";
+        let sum = stage.metric(sum).unwrap();
+        assert!((6.0..7.0).contains(&sum), "the time is not longer for that: {sum}");
+        stage.stop().await;
+    });
 }
 
 #[test]

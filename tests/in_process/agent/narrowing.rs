@@ -87,6 +87,10 @@ fn a_workload_loses_no_more_pods_at_once_than_it_asks() {
     play(async {
         let several = [("purechaos.dev/limit", "3"), ("purechaos.dev/per-workload", "67%")];
         let mut stage = with(&several, ("per-workload", "1"));
+        // Also if only one of its Pods asks for it, whichever that is.
+        for name in ["p1", "p3"] {
+            stage.api.change(&pod(name), |pod| pod["metadata"]["annotations"] = json!({}));
+        }
         stage.start();
         first_round().await;
         assert_eq!(stage.api.kills().len(), 1);

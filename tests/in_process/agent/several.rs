@@ -5,7 +5,7 @@ use std::time::Duration;
 use policy::platform::PlatformPolicy;
 use serde_json::{Value, json};
 use tests::fake_api::Answer;
-use tests::stage::{Stage, first_round, pass, play, pod};
+use tests::stage::{NAMESPACE, RECORD, Stage, first_round, pass, play, pod};
 
 /// A stage with these settings, under a platform that allows them.
 fn with(settings: &[(&str, &str)]) -> Stage {
@@ -77,6 +77,26 @@ fn a_pod_that_somebody_else_takes_in_the_middle_saves_the_next() {
         first_round().await;
         pass(Duration::from_secs(5)).await;
         assert_eq!(victims(&stage).len(), 1);
+        stage.stop().await;
+    });
+}
+
+#[test]
+fn a_halt_between_two_kills_is_told_as_a_halt() {
+    play(async {
+        let mut stage = with(&SEVERAL);
+        stage.api.before("POST", "/eviction", |api| {
+            api.change(NAMESPACE, |namespace| {
+                namespace["metadata"]["annotations"]["purechaos.dev/halt"] = json!("stop");
+            });
+            // The webhook writes it into the record.
+            api.change(RECORD, |record| record["spec"]["halt"] = json!("stop"));
+        });
+        stage.start();
+        first_round().await;
+        pass(Duration::from_secs(5)).await;
+        assert!(stage.api.kills().len() <= 1, "{:?}", stage.api.kills());
+        assert_eq!((stage.refusals("halted"), stage.refusals("changed")), (1.0, 0.0));
         stage.stop().await;
     });
 }

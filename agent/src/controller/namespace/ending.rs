@@ -18,6 +18,12 @@ impl NamespaceTask {
         self.context.metrics.set_next_slot(&self.name, None);
     }
 
+    /// Notes in the record what the samples found so far, for the next process.
+    pub(super) fn note_samples(&mut self) {
+        let sampler = self.recoveries.sampler();
+        self.status_writer.set_samples(|uid| sampler.recorded(uid));
+    }
+
     /// Ends all pending recoveries, with the outcome that the namespace is deleted or opted out.
     pub(super) async fn conclude(&mut self) -> Vec<Ended> {
         if !self.recoveries.is_empty() {

@@ -288,3 +288,27 @@ fn force_never_touches_a_custom_workload() {
     assert_eq!(refusal_of(&observation, &settings, "a"), Some(Refusal::KindNotSelected));
     assert_eq!(refusal_of(&observation, &settings, "b"), None, "a ReplicaSet's Pod has no identity");
 }
+
+#[test]
+fn the_narrowest_pod_template_counts_for_the_whole_workload() {
+    let narrows = |key: &str, value: &str| {
+        Some(Box::new(BTreeMap::from([(format!("purechaos.dev/{key}"), value.to_owned())])))
+    };
+    let mut settings = Settings::built_in();
+    settings.set(Key::PerWorkload, "3").unwrap();
+    let a = PodView { narrows: narrows("schedule", "every 1h"), ..pod("a") };
+    let b = PodView { narrows: narrows("schedule", "every 1d"), ..pod("b") };
+    let observation = deployment(vec![a, b, pod("c")], 3);
+    let narrowed = narrowed_schedules(&observation, &settings);
+    assert_eq!(narrowed["web-uid"].to_string(), "every 1d");
+
+    // A Pod that is narrowed after the first kill of a round is spared.
+    let one = PodView { narrows: narrows("per-workload", "1"), ..pod("b") };
+    let observation = deployment(vec![pod("a"), one, pod("c")], 3);
+    let killed = Killed::from([("web-uid".to_owned(), BTreeSet::from(["a-uid".to_owned()]))]);
+    let screening = screen_after(&observation, &settings, &killed);
+    let refusal = |name: &str| {
+        screening.refused.iter().find(|refused| refused.pod == name).map(|refused| refused.refusal)
+    };
+    assert_eq!((refusal("b"), refusal("c")), (Some(Refusal::RecoveryPending), None));
+}

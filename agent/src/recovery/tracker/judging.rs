@@ -43,8 +43,6 @@ impl Listed {
 impl RecoveryTracker {
     /// Checks all pending recoveries, even if the watch showed nothing new.
     pub async fn look(&mut self, status_writer: &mut StatusWriter) -> Vec<Ended> {
-        // A sample may have broken a check since the last look. The record tells the next process.
-        status_writer.set_samples(|uid| self.sampler.recorded(uid));
         self.notice_losses();
         self.listen().await;
         if self.pod_store.is_listed() && !self.knows_all_pods() {
@@ -167,6 +165,7 @@ impl RecoveryTracker {
                     RecoveryOutcome::TimedOut => self.complaint_of(uid).await,
                     _ => None,
                 };
+                self.sampler.answers(uid).await;
                 ended.extend(self.conclude(uid, outcome, says.as_deref(), status_writer));
             }
         }
