@@ -242,8 +242,10 @@ fn kills_that_stopped() {
     let refused = (REFUSED, "0x216 1+1x50");
     let reason =
         |word: &str| format!(r#"pure_chaos_refusals_total{{target_namespace="shop",reason="{word}"}}"#);
-    let [not_admitted, spent, halted] = ["not_admitted", "budget_spent", "halted"].map(reason);
+    let [not_admitted, spent, halted, unasked, not_steady] =
+        ["not_admitted", "budget_spent", "halted", "steady_state_unknown", "not_steady"].map(reason);
     let (not_admitted, spent, halted) = (not_admitted.as_str(), spent.as_str(), halted.as_str());
+    let (unasked, not_steady) = (unasked.as_str(), not_steady.as_str());
     // The series exists from the start, like that of every reason.
     let quiet = (not_admitted, "0x266");
     let since = "0x216 1+1x50";
@@ -261,6 +263,8 @@ fn kills_that_stopped() {
             alert("all fail", &[killed, (FAILED, since)], value),
             fires("not admitted any more", &[killed, refused, (not_admitted, since)], "10d3h", shop, value),
             fires("the cluster's kills are spent", &[killed, refused, (spent, since)], "10d3h", shop, value),
+            fires("a check has no answer", &[killed, refused, (unasked, since)], "10d3h", shop, value),
+            silent("a check does not hold", &[killed, refused, (not_steady, since), quiet], "10d3h"),
             silent("for twenty hours", &[killed, none, quiet], "9d20h"),
             silent("outside active hours, or halted", &[killed, refused, (halted, since), quiet], "10d3h"),
             case("a dry run", &[killed, (DRY_RUN, since)]),
