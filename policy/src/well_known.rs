@@ -98,15 +98,14 @@ fn is_near_our_domain(domain: &str) -> bool {
 /// Whether `name` is `purechaos`, in any case, with any separators between its letters, and with at
 /// most one [`SLIP`].
 fn is_near_our_name(name: &str) -> bool {
-    let letters: String = name
-        .chars()
-        .filter(|letter| !SEPARATORS.contains(letter))
-        .map(|letter| letter.to_ascii_lowercase())
-        .collect();
+    let letters = || {
+        let letters = name.chars().filter(|letter| !SEPARATORS.contains(letter));
+        letters.map(|letter| letter.to_ascii_lowercase())
+    };
     // One slip leaves the beginning or the end as it is. Almost every other name ends here, which
     // costs less than a comparison.
-    let is_possible = letters.starts_with("pur") || letters.ends_with("haos");
-    is_possible && strsim::damerau_levenshtein(&letters, NAME) <= SLIP
+    let is_possible = letters().take(3).eq("pur".chars()) || letters().rev().take(4).eq("soah".chars());
+    is_possible && strsim::damerau_levenshtein(&letters().collect::<String>(), NAME) <= SLIP
 }
 
 #[cfg(test)]
