@@ -23,7 +23,7 @@ fi
 # longest come first.
 side_by_side=(
     e2e/recovery_edges e2e/recovery e2e/budgets e2e/steady_state e2e/custom_workloads e2e/outages
-    e2e/kills e2e/manifests tools/alerts tools/alerts_webhook e2e/plugin e2e/opt_in tools/page
+    e2e/kills e2e/narrowing e2e/manifests tools/alerts tools/alerts_webhook e2e/plugin e2e/opt_in tools/page
     tools/promql tools/dashboard_schema tools/outside_prometheus
 )
 # These groups take things away, so each has a cluster to itself while it runs. There are two

@@ -5,6 +5,7 @@ mod budgets;
 mod custom_workloads;
 mod kills;
 mod manifests;
+mod narrowing;
 mod opt_in;
 mod outages;
 mod plugin;
