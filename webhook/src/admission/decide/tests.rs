@@ -124,7 +124,7 @@ fn the_opt_in_rule() {
             json!({}),
             json!({"chaos": "yes", "purechaos.dev/limit": "0", "purechaos.dev/mode": "x"}),
             422,
-            "such as `1`; metadata.annotations[purechaos.dev/mode]",
+            "such as `10%`; metadata.annotations[purechaos.dev/mode]",
             false,
         ),
         (
