@@ -29,13 +29,13 @@ const WORKLOADS: [(&str, usize, &[u64]); 7] = [
 ];
 
 const SETTINGS: [&str; 7] = [
-    "purechaos.dev/schedule=every 1s",
+    "purechaos.dev/schedule=every 4s",
     "purechaos.dev/min-age=1s",
     "purechaos.dev/recovery-deadline=60s",
     "purechaos.dev/kinds=Deployment,StatefulSet,ReplicaSet,DaemonSet",
     "purechaos.dev/single-replica=allow",
     "purechaos.dev/per-workload=50%",
-    "purechaos.dev/limit=2",
+    "purechaos.dev/limit=4",
 ];
 
 /// The smallest number of recoveries in all, and of each workload.
@@ -221,8 +221,13 @@ fn kill_and_watch(namespace: &Namespace, desired: &Desired) -> Vec<Sight> {
             let is_its = |one: &&Recovery| one.victim.workload == *workload && one.seconds.is_some();
             recoveries.iter().filter(is_its).count()
         };
+        let of_two = |workload: &Workload| {
+            let has_two = |one: &Recovery| one.victims().count() == 2 && one.seconds.is_some();
+            recoveries.iter().any(|one| one.victim.workload == *workload && has_two(one))
+        };
         let is_enough = desired.keys().map(of).sum::<usize>() >= ENOUGH
-            && desired.keys().all(|workload| of(workload) >= ENOUGH_OF_EACH);
+            && desired.keys().all(|workload| of(workload) >= ENOUGH_OF_EACH)
+            && desired.iter().filter(|(_, replicas)| **replicas == 4).all(|(workload, _)| of_two(workload));
         is_enough.then_some(())
     });
     namespace.annotate(&["purechaos.dev/halt=counting"]).succeeds();
