@@ -1,6 +1,7 @@
 //! A node without a machine. Its Pods are Ready as soon as they are bound to it, and end as soon as
-//! they are deleted. No container runs, so hundreds of Pods can come and go on a small machine. The
-//! API server, its admission and its controllers are real.
+//! they are deleted, unless their container has a readiness probe with an initial delay or sleeps
+//! before it stops. No container runs, so hundreds of Pods can come and go on a small machine. The API
+//! server, its admission and its controllers are real.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use k8s_openapi::api::core::v1::{Container, Namespace, Node, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
@@ -132,7 +133,16 @@ async fn serve(client: Client, node: &str, runs: watch::Receiver<bool>, witness:
     }
 }
 
+/// The seconds that the Pod's only container names somewhere.
+fn wait(pod: &Pod, named: impl Fn(&Container) -> Option<u64>) -> Duration {
+    let seconds = pod.spec.as_ref().and_then(|spec| spec.containers.first()).and_then(named);
+    Duration::from_secs(seconds.unwrap_or(0))
+}
+
 async fn run(client: Client, pod: Pod) {
+    let delay =
+        wait(&pod, |container| container.readiness_probe.as_ref()?.initial_delay_seconds?.try_into().ok());
+    tokio::time::sleep(delay).await;
     let now = jiff::Timestamp::now();
     let condition = |name: &str| json!({"type": name, "status": "True", "lastTransitionTime": now});
     let status = json!({"metadata": {"uid": pod.uid()}, "status": {
@@ -146,6 +156,10 @@ async fn run(client: Client, pod: Pod) {
 }
 
 async fn end(client: Client, pod: Pod) {
+    let sleep = wait(&pod, |container| {
+        container.lifecycle.as_ref()?.pre_stop.as_ref()?.sleep.as_ref()?.seconds.try_into().ok()
+    });
+    tokio::time::sleep(sleep).await;
     // A StatefulSet may have made another Pod of this name.
     let of_pod = Preconditions { uid: pod.uid(), resource_version: None };
     let at_once = DeleteParams { preconditions: Some(of_pod), ..DeleteParams::default().grace_period(0) };

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
@@ -85,14 +85,19 @@ impl Site {
         self.scene.as_ref().unwrap()
     }
 
+    /// Lets Pods with this specification come to the nodes of the test, and to no other.
+    pub fn place(&self, pod: &mut Value) {
+        pod["tolerations"] = json!([{"key": "purechaos.dev/hollow", "operator": "Exists"}]);
+        pod["nodeSelector"] = json!({POOL: self.name});
+    }
+
     /// Makes a workload whose Pods the scheduler spreads over those nodes of the test that have
     /// these labels.
     pub fn spread(&self, kind: &str, name: &str, replicas: u32, labels: &[(&str, &str)]) {
         let mut object = workload(kind, name, replicas);
         let pod = &mut object["spec"]["template"]["spec"];
         pod["readinessGates"] = json!([]);
-        pod["tolerations"] = json!([{"key": "purechaos.dev/hollow", "operator": "Exists"}]);
-        pod["nodeSelector"] = json!({POOL: self.name});
+        self.place(pod);
         for (label, value) in labels {
             pod["nodeSelector"][label] = json!(value);
         }

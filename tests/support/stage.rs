@@ -162,15 +162,20 @@ impl Stage {
         }
     }
 
-    /// Adds another namespace like `a`. The UIDs are the same, so its slots are the same.
-    pub fn copy_namespace(&self, name: &str) {
-        for (path, mut object) in self.api.objects() {
-            if path == NAMESPACE {
-                object["metadata"]["name"] = json!(name);
-                self.api.put(&format!("/api/v1/namespaces/{name}"), object);
-            } else if path.contains("/namespaces/a/") {
-                object["metadata"]["namespace"] = json!(name);
-                self.api.put(&path.replace("/namespaces/a/", &format!("/namespaces/{name}/")), object);
+    /// Adds other namespaces like `a`: `PREFIX1` and so on. The UIDs are the same, so their slots are
+    /// the same.
+    pub fn copy_namespaces(&self, prefix: &str, count: usize) {
+        let objects = self.api.objects();
+        for name in (1..=count).map(|number| format!("{prefix}{number}")) {
+            for (path, object) in &objects {
+                let mut object = object.clone();
+                if path == NAMESPACE {
+                    object["metadata"]["name"] = json!(name);
+                    self.api.put(&format!("/api/v1/namespaces/{name}"), object);
+                } else if path.contains("/namespaces/a/") {
+                    object["metadata"]["namespace"] = json!(name);
+                    self.api.put(&path.replace("/namespaces/a/", &format!("/namespaces/{name}/")), object);
+                }
             }
         }
     }

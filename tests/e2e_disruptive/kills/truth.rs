@@ -2,6 +2,8 @@
 //! kills of mixed workloads, whose Pods take up to 15 s to become Ready, the counts are the same
 //! and the times differ by next to nothing.
 
+mod rows;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -13,7 +15,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tests::audit::Mark;
 use tests::cluster::{Namespace, eventually, kubeconfig, kubectl, kubectl_with, metrics, run, total, within};
+use tests::site::Site;
 use tests::truth::{Desired, Recovery, Sight, Workload, ready, recoveries};
+
+use self::rows::{Row, differences, print_all, print_summary};
 
 /// Which workloads there are, and how they are killed.
 struct Plan {
@@ -22,6 +27,8 @@ struct Plan {
     /// from a container's start until it is Ready.
     workloads: &'static [(&'static str, usize, &'static [u64])],
     settings: &'static [&'static str],
+    /// On how many nodes without a machine a DaemonSet has its Pods. `None` for the real node.
+    nodes: Option<usize>,
     /// The smallest number of recoveries in all.
     enough: usize,
 }
@@ -42,21 +49,29 @@ const ONE: Plan = Plan {
         "purechaos.dev/kinds=Deployment,StatefulSet,ReplicaSet,DaemonSet",
         "purechaos.dev/single-replica=allow",
     ],
+    nodes: None,
     enough: 50,
 };
 
-/// Two Pods of a workload in one round. A DaemonSet has only one Pod on the test's one node.
+/// Two Pods of a workload in one round.
 const TWO: Plan = Plan {
     namespace: "truth-two",
-    workloads: &[("Deployment", 4, &[2]), ("StatefulSet", 4, &[1]), ("ReplicaSet", 4, &[3])],
+    workloads: &[
+        ("Deployment", 4, &[2]),
+        ("StatefulSet", 4, &[1]),
+        ("ReplicaSet", 4, &[3]),
+        ("DaemonSet", 4, &[2]),
+    ],
     settings: &[
         "purechaos.dev/schedule=every 4s",
         "purechaos.dev/min-age=1s",
         "purechaos.dev/recovery-deadline=60s",
         "purechaos.dev/per-workload=50%",
         "purechaos.dev/limit=2",
+        "purechaos.dev/kinds=Deployment,StatefulSet,ReplicaSet,DaemonSet",
     ],
-    enough: 9,
+    nodes: Some(4),
+    enough: 12,
 };
 
 /// The smallest number of recoveries of each workload.
@@ -129,24 +144,6 @@ fn waited() -> Option<Duration> {
     let pressure = std::fs::read_to_string("/proc/pressure/cpu").ok()?;
     let (_, micros) = pressure.lines().next()?.split_once("total=")?;
     Some(Duration::from_micros(micros.parse().ok()?))
-}
-
-/// The kills of a round in a workload that both the agent and the observer saw.
-struct Row {
-    workload: Workload,
-    delay: u64,
-    /// The number of Pods that were killed.
-    kills: usize,
-    /// The seconds by the observer.
-    watched: f64,
-    /// The seconds by the agent.
-    exported: f64,
-}
-
-impl Row {
-    fn difference(&self) -> f64 {
-        self.exported - self.watched
-    }
 }
 
 impl Plan {
@@ -227,10 +224,15 @@ fn lag(recovery: &Recovery, answers: &BTreeMap<String, Vec<f64>>) -> f64 {
 
 /// Kills a namespace's Pods until there are enough recoveries and none is pending. Returns all that
 /// the observer saw.
-fn kill_and_watch(plan: &Plan, namespace: &Namespace, desired: &Desired) -> Vec<Sight> {
+fn kill_and_watch(plan: &Plan, site: &Site, desired: &Desired) -> Vec<Sight> {
+    let namespace = &site.scene().namespace;
     let observer = Observer::start(&namespace.name, desired);
-    let all: Vec<Value> =
+    let mut all: Vec<Value> =
         plan.each().map(|(workload, replicas, delay)| manifest(&workload, replicas, delay)).collect();
+    if plan.nodes.is_some() {
+        let of_nodes = all.iter_mut().filter(|object| object["kind"] == "DaemonSet");
+        of_nodes.for_each(|object| site.place(&mut object["spec"]["template"]["spec"]));
+    }
     let list = json!({"apiVersion": "v1", "kind": "List", "items": all});
     kubectl_with(&["-n", &namespace.name, "create"], &list).succeeds();
     let pods: usize = desired.values().sum();
@@ -283,13 +285,14 @@ fn a_recovery_of_two_pods_is_as_long_as_an_independent_observer_says() {
 /// Kills as the plan says, and compares what the agent and the observer say of each recovery. Returns
 /// the recoveries, and how much of the time in percent some process waited for a processor.
 fn compare(plan: &Plan) -> (Vec<Row>, f64) {
-    let namespace = Namespace::new(plan.namespace);
+    let site = Site::make(plan.namespace, &vec!["east"; plan.nodes.unwrap_or(0)]);
+    let namespace = &site.scene().namespace;
     let name = &namespace.name;
     let desired: Desired = plan.each().map(|(workload, replicas, _)| (workload, replicas)).collect();
     let delays: BTreeMap<Workload, u64> = plan.each().map(|(workload, _, delay)| (workload, delay)).collect();
     let (since, begun, waited_before) = (Timestamp::now(), Instant::now(), waited());
     let audit_log = Mark::now();
-    let seen = recoveries(&kill_and_watch(plan, &namespace, &desired), &desired);
+    let seen = recoveries(&kill_and_watch(plan, &site, &desired), &desired);
     let busy = waited().zip(waited_before).map(|(now, before)| (now - before).as_secs_f64());
     let busy = busy.map(|seconds| seconds / begun.elapsed().as_secs_f64() * 100.0).unwrap_or(f64::NAN);
     let told = told_by_the_agent(name, since);
@@ -316,9 +319,9 @@ fn compare(plan: &Plan) -> (Vec<Row>, f64) {
         })
         .collect();
     print_all(&rows);
-    print_summary(plan, &rows);
+    print_summary(plan.each().map(|(workload, _, delay)| (workload, delay)), &rows);
     println!("In {busy:.0} % of the time some process of this machine waited for a processor.");
-    check_exported(plan, &namespace, &rows);
+    check_exported(plan, namespace, &rows);
     assert!(rows.len() >= plan.enough, "{} recoveries", rows.len());
     let median = differences(&rows)[rows.len() / 2];
     assert!(median < MEDIAN, "half of all differ by more than {median} s");
@@ -360,49 +363,4 @@ fn check_exported(plan: &Plan, namespace: &Namespace, rows: &[Row]) {
     }
     let status = namespace.record()["status"].take();
     assert_eq!((&status["kills"], &status["outcomes"]["recovered"]), (&json!(kills), &json!(rows.len())));
-}
-
-/// The differences in seconds between agent and observer, the smallest first.
-fn differences(rows: &[Row]) -> Vec<f64> {
-    let mut differences: Vec<f64> = rows.iter().map(|row| row.difference().abs()).collect();
-    differences.sort_by(f64::total_cmp);
-    differences
-}
-
-fn print_all(rows: &[Row]) {
-    println!("\n\n| workload | Ready after | by the observer | by the agent | difference |");
-    println!("| --- | --- | --- | --- | --- |");
-    for row in rows {
-        let Row { workload: (kind, name), delay, kills: _, watched, exported } = row;
-        let difference = row.difference() * 1e3;
-        println!("| {kind} {name} | {delay} s | {watched:.3} s | {exported:.3} s | {difference:+.1} ms |");
-    }
-}
-
-/// Prints a summary for each kind of workload and delay, and for all.
-fn print_summary(plan: &Plan, rows: &[Row]) {
-    println!(
-        "\n| workload | Ready after | recoveries | mean by the observer | mean by the agent | largest difference |"
-    );
-    println!("| --- | --- | --- | --- | --- | --- |");
-    let mean =
-        |rows: &[&Row], of: fn(&Row) -> f64| rows.iter().map(|row| of(row)).sum::<f64>() / rows.len() as f64;
-    let line = |what: &str, rows: &[&Row]| {
-        let (watched, exported) = (mean(rows, |row| row.watched), mean(rows, |row| row.exported));
-        let largest = rows.iter().map(|row| row.difference().abs()).fold(0.0, f64::max) * 1e3;
-        println!("| {what} | {} | {watched:.2} s | {exported:.2} s | {largest:.1} ms |", rows.len());
-    };
-    for (workload, _, delay) in plan.each() {
-        let of: Vec<&Row> = rows.iter().filter(|row| row.workload == workload).collect();
-        line(&format!("{} | {delay} s", workload.0), &of);
-    }
-    line("all |", &rows.iter().collect::<Vec<_>>());
-    let differences = differences(rows);
-    let signed = rows.iter().map(Row::difference).sum::<f64>() / rows.len() as f64 * 1e3;
-    println!(
-        "\n{} recoveries; difference: median {:.1} ms, largest {:.1} ms, mean with its sign {signed:+.1} ms",
-        rows.len(),
-        differences[rows.len() / 2] * 1e3,
-        differences[rows.len() - 1] * 1e3
-    );
 }

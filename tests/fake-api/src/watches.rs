@@ -102,7 +102,8 @@ pub(super) fn watch(api: Api, path: String, query: BTreeMap<String, String>) -> 
                         *since = version;
                         return Some((line(&event), state));
                     }
-                    (None, None) => {}
+                    // What this watch doesn't show is not looked at again.
+                    (None, None) => *since = newest,
                 }
                 let bookmarked = async {
                     match bookmark {

@@ -358,9 +358,7 @@ fn no_more_rounds_go_on_at_once_than_memory_is_meant_for() {
     play(async {
         let mut stage = Stage::opted_in();
         stage.policy = PlatformPolicy::parse("killsPerMinute: 1000").unwrap();
-        for number in 1..50 {
-            stage.copy_namespace(&format!("a{number}"));
-        }
+        stage.copy_namespaces("a", 49);
         stage.api.fail("LIST", "/deployments", usize::MAX, Answer::After(Duration::from_secs(14)));
         stage.start();
         first_round().await;
@@ -383,7 +381,7 @@ fn no_more_rounds_go_on_at_once_than_memory_is_meant_for() {
 fn the_agent_does_not_write_all_statuses_at_once_when_it_starts() {
     play(async {
         let mut stage = Stage::opted_in();
-        (1..50).for_each(|number| stage.copy_namespace(&format!("a{number}")));
+        stage.copy_namespaces("a", 49);
         stage.api.fail("PATCH", "/status", usize::MAX, Answer::After(Duration::from_millis(300)));
         stage.start();
         let written = |stage: &Stage| stage.api.calls().iter().filter(|call| call.verb == "PATCH").count();

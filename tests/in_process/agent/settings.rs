@@ -172,9 +172,7 @@ fn what_comes_to_nothing_is_not_of_the_budget() {
 fn a_herd_is_spread_over_the_next_minutes() {
     play(async {
         let mut stage = with_policy(&[("schedule", "cron 7 12 * * *")], "killsPerMinute: 4");
-        for number in 1..10 {
-            stage.copy_namespace(&format!("a{number}"));
-        }
+        stage.copy_namespaces("a", 9);
         stage.start();
         pass(Duration::from_secs(425)).await;
         assert_eq!(stage.api.kills().len(), 4);
@@ -191,9 +189,7 @@ fn a_herd_is_spread_over_the_next_minutes() {
 fn a_slot_that_waits_for_the_budget_keeps_its_distance_to_the_next() {
     play(async {
         let mut stage = with_policy(&[("schedule", "cron */5 * * * *")], "killsPerMinute: 1");
-        for number in 1..10 {
-            stage.copy_namespace(&format!("a{number}"));
-        }
+        stage.copy_namespaces("a", 9);
         stage.start();
         pass(Duration::from_secs(595)).await;
         assert_eq!(stage.api.kills().len(), 5, "one a minute, the last a minute before the next slot");
@@ -212,9 +208,9 @@ fn a_slot_that_waits_for_the_budget_keeps_its_distance_to_the_next() {
 fn the_budget_outlives_the_process_that_spent_it() {
     play(async {
         let mut stage = with_policy(&[], "killsPerMinute: 1");
-        stage.copy_namespace("b");
+        stage.copy_namespaces("b", 1);
         pass(FIRST_SLOT - Duration::from_secs(10)).await;
-        let record = RECORD.replace("/namespaces/a/", "/namespaces/b/");
+        let record = RECORD.replace("/namespaces/a/", "/namespaces/b1/");
         stage.api.change(&record, |record| {
             record["spec"]["verdict"] = json!("NotAdmitted");
             record["status"] = json!({"recentKills": ["2026-11-23T12:04:30Z"]});

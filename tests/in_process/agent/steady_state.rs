@@ -1,5 +1,6 @@
 //! The checks of the steady state before a round, in virtual time.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -112,24 +113,36 @@ fn no_answer_in_time_refuses_and_holds_nothing_up() {
 
 #[test]
 fn namespaces_that_ask_the_same_share_one_answer() {
-    for (check, most) in [("no-alert", 1), ("mine", 51)] {
-        play(async move {
-            let mut stage = with(check);
-            for number in 0..50 {
-                stage.copy_namespace(&format!("n{number}"));
-            }
-            stage.api.intercept(|call| call.path.ends_with("/query").then(|| samples(&["1"])));
-            stage.start();
-            first_round().await;
-            let asked = queries(&stage);
-            assert!(!asked.is_empty() && asked.len() <= most, "{} queries", asked.len());
-            assert!(stage.rounds("killed") > 0.0);
-            if check == "mine" {
-                assert!(asked.iter().any(|query| query == "up{namespace=\"n7\"}"), "{asked:?}");
-            }
-            stage.stop().await;
-        });
-    }
+    play(async {
+        let mut stage = with("no-alert");
+        stage.copy_namespaces("n", 499);
+        stage.api.intercept(|call| call.path.ends_with("/query").then(|| samples(&[])));
+        stage.start();
+        first_round().await;
+        let metrics = prometheus::TextEncoder::new().encode_to_string(&stage.registry.gather()).unwrap();
+        let refused = |line: &&str| {
+            line.starts_with("pure_chaos_refusals_total{reason=\"not_steady\"") && line.ends_with(" 1")
+        };
+        assert_eq!(metrics.lines().filter(refused).count(), 500);
+        assert_eq!(queries(&stage).len(), 1);
+        stage.stop().await;
+    });
+}
+
+#[test]
+fn each_namespace_asks_what_names_it() {
+    play(async {
+        let mut stage = with("mine");
+        stage.copy_namespaces("n", 49);
+        stage.api.intercept(|call| call.path.ends_with("/query").then(|| samples(&["1"])));
+        stage.start();
+        first_round().await;
+        let asked: BTreeSet<String> = queries(&stage).into_iter().collect();
+        assert!(asked.contains("up{namespace=\"n7\"}"), "{asked:?}");
+        assert_eq!(asked.len(), 50);
+        assert!(stage.rounds("killed") > 0.0);
+        stage.stop().await;
+    });
 }
 
 #[test]
